@@ -1,0 +1,53 @@
+"""Frames: who attends to whom, and what is refused."""
+
+import numpy as np
+import pytest
+
+from vdm_jax import frames as frames_lib
+from vdm_jax.errors import UserError
+from vdm_jax.frames import Frames
+
+
+def make(index, observed, latent, group) -> Frames:
+  return Frames(
+    index=np.array([index], np.int32),
+    observed=np.array([observed], bool),
+    latent=np.array([latent], bool),
+    group=np.array([group], np.int32),
+  )
+
+
+def test_frames_attend_within_their_group_and_padding_only_to_padding():
+  frames = make([0, 1, 5, 9], [1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0])
+  expected = np.zeros((4, 4), bool)
+  expected[:2, :2] = expected[2, 2] = expected[3, 3] = True
+  np.testing.assert_array_equal(frames.attends()[0], expected)
+  np.testing.assert_array_equal(frames.padding[0], [0, 0, 0, 1])
+  assert frames.distances()[0, 2, 0] == 5
+
+
+def test_clip_counts_observed_slots_from_both_ends():
+  frames = frames_lib.clip(2, 5, observed=(0, -1), stride=3)
+  np.testing.assert_array_equal(frames.index, [[0, 3, 6, 9, 12]] * 2)
+  np.testing.assert_array_equal(frames.observed, [[1, 0, 0, 0, 1]] * 2)
+  frames_lib.check(frames)
+
+
+@pytest.mark.parametrize("observed", [(5,), (-6,), (1, 1), (1, -4)])
+def test_clip_refuses_slots_outside_or_twice(observed):
+  with pytest.raises(UserError, match="observed frame"):
+    frames_lib.clip(1, 5, observed=observed)
+
+
+def test_check_names_what_is_wrong():
+  with pytest.raises(UserError, match="no latent frame"):
+    frames_lib.check(make([0, 1], [1, 1], [0, 0], [0, 0]))
+  with pytest.raises(UserError, match="same frame"):
+    frames_lib.check(make([3, 3], [0, 0], [1, 1], [0, 0]))
+  frames_lib.check(make([3, 3], [0, 0], [1, 1], [0, 1]))
+  bad = make([0, 1], [0, 0], [1, 1], [0, 0]).replace(observed=np.zeros((1, 2)))
+  with pytest.raises(UserError, match="Frames.observed.*dtype"):
+    frames_lib.check(bad)
+  bad = make([0, 1], [0, 0], [1, 1], [0, 0]).replace(group=np.zeros((1, 3), int))
+  with pytest.raises(UserError, match="Frames.group.*shape"):
+    frames_lib.check(bad)

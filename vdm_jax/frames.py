@@ -1,0 +1,120 @@
+"""Frames: which source frames a window holds and what role each one plays.
+
+A window is T slots. Each slot holds one frame of some source video and is
+
+- *observed*: given to the model clean;
+- *latent*: to be sampled, or scored in training;
+- both: teacher-forced (scored, and clean for the frames after it);
+- neither: *padding*, present only to keep the shape static.
+
+Frames of equal `group` may exchange information over time; frames of different
+groups never do. A clip with k independent images (joint image-video training)
+is k + 1 groups, random-frame padding is a group of its own.
+"""
+
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vdm_jax.errors import UserError
+
+Array = jax.Array | np.ndarray
+
+
+@flax.struct.dataclass
+class Frames:
+  """Roles of the frames of a batch of windows; every field is [B, T].
+
+  Attributes:
+    index: int32, position of each frame in its source video.
+    observed: bool, given to the model clean.
+    latent: bool, to be sampled or scored.
+    group: int32, temporal attention joins equal groups only.
+  """
+
+  index: Array
+  observed: Array
+  latent: Array
+  group: Array
+
+  @property
+  def padding(self) -> Array:
+    """bool [B, T]: slots that are neither observed nor latent."""
+    return ~(self.observed | self.latent)
+
+  def attends(self) -> Array:
+    """bool [B, T, T]: whether frame i (first) may attend to frame j (second).
+
+    Within a group, real frames see real frames and padding sees padding, so
+    that what padding holds can never reach a real frame.
+    """
+    same_group = self.group[:, :, None] == self.group[:, None, :]
+    same_kind = self.padding[:, :, None] == self.padding[:, None, :]
+    return same_group & same_kind
+
+  def distances(self) -> Array:
+    """int32 [B, T, T]: index of frame i minus index of frame j."""
+    return self.index[:, :, None] - self.index[:, None, :]
+
+  @property
+  def shape(self) -> tuple[int, int]:
+    return self.index.shape
+
+
+def clip(batch: int, length: int, *, observed: Any = (), stride: int = 1) -> Frames:
+  """Frames of `batch` ordinary clips: consecutive, one group, all else latent.
+
+  Args:
+    batch: number of windows B.
+    length: number of frames T.
+    observed: slots (0-based) that are given clean; negative slots count from
+      the end.
+    stride: distance in source frames between neighbours.
+
+  Raises:
+    UserError: an observed slot lies outside the clip or is named twice.
+  """
+  is_observed = np.zeros(length, bool)
+  for slot in observed:
+    if not -length <= slot < length:
+      raise UserError(f"observed frame {slot}: expected 0 to {length - 1}")
+    if is_observed[slot]:
+      raise UserError(f"observed frame {slot} is named twice")
+    is_observed[slot] = True
+
+  def tile(row):
+    return jnp.asarray(np.broadcast_to(row, (batch, length)))
+
+  return Frames(
+    index=tile(np.arange(length, dtype=np.int32) * stride),
+    observed=tile(is_observed),
+    latent=tile(~is_observed),
+    group=tile(np.zeros(length, np.int32)),
+  )
+
+
+def check(frames: Frames) -> None:
+  """Checks the invariants of concrete (host) frames.
+
+  Raises:
+    UserError: shapes or dtypes differ from the contract, a window has nothing
+      to sample or score, or two real frames of one group share an index.
+  """
+  shape = np.shape(frames.index)
+  for name, kind in (("index", "i"), ("observed", "b"), ("latent", "b"), ("group", "i")):
+    value = np.asarray(getattr(frames, name))
+    if value.shape != shape or value.ndim != 2:
+      raise UserError(f"Frames.{name}: expected shape [B, T] = {shape}, found {value.shape}")
+    if value.dtype.kind != kind:
+      raise UserError(f"Frames.{name}: expected dtype kind {kind!r}, found {value.dtype}")
+  host = jax.tree.map(np.asarray, frames)
+  for b in range(shape[0]):
+    if not host.latent[b].any():
+      raise UserError(f"Frames: window {b} has no latent frame, nothing to sample")
+    real = ~host.padding[b]
+    pairs = list(zip(host.group[b][real], host.index[b][real], strict=True))
+    if len(set(pairs)) != len(pairs):
+      raise UserError(f"Frames: window {b} holds the same frame of one group twice")
