@@ -1,0 +1,1 @@
+"""Data: chunked video records, readers, the input pipeline, video files."""

@@ -1,0 +1,43 @@
+"""The data sets that vdm_jax builds; one file each.
+
+A new one is a `records.ChunkBuilder` in a module here and a line in `BUILDERS`.
+Modules are imported when they are asked for: a builder may need an extra.
+"""
+
+import dataclasses
+import importlib
+from typing import Any
+
+from vdm_jax import errors
+
+BUILDERS = {
+  "moving_digits": ("vdm_jax.data.builders.moving_digits", "MovingDigits"),
+  "video_folder": ("vdm_jax.data.builders.video_folder", "VideoFolder"),
+}
+
+
+def builder_class(dataset: str):
+  """The `ChunkBuilder` subclass called `dataset`; UserError if there is none."""
+  if dataset not in BUILDERS:
+    raise errors.unknown("data set", dataset, BUILDERS)
+  module, attribute = BUILDERS[dataset]
+  return getattr(importlib.import_module(module), attribute)
+
+
+def parse(name: str, **options: Any):
+  """(builder class, config) of a name such as "moving_digits/16px_1digit_8frames".
+
+  Args:
+    name: data set, a slash, and a config name; the second part may be left out.
+    **options: fields of the builder's config; they win over the config name.
+
+  Raises:
+    UserError: the data set, the config or an option is unknown.
+  """
+  dataset, _, config_name = name.partition("/")
+  cls = builder_class(dataset)
+  known = [field.name for field in dataclasses.fields(cls.CONFIG)]
+  for option in options:
+    if option not in known:
+      raise errors.unknown(f"option of data set {dataset!r}", option, known)
+  return cls, cls.parse(config_name, **options)

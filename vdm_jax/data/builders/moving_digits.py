@@ -1,0 +1,301 @@
+"""Moving digits: stochastic Moving MNIST from the digits in scikit-learn's wheel.
+
+Nothing is downloaded: `sklearn.datasets.load_digits` carries 1797 handwritten
+digits of 8x8 pixels. They are enlarged and bounce in a frame by the dynamics of
+stochastic Moving MNIST (SVG, MCVD), for any frame size.
+
+Dynamics. A digit of size d in a frame of size S has its top-left corner at
+(x, y), 0 <= x, y < L = S - d. The start is uniform; the velocity (dx, dy) is uniform
+on {-V..V}^2, zero included. Before each frame is drawn, y and then x is tested:
+
+    below 0        -> set to 0,     its velocity redrawn from {1..V}
+    L or above     -> set to L - 1, its velocity redrawn from {-V..-1}
+
+and the *other* velocity is redrawn from {-V..V} (so that in a corner the x test may
+send y back into the wall, as in the original). In the deterministic variant the
+velocity changes sign and nothing is redrawn. Then the digit is added to the frame,
+the velocity to the position, and the frame is clipped to 1. The original has S = 64,
+d = 32, V = 4; V scales with the frame: V = max(1, round(S / 16)).
+
+Clip `index` of a split is a function of (seed, split, index) and of nothing else.
+"""
+
+import dataclasses
+import functools
+import re
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from vdm_jax.data import records
+from vdm_jax.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+# How many digit images of each split; the rest, about 1200, are for training.
+_HELD_OUT = 300
+_TOKENS = {
+  "px": "image_size",
+  "digit": "num_digits",
+  "digits": "num_digits",
+  "frames": "num_frames",
+  "videos": "num_videos",
+  "digitpx": "digit_size",
+  "seed": "seed",
+  "chunk": "chunk",
+}
+
+
+def _require(holds: bool, field: str, expected: str, found) -> None:
+  if not holds:
+    raise UserError(f"moving_digits {field}: expected {expected}, found {found}")
+
+
+@dataclasses.dataclass(eq=False)
+class MovingDigitsConfig(records.ChunkConfig):
+  """Options; the config's name says all that differ from the defaults."""
+
+  image_size: int = records.option(64, "height and width of a frame, pixels")
+  digit_size: int = records.option(0, "height and width of a digit; 0: half a frame")
+  num_digits: int = records.option(2, "digits in a clip")
+  num_frames: int = records.option(20, "frames of a clip")
+  num_videos: int = records.option(10_000, "training clips; a tenth in other splits")
+  channels: int = records.option(1, "1 grey, 3 the same in every colour channel")
+  deterministic: bool = records.option(False, "reflect at walls; redraw nothing")
+  seed: int = records.option(0, "seed of the whole data set")
+
+  def __post_init__(self):
+    self.digit_size = self.digit_size or self.image_size // 2
+    for field, least in (("num_digits", 1), ("num_frames", 1), ("num_videos", 1)):
+      _require(
+        getattr(self, field) >= least, field, f">= {least}", getattr(self, field)
+      )
+    _require(self.channels in (1, 3), "channels", "1 or 3", self.channels)
+    _require(self.digit_size >= 8, "digit_size", ">= 8", self.digit_size)
+    room = self.image_size - self.digit_size
+    _require(room >= 2, "image_size", f">= {self.digit_size + 2}", self.image_size)
+    self.name = self._canonical_name()
+
+  def _canonical_name(self) -> str:
+    parts = [
+      f"{self.image_size}px",
+      f"{self.num_digits}digit" + "s" * (self.num_digits > 1),
+      f"{self.num_frames}frames",
+    ]
+    if self.digit_size != self.image_size // 2:
+      parts.append(f"{self.digit_size}digitpx")
+    if self.num_videos != 10_000:
+      parts.append(f"{self.num_videos}videos")
+    parts += ["rgb"] * (self.channels == 3) + ["deterministic"] * self.deterministic
+    if self.seed:
+      parts.append(f"{self.seed}seed")
+    if self.chunk != 8:
+      parts.append(f"{self.chunk}chunk")
+    return "_".join(parts)
+
+  @property
+  def max_speed(self) -> int:
+    """V: the largest speed along an axis, pixels a frame."""
+    return max(1, round(self.image_size / 16))
+
+
+class Clip(NamedTuple):
+  """One generated clip.
+
+  Attributes:
+    frames: uint8 [T, S, S, C].
+    positions: float32 [T, D, 2], (x, y) of each digit's top-left corner, pixels.
+    labels: int [D], which digits.
+    velocities: int [T, D, 2], (dx, dy) added after each frame, pixels.
+    caption: what moves where at first.
+  """
+
+  frames: np.ndarray
+  positions: np.ndarray
+  labels: np.ndarray
+  velocities: np.ndarray
+  caption: str
+
+
+class MovingDigits(records.ChunkBuilder):
+  """Handwritten digits bouncing in a frame (stochastic Moving MNIST dynamics)."""
+
+  CONFIG = MovingDigitsConfig
+  EMBEDDED = True
+  BUILDER_CONFIGS: ClassVar = [
+    MovingDigitsConfig(image_size=16, num_digits=1, num_frames=8),
+    MovingDigitsConfig(image_size=16, num_digits=1, num_frames=20),
+    MovingDigitsConfig(image_size=32, num_digits=1, num_frames=16),
+    MovingDigitsConfig(image_size=32, num_digits=2, num_frames=20),
+    MovingDigitsConfig(),
+    MovingDigitsConfig(num_frames=100, num_videos=1_000),
+  ]
+
+  @classmethod
+  def parse(cls, config_name: str, **options) -> MovingDigitsConfig:
+    """Reads a name such as "24px_2digits_12frames"; any numbers will do."""
+    fields = {}
+    for part in filter(None, config_name.split("_")):
+      match = re.fullmatch(r"(\d+)([a-z]+)", part)
+      if part == "rgb":
+        fields["channels"] = 3
+      elif part == "deterministic":
+        fields["deterministic"] = True
+      elif match and match[2] in _TOKENS:
+        fields[_TOKENS[match[2]]] = int(match[1])
+      else:
+        raise UserError(
+          f"moving_digits/{config_name}: expected parts such as 24px, 2digits,"
+          f" 12frames, 500videos, 12digitpx, 1seed, rgb, deterministic; found {part!r}"
+        )
+    config = MovingDigitsConfig(**fields | options)
+    # TFDS wants its own object for a config that it knows by name.
+    return {known.name: known for known in cls.BUILDER_CONFIGS}.get(config.name, config)
+
+  def frame_shape(self) -> tuple[int, int, int]:
+    config = self.builder_config
+    return (config.image_size, config.image_size, config.channels)
+
+  def extras(self) -> dict[str, records.Extra]:
+    config = self.builder_config
+    span = float(config.image_size - config.digit_size)
+    mirror = ([-1.0, 1.0], [span, 0.0])  # (x, y) -> (S - d - x, y)
+    return {"position": records.Extra((config.num_digits, 2), mirror=mirror)}
+
+  def label_names(self) -> list[str]:
+    return [str(digit) for digit in range(10)] * (self.builder_config.num_digits == 1)
+
+  def videos(self):
+    return {split: self._videos(split) for split in SPLITS}
+
+  def _videos(self, split: str):
+    config = self.builder_config
+    total = config.num_videos if split == "train" else -(-config.num_videos // 10)
+    for index in records.progress(range(total), total=total, description=split):
+      clip = generate(config, split, index)
+      yield records.Video(
+        frames=clip.frames,
+        label=clip.labels[0] if config.num_digits == 1 else -1,
+        caption=clip.caption,
+        name=f"{split}-{index}",
+        extra={"position": clip.positions},
+      )
+
+
+def generate(config: MovingDigitsConfig, split: str, index: int) -> Clip:
+  """Clip `index` of `split`; see the module's text for the dynamics."""
+  rng = np.random.default_rng([config.seed, SPLITS.index(split), index])
+  images, labels = _enlarged(split, config.digit_size)
+  chosen = rng.integers(len(images), size=config.num_digits)
+  size, channels = config.image_size, config.channels
+  canvas = np.zeros((config.num_frames, size, size), np.float32)
+  paths = [_path(config, rng) for _ in chosen]
+  for image, (positions, _) in zip(images[chosen], paths, strict=True):
+    for frame, position in zip(canvas, positions, strict=True):
+      frame += render_digit(image, position, size)
+  frames = np.rint(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
+  velocities = np.stack([path[1] for path in paths], axis=1)
+  return Clip(
+    frames=np.repeat(frames[..., None], channels, axis=-1),
+    positions=np.stack([path[0] for path in paths], axis=1).astype(np.float32),
+    labels=labels[chosen],
+    velocities=velocities,
+    caption=", ".join(map(_describe, labels[chosen], velocities[0])),
+  )
+
+
+def _path(config: MovingDigitsConfig, rng: np.random.Generator):
+  """(positions, velocities), each int [T, 2] as (x, y), of one bouncing digit."""
+  limit, speed = config.image_size - config.digit_size, config.max_speed
+  position = rng.integers(limit, size=2)
+  velocity = rng.integers(-speed, speed + 1, size=2)
+  positions, velocities = [], []
+  for _ in range(config.num_frames):
+    for axis in (1, 0):  # y before x, as in the original
+      if 0 <= position[axis] < limit:
+        continue
+      inwards = 1 if position[axis] < 0 else -1
+      position[axis] = 0 if inwards > 0 else limit - 1
+      if config.deterministic:
+        velocity[axis] = -velocity[axis]
+      else:
+        velocity[axis] = inwards * rng.integers(1, speed + 1)
+        velocity[1 - axis] = rng.integers(-speed, speed + 1)
+    positions.append(position.copy())
+    velocities.append(velocity.copy())
+    position += velocity
+  return np.stack(positions), np.stack(velocities)
+
+
+def _describe(label: int, velocity: np.ndarray) -> str:
+  dx, dy = velocity.tolist()
+  words = ["left"] * (dx < 0) + ["right"] * (dx > 0)
+  words += ["up"] * (dy < 0) + ["down"] * (dy > 0)
+  motion = f"moving {' and '.join(words)}" if words else "standing still"
+  return f"the digit {label} {motion}"
+
+
+@functools.cache
+def digit_images(split: str) -> tuple[np.ndarray, np.ndarray]:
+  """The real digits of a split: (images float32 [N, 8, 8] in [0, 1], labels [N]).
+
+  The splits are disjoint: a digit of the test clips was never seen in training.
+  """
+  from sklearn import datasets  # Takes a second to import.
+
+  digits = datasets.load_digits()
+  order = np.random.default_rng(1797).permutation(len(digits.images))
+  bounds = {
+    "test": slice(0, _HELD_OUT),
+    "validation": slice(_HELD_OUT, 2 * _HELD_OUT),
+    "train": slice(2 * _HELD_OUT, None),
+  }
+  if split not in bounds:
+    raise UserError(f"split: expected one of {', '.join(SPLITS)}, found {split!r}")
+  chosen = order[bounds[split]]
+  return (digits.images[chosen] / 16).astype(np.float32), digits.target[chosen]
+
+
+def enlarge(images: np.ndarray, size: int) -> np.ndarray:
+  """Enlarges digits [N, 8, 8] in [0, 1] to float32 [N, size, size], crisply.
+
+  Cubic interpolation, then a contrast curve that steepens as the digit grows: the
+  interpolated edge of a stroke is as wide as a source pixel, which at 32 pixels
+  would look out of focus. At 8 pixels the digits are left as they are.
+  """
+  source = images.shape[-1]
+  if size == source:
+    return images.astype(np.float32)
+  matrix = _cubic(source, size)
+  smooth = np.clip(np.einsum("ai,nij,bj->nab", matrix, images, matrix), 0, 1)
+  gain = min(size / source, 3.0)
+  return np.clip((smooth - 0.5) * gain + 0.5, 0, 1).astype(np.float32)
+
+
+def render_digit(image: np.ndarray, position, frame_size: int) -> np.ndarray:
+  """float32 [S, S]: a digit [d, d], top-left corner at (x, y), on a black frame.
+
+  Raises:
+    ValueError: the digit would leave the frame.
+  """
+  x, y = (round(float(value)) for value in position)
+  digit = len(image)
+  if min(x, y) < 0 or max(x, y) + digit > frame_size:
+    raise ValueError(f"a digit of {digit} at ({x}, {y}) leaves a frame of {frame_size}")
+  frame = np.zeros((frame_size, frame_size), np.float32)
+  frame[y : y + digit, x : x + digit] = image
+  return frame
+
+
+@functools.lru_cache
+def _enlarged(split: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+  images, labels = digit_images(split)
+  return enlarge(images, size), labels
+
+
+def _cubic(source: int, target: int) -> np.ndarray:
+  """[target, source] weights of cubic (Catmull-Rom) interpolation, zero outside."""
+  centres = (np.arange(target) + 0.5) * source / target - 0.5
+  t = np.abs(centres[:, None] - np.arange(source))
+  near = 1.5 * t**3 - 2.5 * t**2 + 1
+  far = -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+  return np.where(t < 1, near, np.where(t < 2, far, 0.0))

@@ -1,0 +1,244 @@
+"""A user's own folder of videos, decoded once into chunk records.
+
+    clips/
+      cat.mp4  dogs/rex.webm  wave.gif     files, at any depth
+      walk/0001.png 0002.png ...           a folder of pictures is one video
+      captions.csv                         optional: file,caption
+      labels.csv                           optional: file,label (name or number)
+
+Frames are brought to one size (largest centred part of that aspect, area-averaged)
+and, if asked, to one frame rate. A video that cannot be read, ends early or is too
+short is skipped and reported; it never stops the build.
+
+Splits. If every video lies below a folder called train, validation (or val) or test,
+those are the splits. Otherwise a hash of the file's name decides, so that adding
+videos moves none to another split.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import tempfile
+from collections.abc import Iterator
+
+import numpy as np
+from etils import epath
+
+from vdm_jax.data import decode, records
+from vdm_jax.errors import UserError
+
+_SPLIT_FOLDERS = {
+  "train": "train",
+  "validation": "validation",
+  "val": "validation",
+  "test": "test",
+}
+_MEMORY = 256 << 20  # A longer video waits on disk until it is known to be whole.
+
+
+@dataclasses.dataclass(eq=False)
+class VideoFolderConfig(records.ChunkConfig):
+  """Options. The config's name is what the user calls the data set."""
+
+  path: str = records.option("", "folder of the videos", stored=False)
+  image_size: str = records.option("64", "side of the frames, or HEIGHTxWIDTH")
+  fps: float = records.option(0.0, "frames per second; 0 keeps every coded frame")
+  channels: int = records.option(3, "3 RGB, 1 grey")
+  min_frames: int = records.option(2, "shorter videos are skipped")
+  max_frames: int = records.option(0, "longer videos are cut; 0: no limit")
+  label_folders: bool = records.option(False, "the folder of a file is its label")
+  validation: float = records.option(0.1, "fraction of videos for validation")
+  test: float = records.option(0.1, "fraction of videos for test")
+
+  def __post_init__(self):
+    if not self.name:
+      raise UserError("video_folder: expected a name for the data set (--name=...)")
+    if "/" in self.name:
+      raise UserError(f"video_folder name: expected no slash, found {self.name!r}")
+    if self.channels not in (1, 3):
+      raise UserError(f"video_folder channels: expected 1 or 3, found {self.channels}")
+    if min(self.validation, self.test) < 0 or self.validation + self.test >= 1:
+      raise UserError(
+        "video_folder validation, test: expected fractions that leave some for"
+        f" training, found {self.validation} and {self.test}"
+      )
+
+  @property
+  def size(self) -> tuple[int, int]:
+    """(H, W) in pixels."""
+    parts = str(self.image_size).lower().split("x")
+    if len(parts) > 2 or not all(part.isdigit() and int(part) for part in parts):
+      raise UserError(
+        f"video_folder image_size: expected 64 or 48x64, found {self.image_size!r}"
+      )
+    return int(parts[0]), int(parts[-1])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Item:
+  """A video that was found: where, and what it is called (path below the folder)."""
+
+  name: str
+  path: epath.Path
+
+
+class VideoFolder(records.ChunkBuilder):
+  """A user's own folder of videos."""
+
+  CONFIG = VideoFolderConfig
+
+  def frame_shape(self) -> tuple[int, int, int]:
+    return (*self.builder_config.size, self.builder_config.channels)
+
+  def videos(self):
+    self._skipped: list[tuple[str, str]] = []
+    self._notes: list[str] = []
+    items = self._find()
+    self._captions = self._column("captions.csv", "caption", items)
+    labels = self._column("labels.csv", "label", items)
+    if self.builder_config.label_folders:
+      labels = {item.name: item.path.parent.name for item in items} | labels
+    self._labels, self._label_names = _number(labels)
+    splits: dict[str, list[_Item]] = {}
+    for item in items:
+      splits.setdefault(self._split_of(item.name, items), []).append(item)
+    # However few the videos, there is something to train on.
+    if "train" not in splits:
+      splits = {"train": items}
+    return {split: self._read_all(split, splits[split]) for split in sorted(splits)}
+
+  def label_names(self) -> list[str]:
+    return self._label_names
+
+  def notes(self) -> list[str]:
+    lines = list(self._notes)
+    if self._skipped:
+      lines.append(f"{len(self._skipped)} videos were skipped:")
+      lines += [f"  {name}: {reason}" for name, reason in self._skipped]
+    return lines
+
+  def _find(self) -> list[_Item]:
+    root = epath.Path(self.builder_config.path).expanduser()
+    if not self.builder_config.path or not root.is_dir():
+      raise UserError(f"video_folder: expected a folder of videos, found {str(root)!r}")
+    items = sorted(_walk(root, root), key=lambda item: item.name)
+    if not items:
+      kinds = " ".join(decode.VIDEO_SUFFIXES)
+      raise UserError(
+        f"{root}: expected videos ({kinds}) or folders of pictures, found none"
+      )
+    return items
+
+  def _split_of(self, name: str, items: list[_Item]) -> str:
+    config = self.builder_config
+    if all(_SPLIT_FOLDERS.keys() & {item.name.split("/")[0]} for item in items):
+      return _SPLIT_FOLDERS[name.split("/")[0]]
+    digest = hashlib.sha256(name.encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    if place < config.test:
+      return "test"
+    return "validation" if place < config.test + config.validation else "train"
+
+  def _read_all(self, split: str, items: list[_Item]) -> Iterator[records.Video]:
+    for item in records.progress(items, total=len(items), description=split):
+      with tempfile.SpooledTemporaryFile(_MEMORY) as spool:
+        try:
+          length, fps = self._spool(item, spool)
+        except decode.Unreadable as error:
+          reason = str(error).removeprefix(f"{item.path}: ")
+          self._skipped.append((item.name, reason))
+          continue
+        if length < max(1, self.builder_config.min_frames):
+          reason = f"{length} frames, {self.builder_config.min_frames} are needed"
+          self._skipped.append((item.name, reason))
+          continue
+        yield records.Video(
+          frames=_unspool(spool, length, self.frame_shape()),
+          label=self._labels.get(item.name, -1),
+          caption=self._captions.get(item.name, ""),
+          name=item.name,
+          fps=fps,
+        )
+
+  def _spool(self, item: _Item, spool) -> tuple[int, float]:
+    """Decodes to the end, since only there a truncated file shows; (length, fps)."""
+    config = self.builder_config
+    frames = decode.decode(
+      item.path, size=config.size, fps=config.fps, channels=config.channels
+    )
+    length, last = 0, 0.0
+    for time, frame in frames:
+      if config.max_frames and length == config.max_frames:
+        break
+      spool.write(frame.tobytes())
+      length, last = length + 1, time
+    if item.path.is_dir():
+      return length, 0.0
+    return length, (length - 1) / last if last > 0 else 0.0
+
+  def _column(self, file: str, column: str, items: list[_Item]) -> dict[str, str]:
+    """{video name: value} of a CSV file in the folder, if there is one."""
+    path = epath.Path(self.builder_config.path).expanduser() / file
+    if not path.exists():
+      return {}
+    reader = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig")))
+    header = reader.fieldnames or []
+    if not {"file", column} <= set(header):
+      raise UserError(
+        f"{path}: expected the columns file,{column} in the first line, found"
+        f" {','.join(header)!r}"
+      )
+    names = _known_names(items)
+    values, strangers = {}, []
+    for row in reader:
+      name = names.get((row["file"] or "").strip())
+      if name is None:
+        strangers.append(row["file"])
+      else:
+        values[name] = (row[column] or "").strip()
+    if strangers:
+      self._notes.append(
+        f"{file}: {len(strangers)} lines name no video, such as {strangers[0]!r}"
+      )
+    return {name: value for name, value in values.items() if value}
+
+
+def _walk(folder: epath.Path, root: epath.Path) -> Iterator[_Item]:
+  """All videos below `folder`. A folder that holds pictures is itself a video."""
+  entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
+  if folder != root and any(map(decode.is_picture, entries)):
+    yield _Item(folder.relative_to(root).as_posix(), folder)
+  for path in entries:
+    if path.is_dir():
+      yield from _walk(path, root)
+    elif path.suffix.lower() in decode.VIDEO_SUFFIXES:
+      yield _Item(path.relative_to(root).as_posix(), path)
+
+
+def _known_names(items: list[_Item]) -> dict[str, str]:
+  """What a CSV file may call a video: its path, or an unambiguous shorter form."""
+  counts: dict[str, int] = {}
+  names: dict[str, str] = {}
+  for item in items:
+    stem = item.name.removesuffix(item.path.suffix)
+    for alias in {stem, item.path.name, item.path.stem}:
+      counts[alias] = counts.get(alias, 0) + 1
+      names[alias] = item.name
+  unambiguous = {alias: name for alias, name in names.items() if counts[alias] == 1}
+  return unambiguous | {item.name: item.name for item in items}
+
+
+def _number(labels: dict[str, str]) -> tuple[dict[str, int], list[str]]:
+  """Labels as numbers, with their names if they were not numbers already."""
+  if all(label.isdigit() for label in labels.values()):
+    return {name: int(label) for name, label in labels.items()}, []
+  label_names = sorted(set(labels.values()))
+  numbers = {label: number for number, label in enumerate(label_names)}
+  return {name: numbers[label] for name, label in labels.items()}, label_names
+
+
+def _unspool(spool, length: int, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+  spool.seek(0)
+  for _ in range(length):
+    yield np.frombuffer(spool.read(int(np.prod(shape))), np.uint8).reshape(shape)

@@ -1,0 +1,277 @@
+"""Decoding: a video file, a GIF or a folder of pictures to frames with times.
+
+Frames are upright (rotation and mirroring of the container honoured), square-pixel
+and RGB or grey. A file that ends early or is damaged raises `Unreadable` rather than
+giving fewer frames: decoders conceal that, so it is looked for in several places.
+"""
+
+import contextlib
+import functools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from etils import epath
+
+from vdm_jax.errors import UserError
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_EPSILON = 1e-6  # Seconds; far below any frame, above the rounding of time stamps.
+# GIFs that give no duration are shown at 10 frames a second by every viewer.
+_GIF_DURATION = 0.1
+
+
+class Unreadable(UserError):
+  """A video cannot be decoded to its end; says why."""
+
+
+def decode(
+  path: epath.PathLike,
+  *,
+  size: tuple[int, int] | None = None,
+  fps: float = 0.0,
+  channels: int = 3,
+) -> Iterator[tuple[float, np.ndarray]]:
+  """Decodes a video.
+
+  Args:
+    path: a file with one of `VIDEO_SUFFIXES`, or a folder of pictures (in natural
+      order: 2 before 10).
+    size: (H, W) of the frames: the largest centred part of that aspect is cut out
+      and shrunk by area averaging (or enlarged, cubic). None keeps the video's own.
+    fps: frames per second; frame k is what a viewer would see k / fps seconds after
+      the first, whatever the video's own rate, variable or not. 0 keeps every coded
+      frame once. Pictures have no times: each is kept.
+    channels: 3 RGB, 1 grey.
+
+  Yields:
+    (seconds since the first frame, uint8 [H, W, channels]); pictures count seconds.
+
+  Raises:
+    Unreadable: the file is damaged, ends early, or holds no video.
+    UserError: the `video` extra is missing.
+  """
+  if channels not in (1, 3):
+    raise UserError(f"channels: expected 1 or 3, found {channels}")
+  path = epath.Path(path)
+  if path.is_dir():
+    shown = ((float(i), image) for i, image in enumerate(_pictures(path)))
+  else:
+    if not path.exists():
+      raise UserError(f"{path}: no such video")
+    frames = _gif(path) if path.suffix.lower() == ".gif" else _container(path)
+    shown = _resample(frames, fps) if fps else _as_coded(frames)
+  for time, image in shown:
+    yield time, _fit(image, size, channels)
+
+
+def is_picture(path: epath.Path) -> bool:
+  return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+
+
+def import_av():
+  """PyAV, an extra."""
+  try:
+    import av
+  except ImportError as error:
+    raise UserError(
+      "video files need the `video` extra: pip install 'vdm_jax[video]'"
+    ) from error
+  return av
+
+
+class _Frame:
+  """A decoded frame: when it is shown, for how long, and (at need) its pixels."""
+
+  def __init__(self, time: float, duration: float, pixels, aspect: float = 1.0):
+    self.time, self.duration = time, duration
+    self._pixels, self._aspect = pixels, aspect
+
+  @functools.cached_property
+  def image(self) -> tuple[PIL.Image.Image, float]:
+    """(RGB picture, width of a pixel over its height)."""
+    return self._pixels(), self._aspect
+
+
+def _as_coded(frames: Iterator[_Frame]):
+  start = None
+  for frame in frames:
+    start = frame.time if start is None else start
+    yield frame.time - start, frame.image
+
+
+def _resample(frames: Iterator[_Frame], fps: float):
+  """What is shown at the times k / fps."""
+  previous, k = None, 0
+  for frame in frames:
+    if previous is None:
+      start = frame.time
+    while previous and start + k / fps < frame.time - _EPSILON:
+      yield k / fps, previous.image
+      k += 1
+    previous = frame
+  end = previous.time + previous.duration
+  while start + k / fps < end - _EPSILON:
+    yield k / fps, previous.image
+    k += 1
+
+
+def _gif(path: epath.Path) -> Iterator[_Frame]:
+  with _reading(path), path.open("rb") as file, PIL.Image.open(file) as gif:
+    time = 0.0
+    for number in range(getattr(gif, "n_frames", 1)):
+      gif.seek(number)
+      duration = gif.info.get("duration", 0) / 1000 or _GIF_DURATION
+      # Converted now: the next seek draws over it.
+      image = gif.convert("RGB")
+      yield _Frame(time, duration, lambda image=image: image)
+      time += duration
+
+
+def _pictures(folder: epath.Path):
+  paths = [path for path in folder.iterdir() if is_picture(path)]
+  if not paths:
+    raise Unreadable(f"{folder}: expected pictures (png, jpg), found none")
+  for path in sorted(paths, key=_natural):
+    with _reading(path), path.open("rb") as file, PIL.Image.open(file) as image:
+      upright = PIL.ImageOps.exif_transpose(image).convert("RGB")
+    yield upright, 1.0
+
+
+def _natural(path: epath.Path) -> list:
+  parts = re.split(r"(\d+)", path.name)
+  return [(int(part), "") if part.isdigit() else (0, part) for part in parts]
+
+
+@contextlib.contextmanager
+def _reading(path: epath.Path):
+  """Turns a decoder's exceptions into `Unreadable`."""
+  try:
+    yield
+  except UserError:
+    raise
+  except (OSError, EOFError, SyntaxError, ValueError) as error:
+    # FFmpeg's errors repeat the path in their text, but not here.
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    raise Unreadable(f"{path}: cannot be decoded ({reason.splitlines()[0]})") from error
+
+
+def _container(path: epath.Path) -> Iterator[_Frame]:
+  """The frames of a container file, through FFmpeg."""
+  av = import_av()
+  # FFmpeg's errors are subclasses of OSError or ValueError, so `_reading` sees them.
+  with _reading(path), path.open("rb") as file, av.open(file) as container:
+    if not container.streams.video:
+      raise Unreadable(f"{path}: expected a video stream, found none")
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"
+    size = path.stat().length
+    if any(entry.pos + entry.size > size for entry in stream.index_entries):
+      raise Unreadable(f"{path}: truncated, its index points beyond its end")
+    count, begin, end, duration = 0, None, None, None
+    for packet in container.demux(stream):
+      if packet.is_corrupt:
+        raise Unreadable(f"{path}: truncated or damaged after {count} frames")
+      for frame in packet.decode():
+        if frame.time is None:
+          raise Unreadable(f"{path}: frame {count} has no time stamp")
+        if begin is not None and frame.time > begin:
+          duration = frame.time - begin
+        begin = frame.time
+        coded = float((frame.duration or 0) * (frame.time_base or 0))
+        duration = coded or duration or _nominal_duration(stream)
+        end = begin + duration
+        count += 1
+        transposed, pixels = _upright(frame)
+        aspect = float(stream.sample_aspect_ratio or 1)
+        yield _Frame(begin, duration, pixels, 1 / aspect if transposed else aspect)
+    _check_complete(path, container, stream, count, end, duration)
+
+
+def _nominal_duration(stream) -> float:
+  rate = stream.average_rate or stream.guessed_rate
+  return float(1 / rate) if rate else 1 / 25
+
+
+def _check_complete(path, container, stream, count, end, duration) -> None:
+  """Raises `Unreadable` if the file promised more than was decoded.
+
+  An MP4's index was checked before; its frame count may truly exceed what is shown
+  (edit lists), so it is not looked at.
+  """
+  if not count:
+    raise Unreadable(f"{path}: no frame can be decoded")
+  if "mp4" in container.format.name:
+    return
+  # 5 %: durations of containers are rounded, and frame counts estimated, by some.
+  if stream.frames and count < 0.95 * stream.frames - 1:
+    raise Unreadable(f"{path}: truncated, {count} of {stream.frames} frames")
+  promised = _promised_seconds(container, stream)
+  if promised and end < 0.95 * promised - 2 * duration:
+    raise Unreadable(f"{path}: truncated, {end:.2f} of {promised:.2f} seconds")
+
+
+def _promised_seconds(container, stream) -> float:
+  match = re.match(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))
+  if match:
+    hours, minutes, seconds = (float(part) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds
+  if stream.duration:
+    return float(stream.duration * stream.time_base)
+  # With sound, the container's duration may be that of the sound.
+  alone = len(container.streams) == 1
+  return container.duration / 1e6 if container.duration and alone else 0.0
+
+
+def _upright(frame) -> tuple[bool, Any]:
+  """(whether width and height swap, function giving the upright RGB picture)."""
+  transposed, operations = _display_operations(frame.side_data.get("DISPLAYMATRIX"))
+
+  def pixels():
+    image = frame.to_image()
+    for operation in operations:
+      image = image.transpose(operation)
+    return image
+
+  return transposed, pixels
+
+
+def _display_operations(matrix) -> tuple[bool, list]:
+  """Pillow operations that apply a display matrix, which cameras write.
+
+  The matrix [[a, b, u], [c, d, v], [x, y, w]] maps a pixel (x, y) to
+  (a x + c y, b x + d y). Only quarter turns and mirrorings occur in practice.
+  """
+  if matrix is None:
+    return False, []
+  (a, b, _), (c, d, _), _ = np.frombuffer(bytes(matrix), "<i4").reshape(3, 3).tolist()
+  transposed = abs(b) > abs(a)
+  to_x, to_y = (c, b) if transposed else (a, d)
+  operations = [PIL.Image.Transpose.TRANSPOSE] * transposed
+  operations += [PIL.Image.Transpose.FLIP_LEFT_RIGHT] * (to_x < 0)
+  operations += [PIL.Image.Transpose.FLIP_TOP_BOTTOM] * (to_y < 0)
+  return transposed, operations
+
+
+def _fit(source, size: tuple[int, int] | None, channels: int) -> np.ndarray:
+  """uint8 [H, W, channels]: the centre of a picture, at `size`."""
+  image, pixel_aspect = source
+  if size is not None:
+    height, width = size
+    # The largest centred box of the target's aspect, in (maybe oblong) pixels.
+    box_width = min(image.width, image.height * width / height / pixel_aspect)
+    box_height = box_width * pixel_aspect * height / width
+    left = max((image.width - box_width) / 2, 0)
+    top = max((image.height - box_height) / 2, 0)
+    right = min(left + box_width, image.width)  # Pillow minds rounding errors.
+    box = (left, top, right, min(top + box_height, image.height))
+    shrinks = box_width >= width and box_height >= height
+    filters = PIL.Image.Resampling
+    filter_ = filters.BOX if shrinks else filters.BICUBIC
+    image = image.resize((width, height), filter_, box=box)
+  array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+  return array.reshape(*array.shape[:2], channels)

@@ -1,0 +1,209 @@
+"""The input pipeline: a data set and a task in, numpy batches out.
+
+    shuffle -> repeat -> batch (of video numbers) -> rows of this process -> read
+
+Batches are formed while an example is still the number of a video, and only then
+does each process read its own rows. So the global batch, its order and the
+iterator's state are the same for any number of processes, and no process reads a
+frame it does not hold. What is drawn for an example depends on (seed, position in
+the global stream) alone.
+
+Each local batch is read with one call, only the frames that the task selected.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import grain
+import numpy as np
+
+from vdm_jax.data import examples
+from vdm_jax.data import text as text_lib
+from vdm_jax.data.source import VideoSource
+from vdm_jax.errors import UserError
+from vdm_jax.tasks import task as task_lib
+
+_PREFETCH_BYTES = 256 << 20
+_TRAINING, _EVALUATION = 0, 1  # Equal seeds must not mean equal draws.
+
+
+def make_pipeline(
+  source: VideoSource,
+  task: task_lib.Task,
+  *,
+  batch_size: int,
+  seed: int,
+  process_index: int = 0,
+  process_count: int = 1,
+  rows: Sequence[int] | None = None,
+  shuffle: bool = True,
+  repeat: bool = True,
+  num_threads: int = 4,
+  prefetch_bytes: int = _PREFETCH_BYTES,
+  cond: Sequence[str] = (),
+  text_encoder: text_lib.TextEncoder | None = None,
+  extras: Sequence[str] = (),
+) -> grain.DatasetIterator[examples.Batch]:
+  """examples.Batches of training examples, for ever.
+
+  Args:
+    source: where the videos are.
+    task: which frames of a video an example holds.
+    batch_size: examples of the global batch, over all processes.
+    seed: of the order of the videos and of all that the task draws.
+    process_index: this process; it gets block `process_index` of the global batch.
+    process_count: number of processes.
+    rows: the rows of the global batch that this process gets, where they are not
+      a block of their own; see `local_rows`. Overrides the two before.
+    shuffle: whether every epoch has an order of its own.
+    repeat: False stops after one epoch; a last batch that is not full is dropped.
+    num_threads: batches that are read at the same time; 0 reads when asked.
+    prefetch_bytes: memory for batches that are read ahead.
+    cond: what of a video conditions the model; see `examples.COND`.
+    text_encoder: makes tokens of captions; needed for "tokens".
+    extras: per-frame extras of the data set to deliver.
+
+  Returns:
+    An iterator of batches `{"video": uint8 [B, T, H, W, C], "frames": Frames,
+    "cond": {...}}` of numpy arrays, B the rows of this process; with `extras` also
+    `{"extras": {name: [B, T, ...]}}`. `get_state()` is a small JSON value, the same
+    on all processes, and `set_state()` continues exactly; grain's
+    `CheckpointSave/Restore` work.
+
+  Raises:
+    UserError: no video is long enough, or an argument does not fit the data.
+  """
+  key = (seed, _TRAINING)
+  reader = examples.Reader(source, task, key, cond, text_encoder, extras)
+  if rows is None:
+    rows = _block(batch_size, process_index, process_count)
+  videos = grain.MapDataset.source(_Numbers(len(reader.eligible))).seed(seed)
+  if shuffle:
+    videos = videos.shuffle()
+  if repeat:
+    videos = videos.repeat(None)
+  elif len(videos) < batch_size:
+    raise UserError(
+      f"{source.full_name}: an epoch of {len(videos)} videos has no full batch of"
+      f" {batch_size}"
+    )
+  batches = videos.batch(batch_size, drop_remainder=True)
+  batches = batches.map_with_index(_Rows(reader, np.asarray(rows), batch_size))
+  return _iterate(batches, reader, len(rows), num_threads, prefetch_bytes)
+
+
+def make_evaluation(
+  source: VideoSource,
+  task: task_lib.Task,
+  *,
+  batch_size: int,
+  num_examples: int,
+  seed: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+  rows: Sequence[int] | None = None,
+  num_threads: int = 4,
+  prefetch_bytes: int = _PREFETCH_BYTES,
+  cond: Sequence[str] = (),
+  text_encoder: text_lib.TextEncoder | None = None,
+  extras: Sequence[str] = (),
+) -> grain.DatasetIterator[examples.Batch]:
+  """One pass over a fixed set of examples; the same set at every call.
+
+  Example i is spread evenly over the videos, and its window depends on (seed, i)
+  only: not on the batch size, the processes or how far training is.
+
+  The last batch is filled up with repeats of the last example, so that all batches
+  have one shape: every batch has `"valid": bool [B]`, False for those. Weigh with
+  it. The other arguments, and the batches, are those of `make_pipeline`.
+  """
+  if num_examples < 1:
+    raise UserError(f"num_examples: expected >= 1, found {num_examples}")
+  reader = examples.Reader(
+    source, task, (seed, _EVALUATION), cond, text_encoder, extras
+  )
+  if rows is None:
+    rows = _block(batch_size, process_index, process_count)
+  filled = -(-num_examples // batch_size) * batch_size
+  numbers = grain.MapDataset.source(_Numbers(filled)).batch(batch_size)
+  local = _EvaluationRows(reader, np.asarray(rows), num_examples)
+  return _iterate(numbers.map(local), reader, len(rows), num_threads, prefetch_bytes)
+
+
+def local_rows(sharding, batch_size: int) -> np.ndarray:
+  """The rows of a global batch that this process's devices hold, sorted.
+
+  Right for any mesh: processes that share rows, or devices in an order that is not
+  the processes' order. `make_array_from_process_local_data` expects these rows.
+  """
+  spans = sharding.addressable_devices_indices_map((batch_size,)).values()
+  rows = [np.arange(batch_size)[index] for index in spans]
+  return np.unique(np.concatenate(rows))
+
+
+def _block(batch_size: int, process_index: int, process_count: int) -> range:
+  if batch_size < 1 or batch_size % process_count:
+    raise UserError(
+      f"batch size: expected a multiple of {process_count} processes, found"
+      f" {batch_size}"
+    )
+  if not 0 <= process_index < process_count:
+    raise UserError(
+      f"process_index: expected 0 to {process_count - 1}, found {process_index}"
+    )
+  share = batch_size // process_count
+  return range(process_index * share, (process_index + 1) * share)
+
+
+def _iterate(batches, reader, local_size, num_threads, prefetch_bytes):
+  # An element is a batch here: grain's default buffer of 500 would be 500 batches.
+  ahead = prefetch_bytes // max(1, local_size * reader.example_bytes)
+  options = grain.ReadOptions(
+    num_threads=num_threads, prefetch_buffer_size=int(np.clip(ahead, 1, 64))
+  )
+  return iter(batches.to_iter_dataset(options))
+
+
+class _Numbers:
+  """The numbers 0 to n - 1 as a data source, without holding them."""
+
+  def __init__(self, n: int):
+    self._n = n
+
+  def __len__(self) -> int:
+    return self._n
+
+  def __getitem__(self, index: int) -> int:
+    return int(index)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+  """Reads the rows of this process from a global batch of numbers."""
+
+  reader: examples.Reader
+  rows: np.ndarray
+  batch_size: int
+
+  def __call__(self, index: int, numbers: np.ndarray) -> examples.Batch:
+    positions = index * self.batch_size + self.rows
+    return self.reader.read(numbers[self.rows], positions)
+
+
+@dataclasses.dataclass(frozen=True)
+class _EvaluationRows:
+  """The same for evaluation, where a number is that of an example."""
+
+  reader: examples.Reader
+  rows: np.ndarray
+  num_examples: int
+
+  def __call__(self, numbers: np.ndarray) -> examples.Batch:
+    wanted = numbers[self.rows]
+    positions = np.minimum(wanted, self.num_examples - 1)
+    videos = len(self.reader.eligible)
+    own = positions % videos
+    if self.num_examples < videos:
+      own = positions * videos // self.num_examples
+    batch = self.reader.read(own, positions)
+    return batch | {"valid": wanted < self.num_examples}

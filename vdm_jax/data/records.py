@@ -1,0 +1,338 @@
+"""The one on-disk layout of every data set: fixed-length chunks of frames.
+
+A training example reads a few frames of a long video, so a video is stored as
+consecutive chunks of `chunk` frames, one ArrayRecord record each: a read costs the
+chunks it touches, not the video. A record is
+
+    frames: uint8 [chunk, H, W, C]    raw bytes; the last chunk is zero-padded
+    video:  int                       number of its video in the split
+    start:  int                       frame number of its first frame
+    <extra>: [chunk, ...]             one per named per-frame extra
+
+and what belongs to a whole video (length, label, caption, name, frames per second)
+is in the data set's metadata, a column each. Records are written in order, video
+after video, so the lengths alone say where every frame is.
+
+A data set is a `ChunkBuilder` that yields `Video`s. TensorFlow is never imported.
+"""
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+import tqdm
+from absl import logging
+from etils import epath
+
+from vdm_jax.errors import UserError
+
+LAYOUT = "vdm_jax.chunks/1"
+COLUMNS = ("lengths", "labels", "captions", "names", "fps")
+_RESERVED = ("frames", "video", "start")
+
+
+@dataclasses.dataclass(frozen=True)
+class Extra:
+  """A named per-frame array that rides along with the frames.
+
+  Attributes:
+    shape: shape of one frame's value.
+    dtype: its dtype.
+    mirror: (scale, offset), each broadcastable to `shape`: the value of a frame
+      mirrored left-right is `scale * value + offset`. None: not known, and a
+      pipeline that flips frames refuses to deliver this extra.
+  """
+
+  shape: tuple[int, ...] = ()
+  dtype: str = "float32"
+  mirror: tuple[Any, Any] | None = None
+
+
+@dataclasses.dataclass
+class Video:
+  """One video on its way into records.
+
+  Attributes:
+    frames: uint8 [T, H, W, C], or an iterable of uint8 [H, W, C].
+    label: class number, -1 for none.
+    caption: text, "" for none.
+    name: what a person calls it (a file name), unique within its split.
+    fps: frames per second, 0 for unknown.
+    extra: per-frame arrays [T, ...], one for every extra of the builder.
+  """
+
+  frames: np.ndarray | Iterable[np.ndarray]
+  label: int = -1
+  caption: str = ""
+  name: str = ""
+  fps: float = 0.0
+  extra: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+def option(default: Any, help: str, *, stored: bool = True) -> Any:
+  """A `ChunkConfig` field that `vdm-jax data build` offers as a flag.
+
+  Args:
+    default: value when the flag is not given; its type is the flag's type.
+    help: one line for `--help`.
+    stored: whether the value is kept with the data. False for what differs from
+      machine to machine and leaves the records as they are, such as a path.
+  """
+  return dataclasses.field(default=default, metadata={"help": help, "stored": stored})
+
+
+@dataclasses.dataclass(eq=False)
+class ChunkConfig(tfds.core.BuilderConfig):
+  """Options of a builder; a subclass adds its own, with `option` for help texts."""
+
+  name: str = ""
+  # 8 measured best for windows and for sparse reads alike.
+  chunk: int = option(8, "frames of a record")
+
+  def options(self) -> dict[str, Any]:
+    """The builder's own options, as JSON values: all that shapes the records."""
+    inherited = {field.name for field in dataclasses.fields(tfds.core.BuilderConfig)}
+    return {
+      field.name: getattr(self, field.name)
+      for field in dataclasses.fields(self)
+      if field.name not in inherited and field.metadata.get("stored", True)
+    }
+
+
+class ChunkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """Turns iterators of `Video` into chunk records. A data set overrides three things.
+
+  Class attributes:
+    CONFIG: the `ChunkConfig` subclass with its options.
+    EMBEDDED: whether it builds from nothing (no download, no user files), so that
+      training may build it unasked.
+  """
+
+  VERSION = tfds.core.Version("1.0.0")
+  CONFIG: ClassVar[type[ChunkConfig]] = ChunkConfig
+  EMBEDDED: ClassVar[bool] = False
+
+  @classmethod
+  def parse(cls, config_name: str, **options) -> ChunkConfig:
+    """The config that `config_name` and `options` mean, with its canonical name."""
+    return cls.CONFIG(name=config_name, **options)
+
+  def frame_shape(self) -> tuple[int, int, int]:
+    """(H, W, C) of every frame."""
+    raise NotImplementedError
+
+  def extras(self) -> Mapping[str, Extra]:
+    """The per-frame extras that every video carries."""
+    return {}
+
+  def videos(self) -> Mapping[str, Iterable[Video]]:
+    """The videos of every split. A split that turns out empty is left out."""
+    raise NotImplementedError
+
+  def label_names(self) -> list[str]:
+    """Names of the labels 0, 1, ...; asked for once `videos()` was called."""
+    return []
+
+  def notes(self) -> list[str]:
+    """What the user should be told after the build, such as what was skipped."""
+    return []
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    chunk = self.builder_config.chunk
+    features = {
+      "frames": _tensor((chunk, *self.frame_shape()), np.uint8),
+      "video": tfds.features.Scalar(np.int64),
+      "start": tfds.features.Scalar(np.int64),
+    }
+    for name, extra in self.extras().items():
+      if name in _RESERVED:
+        raise ValueError(f"extra {name!r}: this name is taken")
+      features[name] = _tensor((chunk, *extra.shape), np.dtype(extra.dtype))
+    return tfds.core.DatasetInfo(
+      builder=self,
+      description=self.__doc__,
+      features=tfds.features.FeaturesDict(features),
+      disable_shuffling=True,  # Where a frame is follows from the lengths alone.
+      metadata=tfds.core.MetadataDict(
+        layout=LAYOUT,
+        chunk=chunk,
+        frame_shape=list(self.frame_shape()),
+        extras={k: dataclasses.asdict(extra) for k, extra in self.extras().items()},
+        options=self.builder_config.options(),
+        label_names=[],
+        splits={},
+      ),
+    )
+
+  def _split_generators(self, dl_manager):
+    del dl_manager
+    generators = {}
+    for split, videos in self.videos().items():
+      # TFDS refuses an empty split, and only reading shows what is readable.
+      videos = iter(videos)
+      first = next(videos, None)
+      if first is not None:
+        generators[split] = self._generate_examples(
+          split, itertools.chain([first], videos)
+        )
+    if not generators:
+      raise UserError(f"{self.name}/{self.builder_config.name}: no video to store")
+    return generators
+
+  def _generate_examples(self, split: str, videos: Iterator[Video]):
+    table = {column: [] for column in COLUMNS}
+    self.info.metadata["splits"][split] = table
+    key = 0
+    for number, video in enumerate(videos):
+      length = 0
+      for frames in _chunks(video.frames, self.builder_config.chunk):
+        yield key, self._record(number, length, frames, video.extra)
+        key += 1
+        length += len(frames)
+      for name, value in video.extra.items():
+        if len(value) != length:
+          raise ValueError(
+            f"{video.name}: {length} frames but {len(value)} values of {name!r}"
+          )
+      row = (length, int(video.label), video.caption, video.name, float(video.fps))
+      for column, value in zip(COLUMNS, row, strict=True):
+        table[column].append(value)
+    self.info.metadata["label_names"] = self.label_names()
+
+  def _record(self, number: int, start: int, frames: np.ndarray, extra) -> dict:
+    chunk = self.builder_config.chunk
+    record = {"frames": _pad(frames, chunk), "video": number, "start": start}
+    for name, spec in self.extras().items():
+      values = np.asarray(extra[name][start : start + len(frames)], spec.dtype)
+      record[name] = _pad(values, chunk)
+    return record
+
+
+def build(
+  cls: type[ChunkBuilder],
+  config: ChunkConfig,
+  data_dir: epath.PathLike,
+  *,
+  overwrite: bool = False,
+) -> epath.Path:
+  """Builds a data set, if it is not there yet, and returns its directory.
+
+  TFDS writes beside the final directory and renames at the end, so that a build
+  that is killed leaves nothing that a reader would take for the data set.
+
+  Raises:
+    UserError: there is no video to store (then nothing is left behind), or the
+      name is taken by data that was built with other options.
+  """
+  data_dir = epath.Path(data_dir).expanduser()
+  if overwrite:
+    return _rebuild(cls, config, data_dir)
+  # TFDS's bars count records, and it prints of downloads: both would mislead.
+  tfds.disable_progress_bar()
+  silence = contextlib.redirect_stdout(io.StringIO())
+  with quiet_tfds(), silence, tempfile.TemporaryDirectory() as scratch:
+    builder = cls(data_dir=data_dir, config=config)
+    directory = epath.Path(builder.data_dir)
+    if is_built(directory):
+      _check_same_options(builder, config)
+      return directory
+    _remove_stale(directory.parent)
+    try:
+      builder.download_and_prepare(file_format="array_record", download_dir=scratch)
+    except OSError:
+      # Another process may have finished the same build: then the rename fails.
+      if not is_built(directory):
+        raise
+    finally:
+      if not is_built(directory):
+        _remove_empty(directory.parent, until=data_dir)
+  for note in builder.notes():
+    logging.warning("%s/%s: %s", builder.name, config.name, note)
+  return directory
+
+
+def is_built(directory: epath.PathLike) -> bool:
+  """Whether `directory` holds a finished data set."""
+  return (epath.Path(directory) / "dataset_info.json").exists()
+
+
+def progress(items: Iterable, *, total: int, description: str) -> Iterator:
+  """A progress bar over videos; shown only where a person watches."""
+  return iter(
+    tqdm.tqdm(items, total=total, desc=description, unit="video", disable=None)
+  )
+
+
+def _rebuild(cls, config: ChunkConfig, data_dir: epath.Path) -> epath.Path:
+  """Builds in a folder of its own, and only then replaces what was there."""
+  aside = data_dir / f"incomplete.{uuid.uuid4().hex}"
+  try:
+    new = build(cls, config, aside)
+    directory = data_dir / new.relative_to(aside)
+    directory.rmtree(missing_ok=True)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    new.rename(directory)
+  finally:
+    aside.rmtree(missing_ok=True)
+  return directory
+
+
+def _check_same_options(builder: ChunkBuilder, config: ChunkConfig) -> None:
+  """Raises UserError if what is built under this name is something else."""
+  built, asked = builder.info.metadata["options"], config.options()
+  for name, value in asked.items():
+    if built.get(name) != value:
+      raise UserError(
+        f"{builder.name}/{config.name} is built already, with {name}="
+        f"{built.get(name)!r}, not {value!r}: use another name, or --overwrite"
+      )
+
+
+@contextlib.contextmanager
+def quiet_tfds():
+  """Silences what TFDS logs each time it looks at a directory."""
+  verbosity = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)
+  try:
+    yield
+  finally:
+    logging.set_verbosity(verbosity)
+
+
+def _remove_stale(parent: epath.Path) -> None:
+  """Removes what killed builds left; a living one has written within the hour."""
+  for path in parent.glob("incomplete.*") if parent.exists() else ():
+    newest = max(entry.stat().mtime for entry in [path, *path.iterdir()])
+    if time.time() - newest > 3600:
+      path.rmtree()
+
+
+def _remove_empty(directory: epath.Path, until: epath.Path) -> None:
+  """Removes `directory` and its parents below `until` while they are empty."""
+  while directory != until and directory.exists() and not any(directory.iterdir()):
+    directory.rmdir()
+    directory = directory.parent
+
+
+def _tensor(shape: tuple[int, ...], dtype) -> tfds.features.Tensor:
+  # The default encoding stores uint8 as varints: 20 times slower to read.
+  return tfds.features.Tensor(shape=shape, dtype=dtype, encoding="bytes")
+
+
+def _pad(values: np.ndarray, chunk: int) -> np.ndarray:
+  """`values` [t, ...] followed by zeros up to [chunk, ...]."""
+  return np.pad(values, [(0, chunk - len(values))] + [(0, 0)] * (values.ndim - 1))
+
+
+def _chunks(frames: Iterable[np.ndarray], chunk: int) -> Iterator[np.ndarray]:
+  frames = iter(frames)
+  while part := list(itertools.islice(frames, chunk)):
+    yield np.stack(part)
