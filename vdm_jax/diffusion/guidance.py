@@ -1,0 +1,215 @@
+"""Guidance and thresholding: functions from denoisers to denoisers.
+
+They compose from the inside out in this order: `classifier_free`, then
+`reconstruction` or `super_resolution`, then thresholding (outside of its range a
+clipped estimate has no gradient), then `pinned`.
+"""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from vdm_jax.diffusion import noise, process
+from vdm_jax.diffusion.process import Denoiser, Estimate
+from vdm_jax.diffusion.sampler import Constrain
+from vdm_jax.errors import UserError, unknown
+
+WeightRule = Literal["constant", "over_alpha_squared"]
+
+
+def classifier_free(
+  conditional: Denoiser, unconditional: Denoiser, weight: float
+) -> Denoiser:
+  """x = (1 + w) x_c - w x_u (Ho & Salimans 2022, eq. 6; the same in eps and v).
+
+  Args:
+    conditional: its gamma is kept.
+    unconditional: the same network without the signal.
+    weight: w; 0 is no guidance. Where a "guidance scale" is quoted for which 1 is no
+      guidance (lucidrains' cond_scale, VDM's table 5), w = scale - 1, scale = 1 + w.
+  """
+
+  def denoise(z, level):
+    estimate = conditional(z, level)
+    other = unconditional(z, level).x
+    return estimate.replace(x=estimate.x + weight * (estimate.x - other))
+
+  return denoise
+
+
+def _toward(
+  denoiser: Denoiser,
+  observe: Callable[[jax.Array], jax.Array],
+  observation: jax.Array,
+  weight: float,
+  rule: WeightRule,
+) -> Callable[..., tuple[Estimate, jax.Array]]:
+  """The estimate, and the move -(w alpha / 2) d ||y - observe(x_hat)||^2 / dz."""
+  if rule not in get_args(WeightRule):
+    raise unknown("weight rule", rule, get_args(WeightRule))
+
+  def denoise(z, level):
+    def observed(z):
+      estimate = denoiser(z, level)
+      return observe(estimate.x), estimate
+
+    seen, pull, estimate = jax.vjp(observed, z, has_aux=True)
+    # The residual as cotangent is the gradient of -1/2 of its squared norm: a sum,
+    # not a mean, over the elements of a sample.
+    (gradient,) = pull((observation - seen).astype(seen.dtype))
+    alpha = process.expand(process.alpha(level.logsnr), z.ndim)
+    scale = weight * (alpha if rule == "constant" else 1.0 / alpha)
+    return estimate, scale * process.at_least_float32(gradient)
+
+  return denoise
+
+
+def reconstruction(
+  denoiser: Denoiser,
+  x_given: jax.Array,
+  given: jax.Array,
+  weight: float,
+  rule: WeightRule = "constant",
+) -> Denoiser:
+  """Reconstruction guidance (VDM, section 3.1): temporal extension, infilling.
+
+  Moves the estimate of the other frames so that the given ones are reconstructed
+  from z; to be used with `replacement` (or `pinned`) for the given frames of z. Costs
+  one vector-Jacobian product of the network a call, and its memory.
+
+  Args:
+    denoiser: differentiable in z; the estimates of given frames are left alone.
+    x_given: clean video [B, T, ...], of which only given frames are read.
+    given: bool, [B, T] or broadcastable after appending axes.
+    weight: w_r. More than 1 helps where few frames are given (the paper: 9 to 50).
+    rule: "constant" as in the paper; "over_alpha_squared" uses w_r / alpha^2, which
+      is near the exact weight at high noise for w_r = 1.
+  """
+  given = process.expand(given, x_given.ndim)
+  toward = _toward(
+    denoiser,
+    lambda x: jnp.where(given, x, 0.0),
+    jnp.where(given, x_given, 0.0),
+    weight,
+    rule,
+  )
+
+  def denoise(z, level):
+    estimate, move = toward(z, level)
+    return estimate.replace(x=estimate.x + jnp.where(given, 0.0, move))
+
+  return denoise
+
+
+def super_resolution(
+  denoiser: Denoiser,
+  low_res: jax.Array,
+  downsample: Callable[[jax.Array], jax.Array],
+  weight: float,
+  rule: WeightRule = "constant",
+) -> Denoiser:
+  """Guidance towards videos that downsample to `low_res` (VDM, section 3.1).
+
+  Args:
+    denoiser: differentiable in z.
+    low_res: what the sample should become when downsampled.
+    downsample: differentiable. For the mean of m pixels the natural weight is m.
+    weight: w_r.
+    rule: see `reconstruction`.
+  """
+  toward = _toward(denoiser, downsample, low_res, weight, rule)
+
+  def denoise(z, level):
+    estimate, move = toward(z, level)
+    return estimate.replace(x=estimate.x + move)
+
+  return denoise
+
+
+def pinned(
+  denoiser: Denoiser, x_given: jax.Array, given: jax.Array, gamma: float = 0.0
+) -> Denoiser:
+  """Puts given frames into the estimate: z of them is then redrawn from the posterior.
+
+  With x known and its gamma 0, an ancestral step is a draw of q(z_s | z_t, x). Start
+  with the given frames of z drawn by `process.forward`.
+
+  Args:
+    denoiser: any.
+    x_given: clean video [B, T, ...].
+    given: bool, [B, T] or broadcastable after appending axes.
+    gamma: the sampler's, for all other frames.
+  """
+  given = process.expand(given, x_given.ndim)
+
+  def denoise(z, level):
+    estimate = denoiser(z, level)
+    others = gamma if estimate.gamma is None else estimate.gamma
+    return Estimate(
+      jnp.where(given, x_given, estimate.x), jnp.where(given, 0.0, others)
+    )
+
+  return denoise
+
+
+def replacement(x_given: jax.Array, given: jax.Array) -> Constrain:
+  """Draws the given frames of z afresh from q(z | x) before every network call.
+
+  The replacement method (Song et al. 2021; VDM, section 3.1): alone it conditions
+  badly, even with a perfect denoiser; see `reconstruction`.
+
+  Args:
+    x_given: clean video [B, T, ...].
+    given: bool, [B, T] or broadcastable after appending axes.
+  """
+  given = process.expand(given, x_given.ndim)
+
+  def constrain(z, level, source):
+    if source is None:
+      raise UserError("replacement: the draws are random: give `sample` a key")
+    drawn = process.forward(x_given, noise.normal(source, z.shape), level)
+    return jnp.where(given, drawn, z)
+
+  return constrain
+
+
+def pasting(x_given: jax.Array, given: jax.Array) -> Constrain:
+  """Shows the given frames to the network clean, whatever the level (RaMViD)."""
+  given = process.expand(given, x_given.ndim)
+  return lambda z, level, source: jnp.where(given, x_given, z)
+
+
+def threshold_static(denoiser: Denoiser, bound: float = 1.0) -> Denoiser:
+  """Clips the estimate to +-bound (RVD's residuals: 2)."""
+
+  def denoise(z, level):
+    estimate = denoiser(z, level)
+    return estimate.replace(x=jnp.clip(estimate.x, -bound, bound))
+
+  return denoise
+
+
+def threshold_dynamic(denoiser: Denoiser, percentile: float) -> Denoiser:
+  """Clips to the quantile of |x| if that is above 1, and scales back to [-1, 1].
+
+  Saharia et al. 2022, section 2.3.
+
+  Args:
+    denoiser: any.
+    percentile: a fraction, 0.995 for instance; over all elements of an example.
+  """
+  if not 0.0 < percentile <= 1.0:
+    raise UserError(
+      f"dynamic threshold: percentile is a fraction in (0, 1], found {percentile}"
+    )
+
+  def denoise(z, level):
+    estimate = denoiser(z, level)
+    x = process.at_least_float32(estimate.x)
+    quantile = jnp.quantile(jnp.abs(x.reshape(x.shape[0], -1)), percentile, axis=1)
+    scale = process.expand(jnp.maximum(quantile, 1.0), x.ndim)
+    return estimate.replace(x=jnp.clip(x, -scale, scale) / scale)
+
+  return denoise

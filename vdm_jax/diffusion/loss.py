@@ -1,0 +1,171 @@
+"""Training losses: where the error is measured, how it is weighted and averaged.
+
+For one estimate, the errors of x, eps and v differ only by a factor that depends on
+the level: with SNR = alpha^2 / sigma^2 and squared errors,
+
+    |eps - eps_hat|^2 = SNR |x - x_hat|^2,   |v - v_hat|^2 = (SNR + 1) |x - x_hat|^2.
+
+So a loss in another space than the network's is the network's own error times a
+factor; nothing is converted, and no precision is lost. A weighting is named by what
+it is, whatever the space: `snr` is always the eps loss, for instance.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from vdm_jax.diffusion import process
+from vdm_jax.diffusion.schedule import Level
+from vdm_jax.errors import UserError, unknown
+
+Normalise = Literal["all", "example", "selected"]
+Norm = Literal["l1", "l2"]
+
+# From log SNR and the space of the loss, the factor on the squared error there.
+Weighting = Callable[[jax.Array, process.Kind], jax.Array]
+
+
+class Loss(NamedTuple):
+  """Attributes: mean f32[]; per_example f32[B], e.g. for means by band of log SNR."""
+
+  mean: jax.Array
+  per_example: jax.Array
+
+
+def _log_space_factor(space: process.Kind, logsnr: jax.Array) -> jax.Array:
+  """Log of the squared error in `space` over that in x."""
+  process.check_kind(space)
+  return {
+    "x": jnp.zeros_like(logsnr),
+    "eps": logsnr,
+    "v": jax.nn.softplus(logsnr),
+  }[space]
+
+
+def _weighting(log_x_weight: Callable[[jax.Array], jax.Array]) -> Weighting:
+  """The weighting that puts exp(log_x_weight) on the squared error of x."""
+  return lambda logsnr, space: jnp.exp(
+    log_x_weight(logsnr) - _log_space_factor(space, logsnr)
+  )
+
+
+def simple() -> Weighting:
+  """One, in whatever space the loss is (Ho et al. 2020, eq. 14)."""
+  return lambda logsnr, space: jnp.ones_like(logsnr)
+
+
+def snr() -> Weighting:
+  """SNR on the error of x: the plain eps loss."""
+  return _weighting(lambda logsnr: logsnr)
+
+
+def truncated_snr() -> Weighting:
+  """max(SNR, 1) on the error of x (Salimans & Ho 2022, section 4)."""
+  return _weighting(lambda logsnr: jnp.maximum(logsnr, 0.0))
+
+
+def min_snr(gamma: float = 5.0) -> Weighting:
+  """min(SNR, gamma) on the error of x (Hang et al. 2023, eq. 5)."""
+  return _weighting(lambda logsnr: jnp.minimum(logsnr, jnp.log(gamma)))
+
+
+def p2(k: float = 1.0, gamma: float = 1.0) -> Weighting:
+  """(k + SNR)^-gamma on the error of eps (Choi et al. 2022, eq. 8)."""
+  return _weighting(lambda logsnr: logsnr - gamma * jnp.logaddexp(jnp.log(k), logsnr))
+
+
+WEIGHTINGS = {f.__name__: f for f in (simple, snr, truncated_snr, min_snr, p2)}
+
+
+def masked_mean(
+  values: jax.Array, *, where: jax.Array | None, normalise: Normalise
+) -> Loss:
+  """Averages over selected elements, in one of the papers' three ways.
+
+  Args:
+    values: [B, ...].
+    where: which elements count; bool, [B] or [B, T] or broadcastable to `values`
+      after appending axes; None for all.
+    normalise: the denominator. "all": all elements, those not selected included as
+      zeros (FDM). "example": per example its own selected elements, then the mean
+      over the examples that have some (RaMViD). "selected": all selected elements of
+      the batch together, so that each weighs the same (RVD).
+
+  Returns:
+    The mean; and per example the part that belongs to it, with the denominator of
+    its own ("selected" divides, per example, as "example" does). An example without
+    selected elements has 0.
+
+  Raises:
+    UserError: unknown `normalise`; or, outside of jit, a denominator of zero. Inside
+    of jit its value is 0, never NaN.
+  """
+  if normalise not in get_args(Normalise):
+    raise unknown("normalisation", normalise, get_args(Normalise))
+  values = process.at_least_float32(values)
+  axes = tuple(range(1, values.ndim))
+  if where is None:
+    per_example = values.mean(axes)
+    return Loss(per_example.mean(), per_example)
+  where = jnp.broadcast_to(process.expand(where, values.ndim), values.shape)
+  # Not a product: an unselected element may be anything, infinity included.
+  sums = jnp.where(where, values, 0.0).sum(axes)
+  if normalise == "all":
+    per_example = sums / values[0].size
+    return Loss(per_example.mean(), per_example)
+  counts = where.sum(axes)
+  empty = (counts == 0).any() if normalise == "example" else (counts == 0).all()
+  if not isinstance(empty, jax.core.Tracer) and bool(empty):
+    raise UserError(
+      f"loss: normalise={normalise!r} averages over selected frames, but "
+      f"{int((counts == 0).sum())} of {len(counts)} examples have none"
+    )
+  per_example = sums / jnp.maximum(counts, 1)
+  if normalise == "selected":
+    return Loss(sums.sum() / jnp.maximum(counts.sum(), 1), per_example)
+  return Loss(per_example.sum() / jnp.maximum((counts > 0).sum(), 1), per_example)
+
+
+def denoising_loss(
+  kind: process.Kind,
+  prediction: jax.Array,
+  x: jax.Array,
+  eps: jax.Array,
+  level: Level,
+  *,
+  where: jax.Array | None,
+  normalise: Normalise,
+  space: process.Kind | None = None,
+  weighting: Weighting | None = None,
+  norm: Norm = "l2",
+) -> Loss:
+  """The error of a network's prediction.
+
+  Args:
+    kind: what the network predicts.
+    prediction: its output [B, T, H, W, C], any float dtype, without learned variance
+      (see `process.split_output`).
+    x: clean video.
+    eps: the noise in the network's input.
+    level: [], [B] or [B, T].
+    where: see `masked_mean`.
+    normalise: see `masked_mean`.
+    space: where the error is measured; None for the network's own.
+    weighting: factor by level; None for `simple()`.
+    norm: absolute or squared error. The weighting multiplies either.
+  """
+  if norm not in get_args(Norm):
+    raise unknown("norm", norm, get_args(Norm))
+  space = space or kind
+  prediction, x, eps = (process.at_least_float32(a) for a in (prediction, x, eps))
+  logsnr = process.expand(level.logsnr, x.ndim)
+  error = prediction - process.target(kind, x, eps, level)
+  if space != kind:
+    factor = _log_space_factor(space, logsnr) - _log_space_factor(kind, logsnr)
+    error = error * jnp.exp(0.5 * factor)
+  error = jnp.abs(error) if norm == "l1" else jnp.square(error)
+  if weighting is not None:
+    error = error * weighting(logsnr, space)
+  return masked_mean(error, where=where, normalise=normalise)

@@ -1,0 +1,216 @@
+"""The Gaussian process: forward, posterior, and what a network's output means.
+
+Notation: clean video `x`, noisy video `z = alpha x + sigma eps`, and
+`v = alpha eps - sigma x`. Levels have shape [], [B] or [B, T] and are broadcast to
+videos [B, T, H, W, C] (or any array) by appending axes. Everything is computed in
+float32, whatever the network's dtype; `s` is a level cleaner than `t`.
+"""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import flax
+import jax
+import jax.numpy as jnp
+
+from vdm_jax.diffusion.schedule import CLEAN_LOGSNR, Level
+from vdm_jax.errors import UserError, unknown
+
+Kind = Literal["x", "eps", "v"]
+
+
+@flax.struct.dataclass
+class Estimate:
+  """What a denoiser returns.
+
+  Attributes:
+    x: estimate of the clean video.
+    gamma: interpolates the log variance of the reverse step between its lower (0)
+      and upper (1) bound, per element; None leaves it to the sampler.
+  """
+
+  x: jax.Array
+  gamma: jax.Array | None = None
+
+
+# From the noisy video and its level.
+Denoiser = Callable[[jax.Array, Level], Estimate]
+
+
+def check_kind(kind: str) -> None:
+  """Raises UserError if `kind` is none of "x", "eps", "v"."""
+  if kind not in get_args(Kind):
+    raise unknown("prediction", kind, get_args(Kind))
+
+
+def expand(a: jax.Array, ndim: int) -> jax.Array:
+  """Appends axes of length one until `a` has `ndim` of them."""
+  a = jnp.asarray(a)
+  return a.reshape(a.shape + (1,) * (ndim - a.ndim))
+
+
+def at_least_float32(a: jax.Array) -> jax.Array:
+  a = jnp.asarray(a)
+  return a.astype(jnp.promote_types(a.dtype, jnp.float32))
+
+
+def alpha(logsnr: jax.Array) -> jax.Array:
+  """Coefficient of the data: alpha^2 = sigmoid(logsnr)."""
+  return jnp.exp(0.5 * jax.nn.log_sigmoid(logsnr))
+
+
+def sigma(logsnr: jax.Array) -> jax.Array:
+  """Coefficient of the noise: sigma^2 = sigmoid(-logsnr), not 1 - alpha^2."""
+  return alpha(-logsnr)
+
+
+def is_clean(level: Level) -> jax.Array:
+  """Whether a level is that of clean data, where there is no noise at all."""
+  return level.logsnr >= CLEAN_LOGSNR
+
+
+def _coefficients(level: Level, ndim: int) -> tuple[jax.Array, jax.Array]:
+  logsnr = expand(level.logsnr, ndim)
+  return alpha(logsnr), sigma(logsnr)
+
+
+def forward(x: jax.Array, eps: jax.Array, level: Level) -> jax.Array:
+  """A draw z of q(z_t | x), from standard normal eps."""
+  a, s = _coefficients(level, x.ndim)
+  return a * x + s * eps
+
+
+def to_x(kind: Kind, value: jax.Array, z: jax.Array, level: Level) -> jax.Array:
+  """The clean video that a prediction stands for.
+
+  From eps this divides by alpha: at a log SNR of -20 a rounding error grows by e^10.
+  """
+  check_kind(kind)
+  a, s = _coefficients(level, z.ndim)
+  value, z = at_least_float32(value), at_least_float32(z)
+  if kind == "x":
+    return value
+  return (z - s * value) / a if kind == "eps" else a * z - s * value
+
+
+def from_x(kind: Kind, x: jax.Array, z: jax.Array, level: Level) -> jax.Array:
+  """The prediction that stands for a clean video: the inverse of `to_x`."""
+  check_kind(kind)
+  a, s = _coefficients(level, z.ndim)
+  x, z = at_least_float32(x), at_least_float32(z)
+  if kind == "x":
+    return x
+  return (z - a * x) / s if kind == "eps" else (a * z - x) / s
+
+
+def target(kind: Kind, x: jax.Array, eps: jax.Array, level: Level) -> jax.Array:
+  """What a network of this kind should have predicted."""
+  check_kind(kind)
+  a, s = _coefficients(level, x.ndim)
+  return {"x": x, "eps": eps, "v": a * eps - s * x}[kind]
+
+
+def split_output(
+  output: jax.Array, channels: int
+) -> tuple[jax.Array, jax.Array | None]:
+  """Splits a network's output into the prediction and gamma.
+
+  Args:
+    output: [..., C], or [..., 2C] if the network learns its variance: the second
+      half, in [-1, 1] or a little outside, says where between the bounds the log
+      variance lies (Nichol & Dhariwal 2021, eq. 15).
+    channels: C.
+
+  Returns:
+    The prediction [..., C] and gamma [..., C] (None if not learned), in float32.
+
+  Raises:
+    UserError: the output has neither C nor 2C channels.
+  """
+  output = at_least_float32(output)
+  if output.shape[-1] == channels:
+    return output, None
+  if output.shape[-1] == 2 * channels:
+    prediction, variance = jnp.split(output, 2, axis=-1)
+    return prediction, (variance + 1.0) / 2.0
+  raise UserError(
+    f"network output: expected {channels} or {2 * channels} channels, "
+    f"found {output.shape[-1]}"
+  )
+
+
+def from_output(kind: Kind, output: jax.Array, z: jax.Array, level: Level) -> Estimate:
+  """The estimate that a network's output stands for.
+
+  Args:
+    kind: what the network predicts.
+    output: [..., C] or, with learned variance, [..., 2C]; any float dtype.
+    z: the noisy video [..., C].
+    level: its level.
+  """
+  prediction, gamma = split_output(output, z.shape[-1])
+  return Estimate(to_x(kind, prediction, z, level), gamma)
+
+
+def _log1mexp(d: jax.Array) -> jax.Array:
+  """log(1 - exp(-d)) for d > 0."""
+  # Each form is accurate on its side of log 2 (Maechler 2012); each argument is kept
+  # on its own side, so that the gradient of the unused form stays finite.
+  small, large = jnp.minimum(d, 0.6931), jnp.maximum(d, 0.6931)
+  return jnp.where(d < 0.6931, jnp.log(-jnp.expm1(-small)), jnp.log1p(-jnp.exp(-large)))
+
+
+def log_variance_bounds(t: Level, s: Level) -> tuple[jax.Array, jax.Array]:
+  """Lower and upper bound of the log variance of the step from t to s.
+
+  The lower one is that of q(z_s | z_t, x) ("fixed small"); the upper one that of
+  q(z_t | z_s) ("fixed large", beta of a discrete schedule). Same shape as the levels.
+  """
+  log_ratio = _log1mexp(s.logsnr - t.logsnr)
+  return (
+    log_ratio + jax.nn.log_sigmoid(-s.logsnr),
+    log_ratio + jax.nn.log_sigmoid(-t.logsnr),
+  )
+
+
+def posterior(
+  z: jax.Array,
+  x: jax.Array,
+  t: Level,
+  s: Level,
+  gamma: jax.Array | float = 0.0,
+) -> tuple[jax.Array, jax.Array]:
+  """The reverse step p(z_s | z_t) for an estimate x of the clean video.
+
+  With the true x and gamma = 0 it is q(z_s | z_t, x). VDM, section 2; a discrete
+  schedule gives the coefficients of Ho et al. 2020, eq. 7.
+
+  Args:
+    z: noisy video at level t.
+    x: clean video or its estimate.
+    t: level of z.
+    s: a cleaner level.
+    gamma: 0 lower, 1 upper log variance; a number or one per element.
+
+  Returns:
+    The mean, and the log variance (broadcastable to the mean).
+  """
+  lower, upper = (expand(bound, z.ndim) for bound in log_variance_bounds(t, s))
+  t, s = (jax.tree.map(lambda a: expand(a, z.ndim), level) for level in (t, s))
+  difference = t.logsnr - s.logsnr
+  # alpha_s / alpha_t * exp(difference), in logs: alpha_t underflows before the product.
+  z_coefficient = jnp.exp(
+    0.5 * (jax.nn.log_sigmoid(s.logsnr) - jax.nn.log_sigmoid(t.logsnr)) + difference
+  )
+  mean = z_coefficient * z - jnp.expm1(difference) * alpha(s.logsnr) * x
+  return mean, (1.0 - gamma) * lower + gamma * upper
+
+
+def transition(z: jax.Array, eps: jax.Array, s: Level, t: Level) -> jax.Array:
+  """A draw of the forward step q(z_t | z_s), from a cleaner to a noisier level."""
+  _, upper = log_variance_bounds(t, s)
+  log_alpha = jax.nn.log_sigmoid(t.logsnr) - jax.nn.log_sigmoid(s.logsnr)
+  return (
+    expand(jnp.exp(0.5 * log_alpha), z.ndim) * z
+    + expand(jnp.exp(0.5 * upper), z.ndim) * eps
+  )

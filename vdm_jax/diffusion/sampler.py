@@ -1,0 +1,137 @@
+"""Sampling: from noise to video, one step at a time.
+
+`sample` is the only loop: one `lax.scan` over the steps of a sampler, with one
+network call in its body whatever the sampler. Guidance and thresholding wrap the
+denoiser; conditioning frames are the business of the denoiser and of `constrain`.
+
+Noise comes from a *source* (see `noise`): a sample belongs to its key, not to the
+batch that it is drawn with.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from vdm_jax.diffusion import noise as noise_lib
+from vdm_jax.diffusion import process
+from vdm_jax.diffusion.process import Denoiser
+from vdm_jax.diffusion.schedule import Level
+from vdm_jax.diffusion.step_rule import (
+  Ancestral,
+  Ddim,
+  DpmSolverPP2M,
+  LangevinCorrector,
+  Resample,
+  Sampler,
+)
+from vdm_jax.errors import unknown
+
+__all__ = [
+  "Ancestral",
+  "Constrain",
+  "Ddim",
+  "DpmSolverPP2M",
+  "LangevinCorrector",
+  "Resample",
+  "Sample",
+  "Sampler",
+  "Trajectory",
+  "sample",
+]
+
+# From z, its level and a source of noise, the z that the network is to see.
+Constrain = Callable[[jax.Array, Level, jax.Array | None], jax.Array]
+Final = Literal["estimate", "state"]
+
+
+class Trajectory(NamedTuple):
+  """Every k-th step: the states after it and the estimates in it, [E / k, B, ...]."""
+
+  states: jax.Array
+  estimates: jax.Array
+
+
+class Sample(NamedTuple):
+  """Attributes: x, the answer; trajectory, if asked for."""
+
+  x: jax.Array
+  trajectory: Trajectory | None
+
+
+def sample(
+  denoiser: Denoiser,
+  sampler: Sampler,
+  grid: Level,
+  z: jax.Array,
+  *,
+  key: jax.Array | None = None,
+  noise: Any = None,
+  constrain: Constrain | None = None,
+  constrain_noise: jax.Array | None = None,
+  final: Final = "estimate",
+  trajectory_every: int | None = None,
+) -> Sample:
+  """Runs a sampler over a grid of levels.
+
+  Args:
+    denoiser: called once a step, with the levels of the grid as they are (shape []
+      for a plain grid).
+    sampler: the step rule.
+    grid: levels [N + 1] (or [N + 1, B], [N + 1, B, T]), noisiest first; the network
+      is not called at the last.
+    z: noise to start from, [B, ...].
+    key: a key, or one per example [B]: it is folded with the step.
+    noise: instead of a key, the noise of every step in order, [E, B, ...] (for
+      `Resample`, a pair of them).
+    constrain: applied to z before every network call, with the level and a source of
+      noise for `normal`; replaces or overwrites given frames.
+    constrain_noise: what to hand to `constrain` instead of keys, [E, ...].
+    final: "estimate": the clean video that the last step headed for, which is the
+      denoiser's estimate (extrapolated, where the last step is second order).
+      "state": z after the last step; for a discrete schedule the two are the same.
+    trajectory_every: record every k-th step, counted from the last. Memory is that
+      of the recorded steps only.
+
+  Returns:
+    The sample in float32 (or the dtype of z if wider), and the trajectory.
+
+  Raises:
+    UserError: the sampler is random and was given neither key nor noise.
+  """
+  if final not in get_args(Final):
+    raise unknown("final", final, get_args(Final))
+  z = process.at_least_float32(z)
+  steps = sampler.plan(grid)
+  num_steps = steps.last.shape[0]
+  every = trajectory_every or num_steps
+  step_source = noise_lib.per_step(key, noise, z.shape[0], purpose=0)
+  constrain_source = noise_lib.per_step(key, constrain_noise, z.shape[0], purpose=1)
+
+  def body(carry, inputs):
+    z, _, memory, record = carry
+    index, step = inputs
+    if constrain is not None:
+      z = constrain(z, step.level, constrain_source(index))
+    estimate = denoiser(z, step.level)
+    estimate = estimate.replace(x=estimate.x.astype(z.dtype))
+    drawn = sampler.draw(step_source(index), z.shape)
+    z, x, memory = sampler.step(z, estimate, step, drawn, memory)
+    if record is not None:
+      # A slot beyond the end is dropped: steps between two recorded ones.
+      left = num_steps - 1 - index
+      slots = record.states.shape[0]
+      slot = jnp.where(left % every == 0, slots - 1 - left // every, slots)
+      record = Trajectory(
+        *(a.at[slot].set(b, mode="drop") for a, b in zip(record, (z, x), strict=True))
+      )
+    return (z, x, memory, record), None
+
+  record = None
+  if trajectory_every is not None:
+    slots = -(-num_steps // every)
+    record = Trajectory(*(jnp.zeros((slots, *z.shape), z.dtype) for _ in range(2)))
+  carry = (z, jnp.zeros_like(z), sampler.init(z, steps), record)
+  (z, x, _, record), _ = jax.lax.scan(body, carry, (jnp.arange(num_steps), steps))
+  return Sample(x if final == "estimate" else z, record)

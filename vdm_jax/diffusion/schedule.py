@@ -1,0 +1,300 @@
+"""Noise schedules: from a time or a step to a level of noise.
+
+Everything about noise is a function of `logsnr = log(alpha^2 / sigma^2)`. A
+schedule only says which log SNR a time has, and which number the network is told
+(its `time` input). Two kinds cover the papers:
+
+* `CosineSchedule`: continuous time in [0, 1], 1 is noise (VDM, section 2).
+* `DiscreteSchedule`: the integer steps of a list of betas (FDM, RaMViD, RVD), that
+  is, a table of levels. Step 0 is the cleanest.
+
+Tables and grids are built on the host in float64 and rounded once.
+"""
+
+import dataclasses
+import math
+from typing import Self
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vdm_jax.errors import UserError
+
+# The log SNR of clean data: finite, so that no difference of levels is NaN, and
+# large enough that float32 gives alpha = 1 and sigma = 0.
+CLEAN_LOGSNR = 250.0
+
+
+@flax.struct.dataclass
+class Level:
+  """A level of noise.
+
+  Attributes:
+    logsnr: log(alpha^2 / sigma^2), of shape [], [B] or [B, T] (a grid has one more
+      axis, in front).
+    time: what the network is told, same shape.
+  """
+
+  logsnr: jax.Array
+  time: jax.Array
+
+  def __getitem__(self, index) -> "Level":
+    return jax.tree.map(lambda a: a[index], self)
+
+
+def stratified_times(u: jax.Array, batch_size: int) -> jax.Array:
+  """Times [B] that cover [0, 1) evenly: t_i = (u + i / B) mod 1.
+
+  The variance of a batch's loss falls by a large factor (Kingma et al. 2021,
+  appendix I.1). `batch_size` is that of the global batch.
+
+  Args:
+    u: one uniform number in [0, 1), shape [].
+    batch_size: B.
+  """
+  return jnp.mod(u + jnp.arange(batch_size) / batch_size, 1.0)
+
+
+def network_time(logsnr: jax.Array, xp=jnp) -> jax.Array:
+  """The network's input for a log SNR, in [0, 1000]; log SNR is clipped to +-20.
+
+  The inverse of the cosine schedule, as in the authors' code: nearly uniform under
+  that schedule, and defined for every log SNR. `xp` is jnp, or np on the host.
+  """
+  return 2000.0 / math.pi * xp.arctan(xp.exp(-xp.clip(logsnr, -20.0, 20.0) / 2.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class CosineSchedule:
+  """alpha = cos(a t + b), truncated to a range of log SNR (VDM, section 2).
+
+  `shift` moves the log SNR of all times but the two ends, which keep `logsnr_min`
+  and `logsnr_max`; for a resolution d use 2 log(64 / d) (Hoogeboom et al. 2023).
+  """
+
+  logsnr_min: float = -20.0
+  logsnr_max: float = 20.0
+  shift: float = 0.0
+
+  def __post_init__(self):
+    if not self.logsnr_min < self.logsnr_max:
+      raise UserError(
+        "schedule: logsnr_min must be below logsnr_max, found "
+        f"{self.logsnr_min} and {self.logsnr_max}"
+      )
+
+  def _angles(self) -> tuple[float, float, float]:
+    """Slope a; angle at t=0; and pi/2 minus the angle at t=1, without cancellation."""
+    start = math.atan(math.exp(-(self.logsnr_max - self.shift) / 2))
+    end = math.atan(math.exp((self.logsnr_min - self.shift) / 2))
+    return math.pi / 2 - start - end, start, end
+
+  def _logsnr(self, t, xp):
+    # log tan is accurate for small angles only: the noisy half of the schedule
+    # measures its angle from pi/2 instead, where log tan changes sign. The bounds
+    # keep the half that is not used finite, and with it the gradient.
+    slope, start, end = self._angles()
+    clean = -2.0 * xp.log(xp.tan(slope * xp.minimum(t, 0.75) + start))
+    noisy = 2.0 * xp.log(xp.tan(slope * xp.minimum(1.0 - t, 0.75) + end))
+    return xp.where(t < 0.5, clean, noisy) + self.shift
+
+  def logsnr(self, t: jax.Array) -> jax.Array:
+    """Log SNR at times in [0, 1], any shape."""
+    return self._logsnr(jnp.asarray(t), jnp)
+
+  def derivative(self, t: jax.Array) -> jax.Array:
+    """d logsnr / dt, negative, any shape."""
+    slope, start, end = self._angles()
+    t = jnp.asarray(t)
+    angle = jnp.where(t < 0.5, slope * t + start, slope * (1.0 - t) + end)
+    return -4.0 * slope / jnp.sin(2.0 * angle)
+
+  def inverse(self, logsnr: jax.Array) -> jax.Array:
+    """The time that has this log SNR."""
+    slope, start, end = self._angles()
+    half = (jnp.asarray(logsnr) - self.shift) / 2.0
+    angle = jnp.arctan(jnp.exp(-jnp.abs(half)))
+    return jnp.where(half > 0, (angle - start) / slope, 1.0 - (angle - end) / slope)
+
+  def level(self, t: jax.Array) -> Level:
+    """The level at times in [0, 1], any shape."""
+    logsnr = self.logsnr(t)
+    return Level(logsnr, network_time(logsnr))
+
+  def sample(self, u: jax.Array) -> Level:
+    """A random level for training, from uniform u in [0, 1)."""
+    return self.level(u)
+
+  def grid(self, num_steps: int | None = None) -> Level:
+    """Levels [N + 1] at times 1, 1 - 1/N, ..., 0.
+
+    Raises:
+      UserError: `num_steps` is not a positive integer: a continuous schedule has no
+        number of steps of its own.
+    """
+    if not isinstance(num_steps, int) or num_steps < 1:
+      raise UserError(
+        f"sampling steps: a continuous schedule needs a count >= 1, found {num_steps!r}"
+      )
+    logsnr = self._logsnr(np.linspace(1.0, 0.0, num_steps + 1), np)
+    return jax.tree.map(jnp.asarray, Level(logsnr, network_time(logsnr, np)))
+
+
+def retained_steps(num_steps: int, spec: str | int) -> list[int]:
+  """The steps that a respacing keeps, as improved-diffusion's `space_timesteps`.
+
+  Args:
+    num_steps: length of the schedule.
+    spec: "" keeps all; "a,b,c" cuts the schedule into equal sections, of which the
+      first keeps `a` evenly spaced steps and so on; "ddimK" keeps every i-th step,
+      with the smallest i that gives K of them.
+
+  Returns:
+    Increasing steps.
+
+  Raises:
+    UserError: the spec cannot be read or cannot be met.
+  """
+  spec = str(spec)
+  if not spec:
+    return list(range(num_steps))
+  try:
+    counts = [int(count) for count in spec.removeprefix("ddim").split(",")]
+  except ValueError:
+    raise UserError(
+      f"respacing: expected '', '250', '10,15,20' or 'ddim50', found {spec!r}"
+    ) from None
+  if spec.startswith("ddim"):
+    for stride in range(1, num_steps):
+      if [len(range(0, num_steps, stride))] == counts:
+        return list(range(0, num_steps, stride))
+    raise UserError(f"respacing: no stride keeps {spec!r} of {num_steps} steps")
+  size, longer = divmod(num_steps, len(counts))
+  steps, start = [], 0
+  for section, count in enumerate(counts):
+    length = size + (section < longer)
+    if not 1 <= count <= length:
+      raise UserError(
+        f"respacing: {spec!r} asks for {count} steps of a section of {length}"
+      )
+    stride = (length - 1) / (count - 1) if count > 1 else 1.0
+    # Summed, and rounded half to even: what published checkpoints were tuned with.
+    position = 0.0
+    for _ in range(count):
+      steps.append(start + round(position))
+      position += stride
+    start += length
+  return steps
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DiscreteSchedule:
+  """A table of levels, from a list of betas (Ho et al. 2020).
+
+  Attributes:
+    alphas_cumprod: float64 [N], alpha^2 of every step, decreasing.
+    time: float64 [N], the network's time input at every step.
+    timestep_map: int [N], the step of the original schedule (after respacing).
+  """
+
+  alphas_cumprod: np.ndarray
+  time: np.ndarray
+  timestep_map: np.ndarray
+
+  @classmethod
+  def from_betas(cls, betas: np.ndarray, *, rescale_time: bool = True) -> Self:
+    """A schedule from betas in (0, 1).
+
+    Args:
+      betas: [N].
+      rescale_time: the network is told step * 1000 / N (improved-diffusion); else
+        the step itself (RVD).
+    """
+    betas = np.asarray(betas, np.float64)
+    if betas.ndim != 1 or not betas.size or not (betas > 0).all() or betas.max() >= 1:
+      raise UserError(
+        "schedule: expected a list of betas strictly between 0 and 1, found shape "
+        f"{betas.shape}, range {betas.min(initial=1)} to {betas.max(initial=0)}"
+      )
+    steps = np.arange(len(betas))
+    scale = 1000.0 / len(betas) if rescale_time else 1.0
+    return cls(np.cumprod(1.0 - betas), steps * scale, steps)
+
+  @classmethod
+  def linear(cls, num_steps: int, *, rescale_time: bool = True) -> Self:
+    """Betas from 0.1 / N to 20 / N in a line; N must be more than 20."""
+    if num_steps <= 20:
+      raise UserError(
+        f"schedule: a linear schedule needs more than 20 steps, found {num_steps}; "
+        "build a longer one and respace it"
+      )
+    betas = np.linspace(0.1 / num_steps, 20.0 / num_steps, num_steps)
+    return cls.from_betas(betas, rescale_time=rescale_time)
+
+  @classmethod
+  def cosine(
+    cls,
+    num_steps: int,
+    *,
+    s: float = 0.008,
+    max_beta: float = 0.999,
+    rescale_time: bool = True,
+  ) -> Self:
+    """Nichol & Dhariwal 2021, eq. 17; betas are clipped at `max_beta`.
+
+    improved-diffusion and RVD clip at 0.999, lucidrains at 0.9999; RVD does not
+    rescale the time.
+    """
+    u = np.arange(num_steps + 1) / num_steps
+    squared_alpha = np.cos((u + s) / (1 + s) * np.pi / 2) ** 2
+    betas = np.minimum(1.0 - squared_alpha[1:] / squared_alpha[:-1], max_beta)
+    return cls.from_betas(betas, rescale_time=rescale_time)
+
+  @property
+  def num_steps(self) -> int:
+    return len(self.alphas_cumprod)
+
+  @property
+  def betas(self) -> np.ndarray:
+    """float64 [N]: 1 - alpha^2_t / alpha^2_{t-1}."""
+    previous = np.concatenate([[1.0], self.alphas_cumprod[:-1]])
+    return 1.0 - self.alphas_cumprod / previous
+
+  def respace(self, spec: str | int) -> Self:
+    """The schedule on fewer steps; see `retained_steps`."""
+    kept = np.asarray(retained_steps(self.num_steps, spec))
+    return type(self)(
+      self.alphas_cumprod[kept], self.time[kept], self.timestep_map[kept]
+    )
+
+  def _table(self) -> Level:
+    """Levels [N + 1] of the steps; then, as entry N and entry -1, clean data."""
+    logsnr = np.log(self.alphas_cumprod) - np.log1p(-self.alphas_cumprod)
+    return Level(np.append(logsnr, CLEAN_LOGSNR), np.append(self.time, 0.0))
+
+  def level(self, step: jax.Array) -> Level:
+    """The level of integer steps in 0..N-1, any shape; step -1 is clean data."""
+    return jax.tree.map(lambda a: jnp.asarray(a)[step], self._table())
+
+  def step(self, u: jax.Array) -> jax.Array:
+    """Integer steps from uniform u in [0, 1)."""
+    step = jnp.floor(u * self.num_steps).astype(jnp.int32)
+    return jnp.minimum(step, self.num_steps - 1)
+
+  def sample(self, u: jax.Array) -> Level:
+    """A random level for training, from uniform u in [0, 1)."""
+    return self.level(self.step(u))
+
+  def grid(self, num_steps: str | int | None = None) -> Level:
+    """Levels [N + 1] of all steps, noisiest first, then clean data.
+
+    Args:
+      num_steps: None for all steps; else a respacing, see `retained_steps`.
+    """
+    if num_steps is not None:
+      return self.respace(num_steps).grid()
+    # Steps N-1, ..., 0, -1: entry -1 of the table is the clean level.
+    order = np.arange(self.num_steps - 1, -2, -1)
+    return jax.tree.map(lambda a: jnp.asarray(a[order]), self._table())
