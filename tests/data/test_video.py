@@ -10,6 +10,7 @@ import pytest
 
 from tests.data import helpers
 from vdm_jax import frames as frames_lib
+from vdm_jax import pixels
 from vdm_jax.data import decode, sheet, video
 from vdm_jax.errors import UserError
 
@@ -30,16 +31,16 @@ def noise() -> np.ndarray:
 class TestPixels:
   def test_uint8_round_trip(self):
     levels = np.arange(256, dtype=np.uint8)
-    floats = video.to_float(levels)
+    floats = pixels.to_float(levels)
     assert floats.dtype == np.float32 and (floats[0], floats[-1]) == (-1, 1)
-    np.testing.assert_array_equal(video.to_uint8(floats), levels)
+    np.testing.assert_array_equal(pixels.to_uint8(floats), levels)
     np.testing.assert_array_equal(
-      video.to_uint8(video.to_float(jnp.array(levels))), levels
+      pixels.to_uint8(pixels.to_float(jnp.array(levels))), levels
     )
 
   def test_rounds_then_clips(self):
     values = np.array([-1.7, -1.0, 0.0, 0.0042, 1.0, 3.0], np.float32)
-    assert video.to_uint8(values).tolist() == [0, 0, 128, 128, 255, 255]
+    assert pixels.to_uint8(values).tolist() == [0, 0, 128, 128, 255, 255]
 
 
 class TestReading:

@@ -16,17 +16,6 @@ from vdm_jax.data import decode
 from vdm_jax.errors import UserError
 
 
-def to_float(video):
-  """uint8 to float32 in [-1, 1]; numpy or jax arrays."""
-  return video.astype("float32") / 127.5 - 1
-
-
-def to_uint8(video) -> np.ndarray:
-  """[-1, 1] to uint8, rounded and then clipped; the inverse of `to_float`."""
-  levels = np.rint((np.asarray(video, np.float32) + 1) * 127.5)
-  return np.clip(levels, 0, 255).astype(np.uint8)
-
-
 def read_video(
   path: epath.PathLike,
   *,
