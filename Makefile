@@ -1,0 +1,64 @@
+# vdm_jax. The two commands of a newcomer: `make demo` and `make test`.
+# Every target sets up .venv first, once, and again when setup.py or
+# constraints.txt changes. Needed: Python 3.11 or newer, and a package registry.
+
+VENV ?= .venv
+DEMO_SECONDS ?=
+DEMO_OUT ?= runs/demo
+WORKERS ?= 2
+EXTRAS ?= test,video
+
+# The newest Python that runs (a name on PATH may be an empty shim) and can make
+# environments. `make PYTHON=/path/to/python ...` overrides.
+CHECK := import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+  if $$p -c '$(CHECK)' >/dev/null 2>&1; then echo $$p; break; fi; done)
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SETUP_LOG := $(VENV)/setup.log
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-slow lint format clean
+
+help: ## Shows this list.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+venv: $(STAMP) ## Sets up .venv.
+
+$(STAMP): setup.py constraints.txt
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "make: no usable Python: expected 3.11, 3.12 or 3.13 with the modules" \
+	    "venv and ensurepip; install one (on Debian also python3-venv)," \
+	    "or name it: make PYTHON=/path/to/python" >&2; exit 1; fi
+	@"$(PYTHON)" -c '$(CHECK)' || { echo "make: $(PYTHON): expected Python 3.11 or" \
+	  "newer with the modules venv and ensurepip" >&2; exit 1; }
+	@echo "setup: $(VENV) with $$("$(PYTHON)" --version) (about a minute)"
+	@"$(PYTHON)" -m venv --clear "$(VENV)"
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check \
+	  --progress-bar off --log "$(SETUP_LOG)" -c constraints.txt -e ".[$(EXTRAS)]" \
+	  || { echo "make: set-up failed; the whole story is in $(SETUP_LOG)" >&2; exit 1; }
+	@touch $@
+	@echo "setup: done"
+
+demo: $(STAMP) ## Trains a small model on moving digits and shows its samples.
+	@"$(BIN)/python" -m vdm_jax.cli.main demo --out="$(DEMO_OUT)" \
+	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS))
+
+test: $(STAMP) ## Runs the fast tests.
+	@"$(BIN)/python" -m pytest -n $(WORKERS) -q -m "not slow"
+
+test-slow: $(STAMP) ## Runs the slow tests.
+	@"$(BIN)/python" -m pytest -n $(WORKERS) -q -m slow
+
+lint: $(STAMP) ## Checks format and style.
+	@"$(BIN)/ruff" format --no-cache --check .
+	@"$(BIN)/ruff" check --no-cache .
+
+format: $(STAMP) ## Formats the code and mends what can be mended.
+	@"$(BIN)/ruff" check --no-cache --fix-only --quiet .
+	@"$(BIN)/ruff" format --no-cache .
+
+clean: ## Removes the environment and caches; keeps runs/ and data/.
+	rm -rf "$(VENV)" build dist *.egg-info .cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

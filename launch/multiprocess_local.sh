@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Trains with N processes on this host's CPU, joined by jax.distributed: what
+# several hosts do, without several hosts. For trying out and for debugging.
+#
+#   launch/multiprocess_local.sh N CONFIG WORKDIR [flags of vdm-jax train]
+#
+# Process I writes its output to LOGS/process_I.log; process 0 is shown too. If one
+# process fails, the others are stopped. Environment: VENV (.venv of the checkout),
+# PORT (a free one), DEVICES (1) CPU devices a process, LOGS (a new temporary
+# folder).
+set -euo pipefail
+
+if (($# < 3)); then
+  sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+  exit 2
+fi
+count=$1 config=$2 workdir=$3
+shift 3
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+venv="${VENV:-$root/.venv}"
+logs="${LOGS:-$(mktemp -d)}"
+mkdir -p "$logs"
+port="${PORT:-$("$venv/bin/python" -c '
+import socket
+with socket.socket() as s:
+  s.bind(("localhost", 0))
+  print(s.getsockname()[1])')}"
+
+export JAX_PLATFORMS=cpu
+export JAX_NUM_CPU_DEVICES="${DEVICES:-1}"
+pids=()
+# shellcheck disable=SC2317 # Called by the trap.
+stop() {
+  kill "${pids[@]}" 2>/dev/null || true
+}
+trap stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+for ((i = 0; i < count; i++)); do
+  command=("$venv/bin/vdm-jax" train --config="$config" --workdir="$workdir"
+    --distributed --coordinator="localhost:$port" --num_processes="$count"
+    --process_id="$i" "$@")
+  if ((i == 0)); then
+    "${command[@]}" > >(tee "$logs/process_0.log") 2>&1 &
+  else
+    "${command[@]}" >"$logs/process_$i.log" 2>&1 &
+  fi
+  pids+=($!)
+done
+echo "multiprocess_local.sh: $count processes at localhost:$port, logs in $logs" >&2
+
+running=("${pids[@]}")
+while ((${#running[@]})); do
+  status=0 ended=
+  wait -n -p ended "${running[@]}" || status=$?
+  if ((status != 0)); then
+    echo "multiprocess_local.sh: a process failed ($status); see $logs" >&2
+    exit "$status"
+  fi
+  left=()
+  for pid in "${running[@]}"; do
+    [[ "$pid" == "$ended" ]] || left+=("$pid")
+  done
+  running=("${left[@]}")
+done
+trap - EXIT

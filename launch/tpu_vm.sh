@@ -1,0 +1,167 @@
+#!/usr/bin/env bash
+# Trains on a Cloud TPU slice: one host or a whole pod, the same command.
+#
+#   launch/tpu_vm.sh up                                make the slice (waits in the queue)
+#   launch/tpu_vm.sh setup                             copy this checkout, install
+#   launch/tpu_vm.sh data NAME [flags]                 vdm-jax data build, on every worker
+#   launch/tpu_vm.sh train CONFIG WORKDIR [flags]      start on all workers
+#   launch/tpu_vm.sh logs                              follow worker 0
+#   launch/tpu_vm.sh stop                              stop training, writing a checkpoint
+#   launch/tpu_vm.sh down                              delete the slice
+#   launch/tpu_vm.sh all CONFIG WORKDIR [flags]        up, setup, train, wait; again
+#                                                      from `up` if the slice is taken away
+#
+# Environment (those without a default must be set):
+#   TPU_NAME, ZONE         of the slice
+#   ACCELERATOR (v4-256)   accelerator type: v4-256 is 128 chips, v5litepod-16 is 16
+#   VERSION                runtime version (the default follows ACCELERATOR)
+#   PROJECT                gcloud's default
+#   SPOT (0)               1: cheaper, and may be taken away; `all` then resumes
+#   PYTHON (python3)       of the workers; 3.11 or newer
+#
+# WORKDIR must be a path that all workers see: gs://BUCKET/RUN. A run resumes from
+# its newest checkpoint whenever it is started again with the same WORKDIR.
+set -euo pipefail
+
+usage() {
+  sed -n '2,24s/^# \{0,1\}//p' "$0" >&2
+  exit 2
+}
+
+(($# >= 1)) || usage
+: "${TPU_NAME:?set TPU_NAME, the name of the slice}"
+: "${ZONE:?set ZONE, such as us-central2-b}"
+accelerator="${ACCELERATOR:-v4-256}"
+case "$accelerator" in
+  v4-*) runtime=tpu-ubuntu2204-base ;;
+  v5litepod-*) runtime=v2-alpha-tpuv5-lite ;;
+  v5p-*) runtime=v2-alpha-tpuv5 ;;
+  v6e-*) runtime=v2-alpha-tpuv6e ;;
+  *) runtime=tpu-ubuntu2204-base ;;
+esac
+runtime="${VERSION:-$runtime}"
+python="${PYTHON:-python3}"
+where=(--zone="$ZONE")
+[[ -z "${PROJECT:-}" ]] || where+=(--project="$PROJECT")
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+
+tpu() {
+  gcloud compute tpus tpu-vm "$@" "${where[@]}"
+}
+
+queued() {
+  gcloud compute tpus queued-resources "$@" "${where[@]}"
+}
+
+# on WORKER COMMAND: runs a shell command on a worker ('all' for every one).
+on() {
+  tpu ssh "$TPU_NAME" --worker="$1" --command="$2"
+}
+
+state() {
+  tpu describe "$TPU_NAME" --format='value(state)' 2>/dev/null || echo NONE
+}
+
+up() {
+  if [[ "$(state)" == READY ]]; then
+    return
+  fi
+  if [[ "$(state)" != NONE ]]; then
+    down # Preempted or broken: a slice cannot be revived.
+  fi
+  local flags=(--node-id="$TPU_NAME" --accelerator-type="$accelerator"
+    --runtime-version="$runtime")
+  [[ "${SPOT:-0}" != 1 ]] || flags+=(--spot)
+  # A request that stands in the queue already is waited for.
+  if ! queued describe "$TPU_NAME" >/dev/null 2>&1; then
+    queued create "$TPU_NAME" "${flags[@]}" --async
+  fi
+  until [[ "$(state)" == READY ]]; do
+    local request
+    request="$(queued describe "$TPU_NAME" --format='value(state.state)')"
+    if [[ -z "$request" || "$request" == FAILED || "$request" == SUSPENDED ]]; then
+      echo "tpu_vm.sh: the request for $accelerator in $ZONE is ${request:-unknown}" >&2
+      return 1
+    fi
+    echo "tpu_vm.sh: $TPU_NAME is $request; asking again in 30 s" >&2
+    sleep 30
+  done
+}
+
+down() {
+  queued delete "$TPU_NAME" --force --quiet ||
+    tpu delete "$TPU_NAME" --quiet
+}
+
+setup() {
+  local archive
+  archive="$(mktemp -d)/vdm_jax.tgz"
+  # What git would commit: no environment, no data, no runs.
+  (cd "$root" && git ls-files -z --cached --others --exclude-standard |
+    tar --null --files-from=- -czf "$archive")
+  tpu scp "$archive" "$TPU_NAME:vdm_jax.tgz" --worker=all
+  rm -r "$(dirname "$archive")"
+  on all "set -e; mkdir -p ~/vdm_jax; tar -xzf ~/vdm_jax.tgz -C ~/vdm_jax;
+    cd ~/vdm_jax; make --silent venv PYTHON='$python' EXTRAS=tpu,gcs,video"
+}
+
+data() {
+  on all "cd ~/vdm_jax; .venv/bin/vdm-jax data build $(printf '%q ' "$@")"
+}
+
+train() {
+  (($# >= 2)) || usage
+  local config=$1 workdir=$2
+  shift 2
+  local command script
+  command="$(printf '%q ' .venv/bin/vdm-jax train --config="$config" \
+    --workdir="$workdir" --distributed "$@")"
+  script="$command & echo \$! >train.pid; wait \$!; echo \$? >train.status"
+  # The lock: two runs must not write one workdir.
+  on all "cd ~/vdm_jax && rm -f train.status &&
+    (nohup flock -n train.lock bash -c $(printf '%q' "$script") \
+      >>train.log 2>&1 </dev/null &)"
+}
+
+# 'running', or the exit status of worker 0; fails if the slice is gone.
+status() {
+  on 0 'cat ~/vdm_jax/train.status 2>/dev/null || echo running' 2>/dev/null
+}
+
+logs() {
+  on 0 'tail -n 50 -F ~/vdm_jax/train.log'
+}
+
+stop() {
+  # shellcheck disable=SC2016 # The workers expand it.
+  on all 'kill -TERM "$(cat ~/vdm_jax/train.pid)"'
+}
+
+all() {
+  while true; do
+    up || exit
+    # If the slice goes away meanwhile, the questions below find out.
+    if setup; then train "$@" || true; fi
+    local answer=running misses=0
+    while [[ "$answer" == running ]] && ((misses < 3)); do
+      sleep 60
+      if answer="$(status)"; then
+        misses=0
+      else
+        answer=running misses=$((misses + 1))
+      fi
+    done
+    if [[ "$answer" != running ]]; then
+      echo "tpu_vm.sh: training ended with exit status $answer" >&2
+      exit "$answer"
+    fi
+    echo "tpu_vm.sh: $TPU_NAME does not answer ($(state)); starting over" >&2
+  done
+}
+
+action=$1
+shift
+case "$action" in
+  up | setup | data | train | logs | stop | down | all) "$action" "$@" ;;
+  *) usage ;;
+esac

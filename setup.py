@@ -1,0 +1,82 @@
+"""Packaging of vdm_jax; `make venv` installs it as constraints.txt pins it."""
+
+import pathlib
+import re
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(
+  r'^__version__ = "(.+)"$', (HERE / "vdm_jax" / "__init__.py").read_text(), re.M
+)[1]
+README = HERE / "README.md"
+
+# No TensorFlow: TFDS is used through ArrayRecord, TensorBoard through tensorboardX.
+CORE = [
+  "absl-py>=2.1",
+  "array_record>=0.8",
+  "etils[epath]>=1.12",
+  "flax>=0.12",
+  "grain>=0.2.13",
+  "importlib_resources>=6.0",  # TFDS needs it and does not declare it.
+  "jax>=0.9",
+  "matplotlib>=3.9",
+  "ml-collections>=1.0",
+  "numpy>=2.0",
+  "optax>=0.2.5",
+  "orbax-checkpoint>=0.11.20",
+  "pillow>=11.0",
+  "scikit-learn>=1.5",
+  "scipy>=1.13",
+  "tensorboardX>=2.6.2",
+  "tensorflow-datasets>=4.9.8",
+  "tqdm>=4.66",
+]
+
+EXTRAS = {
+  # Accelerators: one of them, as jax names them.
+  "tpu": ["jax[tpu]"],
+  "cuda": ["jax[cuda12]"],
+  "cuda12": ["jax[cuda12]"],
+  "cuda13": ["jax[cuda13]"],
+  # gs:// paths.
+  "gcs": ["etils[epath-gcs]>=1.12", "gcsfs>=2024.6"],
+  # Reading and writing of video files.
+  "video": ["av>=14.0"],
+  # The textured maze, rendered while the data set is built.
+  "maze": ["vizdoom>=1.2.4"],
+  # Published PyTorch checkpoints in.
+  "torch": ["torch>=2.4"],
+  # BERT embeddings of captions.
+  "text": ["torch>=2.4", "transformers>=4.45"],
+  "test": [
+    "av>=14.0",
+    "packaging>=24.0",
+    "pytest>=8.3",
+    "pytest-xdist>=3.6",
+    "ruff>=0.9",
+    "setuptools>=77",
+  ],
+}
+# Everything but an accelerator.
+EXTRAS["all"] = sorted(
+  {
+    requirement
+    for name in ("gcs", "video", "maze", "torch", "text", "test")
+    for requirement in EXTRAS[name]
+  }
+)
+
+setuptools.setup(
+  name="vdm_jax",
+  version=VERSION,
+  description="Video diffusion models in JAX: VDM, FDM, RaMViD and RVD as one design",
+  long_description=README.read_text() if README.exists() else "",
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  python_requires=">=3.11",
+  packages=setuptools.find_packages(include=["vdm_jax", "vdm_jax.*"]),
+  install_requires=CORE,
+  extras_require=EXTRAS,
+  entry_points={"console_scripts": ["vdm-jax = vdm_jax.cli.main:run"]},
+)

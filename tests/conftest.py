@@ -1,0 +1,50 @@
+"""One environment for the whole suite.
+
+Eight virtual CPU devices, so that every test may shard; one compilation cache,
+shared by the workers of pytest-xdist and gone with the run. Nothing is written
+into the checkout.
+"""
+
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import pytest
+
+# Before jax is imported: of this process and of those that tests start.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+sys.dont_write_bytecode = True
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
+import jax  # noqa: E402
+
+NUM_DEVICES = 8
+jax.config.update("jax_num_cpu_devices", NUM_DEVICES)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+  """Shares one compilation cache; deselects slow tests unless `-m` asks for them."""
+  if not config.option.markexpr:
+    config.option.markexpr = "not slow"
+  cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+  # Workers inherit the environment of the process that starts them, and so the
+  # folder it makes.
+  if cache is None:
+    cache = tempfile.mkdtemp(prefix="vdm_jax_test_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
+    config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
+    config.add_cleanup(lambda: os.environ.pop("JAX_COMPILATION_CACHE_DIR", None))
+  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+  jax.config.update("jax_compilation_cache_dir", cache)
+  jax.config.update(
+    "jax_persistent_cache_min_compile_time_secs",
+    float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"]),
+  )
+
+
+@pytest.fixture
+def checkout() -> pathlib.Path:
+  """The root of the repository."""
+  return pathlib.Path(__file__).resolve().parents[1]
