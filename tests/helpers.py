@@ -1,0 +1,58 @@
+"""What several test files share: the debug config and lively parameters."""
+
+import json
+import pathlib
+import runpy
+from typing import Any
+
+import jax
+import numpy as np
+
+from vdm_jax import tasks
+from vdm_jax.frames import Frames
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def load_config(name: str = "debug", **sections: Any) -> dict[str, Any]:
+  """A config of the checkout as plain dicts; sections are merged over it."""
+  module = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))
+  config = json.loads(module["get_config"]().to_json_best_effort())
+  for section, values in sections.items():
+    if isinstance(values, dict):
+      config[section] = {**config[section], **values}
+    else:
+      config[section] = values
+  return config
+
+
+def lively(params: Any, seed: int = 0, scale: float = 0.2) -> Any:
+  """The parameters plus noise: zero-initialised outputs would hide everything."""
+  leaves, tree = jax.tree.flatten(params)
+  rng = np.random.default_rng(seed)
+  noisy = [
+    np.asarray(leaf) + scale * rng.standard_normal(leaf.shape).astype(np.float32)
+    for leaf in leaves
+  ]
+  return jax.tree.unflatten(tree, noisy)
+
+
+def random_batch(system: Any, batch_size: int, seed: int = 0) -> dict[str, Any]:
+  """A batch of noise that fits a system: its own task, random pixels and labels."""
+  rng = np.random.default_rng(seed)
+  task: tasks.Task = system.task
+  rows = [task.sample(rng, [40] * task.num_sources) for _ in range(batch_size)]
+  spec = system.batch_spec(batch_size)
+  return {
+    "video": rng.integers(0, 256, spec["video"].shape, dtype=np.uint8),
+    "frames": Frames(
+      **{
+        name: np.stack([getattr(row, name) for row in rows])
+        for name in ("index", "observed", "latent", "group")
+      }
+    ),
+    "cond": {
+      name: rng.integers(0, 10, leaf.shape).astype(leaf.dtype)
+      for name, leaf in spec["cond"].items()
+    },
+  }

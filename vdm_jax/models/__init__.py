@@ -1,0 +1,1 @@
+"""Networks: Flax Linen modules, pure functions of their parameters."""

@@ -1,0 +1,199 @@
+"""Attention over space and over time.
+
+`attend` is the one place that decides how scores are computed. Long token axes
+never hold the whole score matrix: on GPU cuDNN's fused kernel takes half
+precision inputs, elsewhere queries go through in chunks.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vdm_jax.errors import UserError
+from vdm_jax.frames import Frames
+from vdm_jax.models import layers
+
+IMPLEMENTATIONS = ("auto", "xla", "chunked", "cudnn")
+# Above this many scores a query-key plane is computed in chunks of queries.
+_CHUNK_SCORES = 1 << 19
+
+
+def attend(q, k, v, *, implementation: str = "auto") -> jax.Array:
+  """Softmax attention without mask or position terms.
+
+  Args:
+    q, k, v: [N, L, heads, head_dim].
+    implementation: 'xla' holds all scores, 'chunked' those of some queries at a
+      time, 'cudnn' none (GPU, half precision), 'auto' picks by device and size.
+
+  Returns:
+    [N, L, heads, head_dim], of q's dtype; the softmax is in float32.
+  """
+  if implementation not in IMPLEMENTATIONS:
+    raise UserError(
+      f"config.model.attention: expected one of {IMPLEMENTATIONS}, "
+      f"found {implementation!r}"
+    )
+  if implementation == "xla":
+    return _whole(q, k, v)
+  if implementation == "chunked":
+    return _chunked(q, k, v)
+  if implementation == "cudnn":
+    return _cudnn(q, k, v)
+  half = q.dtype in (jnp.bfloat16, jnp.float16)
+  if half and q.shape[-1] % 8 == 0 and jax.default_backend() == "gpu":
+    # The device is known only at lowering: a GPU machine may compile for a TPU.
+    return jax.lax.platform_dependent(q, k, v, cuda=_cudnn, default=_chunked)
+  return _chunked(q, k, v)
+
+
+def _whole(q, k, v):
+  return jax.nn.dot_product_attention(q, k, v, implementation="xla")
+
+
+def _cudnn(q, k, v):
+  return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+
+
+def _chunked(q, k, v):
+  length = q.shape[1]
+  chunks = math.ceil(length * k.shape[1] / _CHUNK_SCORES)
+  while length % chunks:
+    chunks += 1
+  if chunks == 1:
+    return _whole(q, k, v)
+  n, _, heads, dim = q.shape
+  parts = q.reshape(n, chunks, length // chunks, heads, dim).swapaxes(0, 1)
+  # Scores are made again in the backward pass: storing them would undo the point.
+  out = jax.lax.map(jax.checkpoint(lambda part: _whole(part, k, v)), parts)
+  return out.swapaxes(0, 1).reshape(q.shape)
+
+
+def heads_of(channels: int, head_dim: int) -> int:
+  """Number of heads; UserError unless head_dim divides the channels."""
+  if channels % head_dim:
+    raise UserError(
+      f"config.model.head_dim: {head_dim} does not divide the {channels} channels "
+      "of an attention level"
+    )
+  return channels // head_dim
+
+
+class SpaceAttention(nn.Module):
+  """Self-attention among the pixels of each frame (frames are batch).
+
+  Attributes:
+    head_dim: width of a head.
+    norm_axes: axes of the group norm's statistics.
+    implementation: see `attend`.
+    dtype: of the computation.
+  """
+
+  head_dim: int
+  norm_axes: Sequence[int]
+  implementation: str = "auto"
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[B, T, H, W, C] to the same, residual included."""
+    channels = x.shape[-1]
+    heads = heads_of(channels, self.head_dim)
+    h = layers.GroupNorm(self.norm_axes, dtype=self.dtype, name="norm")(x)
+    qkv = layers.Dense(3 * channels, dtype=self.dtype, name="qkv")(h)
+    qkv = qkv.reshape(-1, x.shape[-3] * x.shape[-2], 3, heads, self.head_dim)
+    q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+    h = attend(q, k, v, implementation=self.implementation).reshape(x.shape)
+    return x + layers.Dense(
+      channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="out"
+    )(h)
+
+
+class TimeAttention(nn.Module):
+  """Self-attention among the frames at each pixel (space is batch).
+
+  Positions enter as relative embeddings on keys and values (Shaw et al. 2018)
+  of the difference of frame indices, clipped to `max_distance`. Only frames
+  that `Frames.attends` joins see each other.
+
+  Attributes:
+    head_dim: width of a head.
+    norm_axes: axes of the group norm's statistics.
+    max_distance: differences beyond it share one embedding.
+    dtype: of the computation.
+  """
+
+  head_dim: int
+  norm_axes: Sequence[int]
+  max_distance: int = 64
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, frames: Frames) -> jax.Array:
+    """[B, T, H, W, C] to the same, residual included."""
+    b, t, height, width, channels = x.shape
+    heads = heads_of(channels, self.head_dim)
+    h = layers.GroupNorm(self.norm_axes, dtype=self.dtype, name="norm")(x)
+    qkv = layers.Dense(3 * channels, dtype=self.dtype, name="qkv")(h)
+    qkv = qkv.reshape(b, t, height * width, 3, heads, self.head_dim)
+    q, k, v = qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :]
+
+    distance = frames.distances()
+    bucket = jnp.clip(distance, -self.max_distance, self.max_distance)
+    bucket = bucket + self.max_distance
+    table = (2 * self.max_distance + 1, self.head_dim)
+    init = nn.initializers.normal(self.head_dim**-0.5)
+    rel_k = self.param("relative_key", init, table).astype(self.dtype)[bucket]
+    rel_v = self.param("relative_value", init, table).astype(self.dtype)[bucket]
+
+    q = q * self.head_dim**-0.5
+    scores = jnp.einsum("bipnd,bjpnd->bpnij", q, k)
+    scores = scores + jnp.einsum("bipnd,bijd->bpnij", q, rel_k)
+    allowed = frames.attends()[:, None, None]
+    scores = jnp.where(allowed, scores.astype(jnp.float32), -jnp.inf)
+    weight = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
+    h = jnp.einsum("bpnij,bjpnd->bipnd", weight, v)
+    h = h + jnp.einsum("bpnij,bijd->bipnd", weight, rel_v)
+    h = h.reshape(x.shape)
+    return x + layers.Dense(
+      channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="out"
+    )(h)
+
+
+class AttentionPool(nn.Module):
+  """Pools a sequence of token embeddings into one vector by learned queries.
+
+  Attributes:
+    features: width of the result.
+    heads: learned queries, each reading its own part of the features.
+    dtype: of the computation.
+  """
+
+  features: int
+  heads: int = 8
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+    """Pools tokens [..., L, D] where mask [..., L]; [..., features].
+
+    A sequence without any token gives exactly zero: the unconditional vector.
+    """
+    heads = math.gcd(self.heads, self.features)
+    dim = self.features // heads
+    kv = layers.Dense(2 * self.features, dtype=self.dtype, name="kv")(tokens)
+    k, v = jnp.split(kv.reshape(*kv.shape[:-1], heads, 2 * dim), 2, axis=-1)
+    query = self.param("query", nn.initializers.normal(1.0), (heads, dim))
+    scores = jnp.einsum("...lnd,nd->...nl", k, query.astype(self.dtype)) * dim**-0.5
+    any_token = mask.any(-1)[..., None]
+    keep = (mask | ~any_token)[..., None, :]
+    scores = jnp.where(keep, scores.astype(jnp.float32), -jnp.inf)
+    weight = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
+    pooled = jnp.einsum("...nl,...lnd->...nd", weight, v)
+    pooled = pooled.reshape(*pooled.shape[:-2], self.features)
+    out = layers.Dense(self.features, dtype=self.dtype, name="out")(pooled)
+    return jnp.where(any_token, out, 0)

@@ -1,0 +1,120 @@
+"""Layers that every network shares.
+
+Videos are [B, T, H, W, C]. A layer that works in space alone folds frames into
+the batch; a normalisation names the axes that its statistics run over, because
+the four papers differ in exactly that.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vdm_jax.models import conv
+
+# Statistics axes of a [B, T, H, W, C] video, channels always included.
+PER_FRAME = (-3, -2, -1)
+PER_VIDEO = (-4, -3, -2, -1)
+
+fan_in = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+
+
+class SpaceConv(nn.Module):
+  """2-D convolution over space, each frame by itself: a 1 x k x k convolution.
+
+  Attributes:
+    features: output channels.
+    kernel_size: k, of both spatial axes.
+    stride: of both spatial axes.
+    zero_init: start from zero (the last layer of a residual branch).
+    dtype: of the computation; parameters are float32.
+  """
+
+  features: int
+  kernel_size: int = 3
+  stride: int = 1
+  zero_init: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [..., H, W, C] to [..., ceil(H / stride), ceil(W / stride), features]."""
+    k = self.kernel_size
+    init = nn.initializers.zeros if self.zero_init else fan_in
+    kernel = self.param("kernel", init, (k, k, x.shape[-1], self.features))
+    bias = self.param("bias", nn.initializers.zeros, (self.features,))
+    lead = x.shape[:-3]
+    x = x.reshape(-1, *x.shape[-3:]).astype(self.dtype)
+    pad = (k // 2, (k - 1) // 2)
+    y = conv.conv2d(
+      x, kernel.astype(self.dtype), strides=(self.stride,) * 2, padding=(pad, pad)
+    )
+    y = y + bias.astype(self.dtype)
+    return y.reshape(*lead, *y.shape[-3:])
+
+
+class Dense(nn.Dense):
+  """`nn.Dense` with the library's initialiser."""
+
+  kernel_init: Any = fan_in
+
+
+class GroupNorm(nn.Module):
+  """Group normalisation; statistics and affine map in float32.
+
+  Attributes:
+    axes: axes of the statistics, `PER_FRAME` or `PER_VIDEO` for a video: a
+      required choice.
+    groups: number of channel groups; 0 takes 32, but never fewer than 4
+      channels a group (one channel a group would cancel an added embedding).
+    epsilon: added to the variance.
+    dtype: of the result.
+  """
+
+  axes: Sequence[int]
+  groups: int = 0
+  epsilon: float = 1e-5
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    groups = self.groups or default_groups(x.shape[-1])
+    norm = nn.GroupNorm(
+      num_groups=groups,
+      epsilon=self.epsilon,
+      reduction_axes=self.axes,
+      dtype=self.dtype,
+    )
+    return norm(x)
+
+
+def default_groups(channels: int) -> int:
+  """The largest divisor of `channels` up to 32 that leaves 4 channels a group."""
+  most = max(1, min(32, channels // 4))
+  return next(g for g in range(most, 0, -1) if channels % g == 0)
+
+
+def sinusoid(
+  time: jax.Array, width: int, *, max_period: float = 10_000.0, cos_first: bool = True
+) -> jax.Array:
+  """Sinusoidal features of a noise level's network time.
+
+  Frequencies are max_period^(-i / half), i = 0 .. half - 1.
+
+  Args:
+    time: [...], in the units of a 1000-step process (0 .. 1000).
+    width: number of features; an odd one ends in a zero.
+    max_period: longest wavelength divided by 2 pi.
+    cos_first: cosines before sines.
+
+  Returns:
+    float32 [..., width].
+  """
+  half = width // 2
+  frequency = jnp.exp(-jnp.log(max_period) * jnp.arange(half) / max(half, 1))
+  angle = time.astype(jnp.float32)[..., None] * frequency
+  parts = [jnp.cos(angle), jnp.sin(angle)]
+  features = jnp.concatenate(parts if cos_first else parts[::-1], axis=-1)
+  return jnp.pad(features, [(0, 0)] * time.ndim + [(0, width - 2 * half)])

@@ -1,0 +1,41 @@
+"""What every network offers: `encode` once per window, `denoise` at every level."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import flax
+import jax
+
+from vdm_jax.frames import Frames
+
+
+@flax.struct.dataclass
+class Encoded:
+  """What `encode` hands on.
+
+  Attributes:
+    context: for `denoise`, whatever the network likes.
+    base: [B, T, H, W, C] prediction that is subtracted from the video before it
+      is diffused, gradients included; None is zero.
+    state: recurrent state for the next window; None if there is none.
+  """
+
+  context: Any = None
+  base: jax.Array | None = None
+  state: Any = None
+
+
+class Network(Protocol):
+  """A Linen module with these methods; see `models.vdm.VdmUNet`."""
+
+  def __call__(
+    self, z, level, frames: Frames, cond: Mapping[str, jax.Array], train: bool = False
+  ) -> jax.Array: ...
+
+  def encode(
+    self, video, frames: Frames, cond: Mapping[str, jax.Array], state: Any = None
+  ) -> Encoded: ...
+
+  def denoise(
+    self, z, level, frames: Frames, context: Any, train: bool = False
+  ) -> jax.Array: ...

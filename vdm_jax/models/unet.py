@@ -1,0 +1,138 @@
+"""The U-Net wiring that VDM, FDM and RaMViD share, and its residual block.
+
+The wiring is that of the image diffusion U-Nets: a skip after the stem, after
+every block and after every downsampling; each is concatenated once on the way
+up. What a block, an attention site or a resampling *is* comes from the caller.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vdm_jax.errors import UserError
+from vdm_jax.models import layers
+
+Layer = Callable[[jax.Array], jax.Array]
+REMAT = ("none", "block", "dots")
+
+
+def wire(
+  h: jax.Array,
+  *,
+  widths: Sequence[int],
+  blocks: int,
+  block: Callable[[str, int], Layer],
+  attention: Callable[[str, int], Layer | None],
+  downsample: Callable[[str, int], Layer],
+  upsample: Callable[[str, int], Layer],
+) -> jax.Array:
+  """Runs a U-Net on h, the stem's output.
+
+  Args:
+    h: [..., C].
+    widths: channels of each level, finest first.
+    blocks: residual blocks a level on the way down; one more on the way up.
+    block: (name, width) to a residual block.
+    attention: (name, level) to an attention site, or None where there is none;
+      level `len(widths)` is the middle.
+    downsample, upsample: (name, level left) to the resampling after that level.
+
+  Returns:
+    [..., widths[0]].
+  """
+  last = len(widths) - 1
+  skips = [h]
+
+  def step(h, name, width, level):
+    h = block(name, width)(h)
+    site = attention(f"{name}_attention", level)
+    return h if site is None else site(h)
+
+  for level, width in enumerate(widths):
+    for i in range(blocks):
+      h = step(h, f"down_{level}_{i}", width, level)
+      skips.append(h)
+    if level < last:
+      h = downsample(f"down_{level}_resample", level)(h)
+      skips.append(h)
+
+  h = step(h, "middle_0", widths[-1], len(widths))
+  h = block("middle_1", widths[-1])(h)
+
+  for level in range(last, -1, -1):
+    for i in range(blocks + 1):
+      h = jnp.concatenate([h, skips.pop()], axis=-1)
+      h = step(h, f"up_{level}_{i}", widths[level], level)
+    if level > 0:
+      h = upsample(f"up_{level}_resample", level)(h)
+  return h
+
+
+class ResBlock(nn.Module):
+  """Residual block of space-only convolutions with an added embedding.
+
+  Attributes:
+    features: output channels.
+    norm_axes: axes of the group norms' statistics.
+    dropout: rate, before the last convolution.
+    dtype: of the computation.
+  """
+
+  features: int
+  norm_axes: Sequence[int]
+  dropout: float = 0.0
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, emb: jax.Array, train: bool) -> jax.Array:
+    """[B, T, H, W, C], emb [B, T, E] to [B, T, H, W, features]."""
+    norm = layers.GroupNorm(self.norm_axes, dtype=self.dtype, name="norm_0")
+    h = nn.silu(norm(x))
+    h = layers.SpaceConv(self.features, dtype=self.dtype, name="conv_0")(h)
+    shift = layers.Dense(self.features, dtype=self.dtype, name="embedding")(
+      nn.silu(emb)
+    )
+    h = h + shift[..., None, None, :]
+    norm = layers.GroupNorm(self.norm_axes, dtype=self.dtype, name="norm_1")
+    h = nn.silu(norm(h))
+    h = nn.Dropout(self.dropout, deterministic=not train)(h)
+    h = layers.SpaceConv(
+      self.features, zero_init=True, dtype=self.dtype, name="conv_1"
+    )(h)
+    if x.shape[-1] != self.features:
+      x = layers.Dense(self.features, dtype=self.dtype, name="skip")(x)
+    return x + h
+
+
+class Upsample(nn.Module):
+  """Nearest-neighbour doubling of space, then a convolution."""
+
+  features: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = jnp.repeat(jnp.repeat(x, 2, axis=-3), 2, axis=-2)
+    return layers.SpaceConv(self.features, dtype=self.dtype, name="conv")(x)
+
+
+def remat(module: type[nn.Module], policy: str, *, static: Sequence[int] = ()):
+  """Wraps a module class so that its activations are made again when needed.
+
+  Args:
+    module: a Linen module class.
+    policy: 'none' keeps everything, 'block' keeps a block's input alone, 'dots'
+      keeps the results of its matrix products too.
+    static: positions of arguments that are Python values (self is 0).
+  """
+  if policy not in REMAT:
+    raise UserError(f"config.model.remat: expected one of {REMAT}, found {policy!r}")
+  if policy == "none":
+    return module
+  save = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+  return nn.remat(
+    module, static_argnums=tuple(static), policy=save if policy == "dots" else None
+  )

@@ -1,0 +1,236 @@
+"""The space-time factorized 3D U-Net of VDM (Ho et al. 2022, section 3).
+
+Convolutions act in space alone; after every residual block at an attention
+resolution comes attention over space (frames are batch), then attention over
+time (space is batch) with relative positions. log SNR, class label and text go
+through an MLP and are added in every residual block.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vdm_jax.errors import UserError
+from vdm_jax.frames import Frames
+from vdm_jax.models import attention, layers, unet
+from vdm_jax.models.network import Encoded
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """Hyperparameters of the network (VDM, appendix A).
+
+  Attributes:
+    channels: base width; level l has channels * channel_mults[l].
+    channel_mults: one per resolution, finest first.
+    blocks: residual blocks per resolution.
+    attention_resolutions: heights in pixels at which attention follows a block.
+    head_dim: width of an attention head.
+    embedding_dim: width of the conditioning embedding.
+    mlp_layers: depth of the conditioning MLP.
+    dropout: rate in the residual blocks.
+    num_labels: number of class labels; 0 for none.
+    token_dim: width of text token embeddings; 0 for none.
+    out_channels: channels of the prediction.
+    remat: see `unet.remat`.
+    attention: implementation of attention over space, see `attention.attend`.
+    dtype: of the computation; parameters are float32.
+  """
+
+  channels: int
+  channel_mults: Sequence[int] = (1, 2, 4, 8)
+  blocks: int = 2
+  attention_resolutions: Sequence[int] = (8, 16, 32)
+  head_dim: int = 64
+  embedding_dim: int = 1024
+  mlp_layers: int = 4
+  dropout: float = 0.0
+  num_labels: int = 0
+  token_dim: int = 0
+  out_channels: int = 3
+  remat: str = "none"
+  attention: str = "auto"
+  dtype: Any = jnp.float32
+
+  def check(self, height: int, width: int) -> None:
+    """Checks that frames of this size go through.
+
+    Raises:
+      UserError: the U-Net's stride does not divide the frame, an attention
+        resolution never occurs, or a head width does not divide its channels.
+    """
+    levels = len(self.channel_mults)
+    stride = 2 ** (levels - 1)
+    if height % stride or width % stride:
+      raise UserError(
+        f"config.data.frame_shape: {height}x{width} is not divisible by the U-Net's "
+        f"stride {stride} (config.model.channel_mults has {levels} levels)"
+      )
+    occurring = [height >> level for level in range(levels)]
+    for resolution in self.attention_resolutions:
+      if resolution not in occurring:
+        raise UserError(
+          f"config.model.attention_resolutions: {resolution} never occurs; "
+          f"the levels of a {height}x{width} frame are {occurring} pixels high"
+        )
+    for mult, resolution in zip(self.channel_mults, occurring, strict=True):
+      if resolution in self.attention_resolutions:
+        attention.heads_of(self.channels * mult, self.head_dim)
+
+
+class VdmUNet(nn.Module):
+  """The network: `encode` once per window, `denoise` at every noise level."""
+
+  settings: Settings
+
+  def setup(self):
+    self.conditioning = Conditioning(self.settings)
+    self.backbone = Backbone(self.settings)
+
+  def __call__(self, z, level, frames, cond, train=False):
+    """`encode` then `denoise`: initialises every parameter."""
+    encoded = self.encode(z, frames, cond)
+    return self.denoise(z, level, frames, encoded.context, train)
+
+  def encode(
+    self,
+    video: jax.Array,
+    frames: Frames,
+    cond: Mapping[str, jax.Array],
+    state: Any = None,
+  ) -> Encoded:
+    """Embeds the conditioning signals, once per window.
+
+    Args:
+      video: [B, T, H, W, C] with the observed frames in place; not looked at:
+        this network is told nothing of observed frames (guidance does that).
+      frames: of shape [B, T].
+      cond: any of 'label' int32 [B, G] (-1: none), 'tokens' [B, G, L, D] with
+        'token_mask' bool [B, G, L] (all false: none).
+      state: unused.
+
+    Returns:
+      The context is [B, T, embedding_dim]: each frame has its group's
+      embedding, exactly zero where nothing is given.
+    """
+    del video, state
+    return Encoded(context=self.conditioning(frames, cond))
+
+  def denoise(
+    self,
+    z: jax.Array,
+    level: Any,
+    frames: Frames,
+    context: jax.Array,
+    train: bool = False,
+  ) -> jax.Array:
+    """The prediction for a noisy window.
+
+    Args:
+      z: [B, T, H, W, C].
+      level: `diffusion.schedule.Level`, of shape [B] or [B, T].
+      frames: of shape [B, T].
+      context: from `encode`.
+      train: apply dropout (needs a 'dropout' rng).
+
+    Returns:
+      float32 [B, T, H, W, out_channels].
+    """
+    return self.backbone(z, level.time, frames, context, train)
+
+
+class Conditioning(nn.Module):
+  """Label and text of each group, embedded and handed to the group's frames."""
+
+  settings: Settings
+
+  @nn.compact
+  def __call__(self, frames, cond):
+    s = self.settings
+    batch, length = frames.index.shape
+    embedded = jnp.zeros((batch, 1, s.embedding_dim), s.dtype)
+    if s.num_labels:
+      table = nn.Embed(s.num_labels, s.embedding_dim, dtype=s.dtype, name="label")
+      label = cond.get("label", jnp.full((batch, 1), -1))
+      known = (label >= 0)[..., None]
+      embedded = embedded + jnp.where(known, table(jnp.maximum(label, 0)), 0)
+    if s.token_dim:
+      pool = attention.AttentionPool(s.embedding_dim, dtype=s.dtype, name="text")
+      tokens = cond.get("tokens", jnp.zeros((batch, 1, 1, s.token_dim)))
+      mask = cond.get("token_mask", jnp.zeros(tokens.shape[:-1], bool))
+      embedded = embedded + pool(tokens.astype(s.dtype), mask)
+    groups = embedded.shape[1]
+    per_frame = jnp.take_along_axis(
+      embedded, jnp.clip(frames.group, 0, groups - 1)[..., None], axis=1
+    )
+    # A group without a signal of its own (padding) is unconditional.
+    return jnp.where((frames.group < groups)[..., None], per_frame, 0)
+
+
+class Backbone(nn.Module):
+  """The U-Net itself."""
+
+  settings: Settings
+
+  @nn.compact
+  def __call__(self, z, time, frames, context, train):
+    s = self.settings
+    s.check(*z.shape[2:4])
+    widths = [s.channels * mult for mult in s.channel_mults]
+    heights = [z.shape[2] >> level for level in range(len(widths))]
+    heights.append(heights[-1])  # the middle
+    norm_axes = layers.PER_FRAME
+
+    emb = _embed(s, time, context)
+    res_block = unet.remat(unet.ResBlock, s.remat, static=(3,))
+    space_attention = unet.remat(attention.SpaceAttention, s.remat)
+    time_attention = unet.remat(attention.TimeAttention, s.remat)
+
+    def block(name, width):
+      layer = res_block(width, norm_axes, s.dropout, s.dtype, name=name)
+      return lambda h: layer(h, emb, train)
+
+    def site(name, level):
+      if heights[level] not in s.attention_resolutions:
+        return None
+      space = space_attention(
+        s.head_dim, norm_axes, s.attention, s.dtype, name=f"{name}_space"
+      )
+      over_time = time_attention(
+        s.head_dim, norm_axes, dtype=s.dtype, name=f"{name}_time"
+      )
+      return lambda h: over_time(space(h), frames)
+
+    h = layers.SpaceConv(s.channels, dtype=s.dtype, name="stem")(z)
+    h = unet.wire(
+      h,
+      widths=widths,
+      blocks=s.blocks,
+      block=block,
+      attention=site,
+      downsample=lambda name, level: layers.SpaceConv(
+        widths[level], stride=2, dtype=s.dtype, name=name
+      ),
+      upsample=lambda name, level: unet.Upsample(
+        widths[level], dtype=s.dtype, name=name
+      ),
+    )
+    h = nn.silu(layers.GroupNorm(norm_axes, dtype=s.dtype, name="head_norm")(h))
+    # The prediction leaves in float32: conversions between x, eps and v need it.
+    return layers.SpaceConv(s.out_channels, zero_init=True, name="head")(h)
+
+
+def _embed(s: Settings, time: jax.Array, context: jax.Array) -> jax.Array:
+  """The embedding of noise level and context, [B, T, embedding_dim]."""
+  features = layers.sinusoid(time, s.channels)
+  emb = layers.Dense(s.embedding_dim, dtype=s.dtype, name="embed_0")(features)
+  if time.ndim == 1:
+    emb = emb[:, None]
+  emb = emb + context
+  for i in range(1, s.mlp_layers):
+    emb = layers.Dense(s.embedding_dim, dtype=s.dtype, name=f"embed_{i}")(nn.silu(emb))
+  return emb
