@@ -1,0 +1,82 @@
+"""The mesh and who holds what on it.
+
+Two axes: the batch is split over both, parameters and optimizer state over
+`fsdp` alone. One device is the mesh 1 x 1; nothing else changes.
+"""
+
+import contextlib
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vdm_jax.errors import UserError
+
+BATCH = ("data", "fsdp")
+# Smaller arrays are held whole: gathering them costs more than they weigh.
+_MIN_SHARDED = 1 << 16
+
+
+def make_mesh(
+  data: int = -1, fsdp: int = 1, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+  """A (data, fsdp) mesh; -1 takes all remaining devices.
+
+  Raises:
+    UserError: the axes do not multiply to the number of devices.
+  """
+  devices = list(jax.devices() if devices is None else devices)
+  shape = {"data": data, "fsdp": fsdp}
+  free = [axis for axis, size in shape.items() if size == -1]
+  if len(free) > 1:
+    raise UserError("config.mesh: only one of data and fsdp can be -1")
+  for axis in free:
+    shape[axis] = len(devices) // -(data * fsdp)
+  if shape["data"] * shape["fsdp"] != len(devices) or min(shape.values()) < 1:
+    raise UserError(
+      f"config.mesh: data={data} x fsdp={fsdp} does not fit {len(devices)} devices"
+    )
+  grid = np.array(devices).reshape(shape["data"], shape["fsdp"])
+  return Mesh(grid, BATCH)
+
+
+def batch(mesh: Mesh) -> NamedSharding:
+  """The first axis over every device."""
+  return NamedSharding(mesh, PartitionSpec(BATCH))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def state(mesh: Mesh, shapes):
+  """Shardings of a state: each large array along its longest divisible axis."""
+  fsdp = mesh.shape["fsdp"]
+
+  def place(leaf):
+    spec = [None] * len(leaf.shape)
+    if fsdp > 1 and np.prod(leaf.shape) >= _MIN_SHARDED:
+      fitting = [i for i, n in enumerate(leaf.shape) if n % fsdp == 0]
+      if fitting:
+        spec[max(fitting, key=lambda i: leaf.shape[i])] = "fsdp"
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+  return jax.tree.map(place, shapes)
+
+
+@contextlib.contextmanager
+def activations(mesh: Mesh):
+  """Within it, networks keep the batch axis of activations split over the mesh."""
+  with mesh, nn.logical_axis_rules([("batch", BATCH)]):
+    yield
+
+
+def global_batch(mesh: Mesh, local):
+  """Makes one sharded batch of the rows that each process read."""
+  sharding = batch(mesh)
+  return jax.tree.map(
+    lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)),
+    local,
+  )

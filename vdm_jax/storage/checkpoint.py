@@ -1,0 +1,216 @@
+"""Checkpoints of a run: state, data position, and what they belong to.
+
+Orbax writes each checkpoint to a temporary folder and renames it when all is
+on disk, so a killed or failed save leaves nothing that could be picked up.
+"""
+
+import json
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from vdm_jax.errors import UserError
+
+FORMAT = 1
+
+
+class Checkpoints:
+  """The checkpoints of one workdir.
+
+  `latest` ones live in `checkpoints/`, the one with the best validation loss in
+  `best/`. Saves are asynchronous; `close` or `wait` makes sure they are done.
+  """
+
+  def __init__(
+    self,
+    workdir: str,
+    *,
+    keep_last: int = 3,
+    keep_every: int = 0,
+    read_only: bool = False,
+  ):
+    """Opens (and creates, unless read_only) the checkpoint folders.
+
+    Args:
+      workdir: folder of the run, local or gs://.
+      keep_last: how many of the newest stay.
+      keep_every: steps divisible by it stay too; 0 for none.
+      read_only: never write or delete.
+    """
+    self._root = epath.Path(workdir)
+
+    def manager(name, keep, period=None):
+      return ocp.CheckpointManager(
+        self._root / name,
+        options=ocp.CheckpointManagerOptions(
+          max_to_keep=keep,
+          keep_period=period,
+          create=not read_only,
+          read_only=read_only,
+          cleanup_tmp_directories=not read_only,
+        ),
+      )
+
+    self._latest = manager("checkpoints", keep_last, keep_every or None)
+    self._best = manager("best", 1)
+    self._best_loss = np.inf
+    if not read_only and self._best.latest_step() is not None:
+      self._best_loss = self.meta(best=True)["validation_loss"]
+
+  @property
+  def steps(self) -> list[int]:
+    """Steps of the checkpoints that can be restored, oldest first."""
+    return sorted(self._latest.all_steps())
+
+  @property
+  def best_step(self) -> int | None:
+    return self._best.latest_step()
+
+  def save(self, step: int, state: Any, data: Any, meta: dict[str, Any]) -> None:
+    """Starts saving; raises UserError if an earlier save failed (disk full)."""
+    if step in self._latest.all_steps():
+      return
+    self._guard(lambda: self._latest.save(step, args=_pack(state, data, meta)))
+
+  def save_best(self, step: int, loss: float, state: Any, data: Any, meta) -> None:
+    """Keeps this state if its validation loss is the lowest so far."""
+    if step in self._best.all_steps() or not loss < self._best_loss:
+      return
+    self._best_loss = loss
+    meta = {**meta, "validation_loss": float(loss)}
+    self._guard(lambda: self._best.save(step, args=_pack(state, data, meta)))
+
+  def meta(self, step: int | None = None, best: bool = False) -> dict[str, Any]:
+    """What a checkpoint belongs to: config, data fingerprint, format, versions."""
+    manager, step = self._pick(step, best)
+    meta = self._read(manager, step, ocp.args.Composite(meta=ocp.args.JsonRestore()))
+    if meta.meta["format"] > FORMAT:
+      raise UserError(
+        f"{self._folder(manager, step)}: checkpoint format {meta.meta['format']}, "
+        f"this vdm_jax reads up to {FORMAT}: update it"
+      )
+    return meta.meta
+
+  def shapes(self, step: int | None = None, best: bool = False) -> Any:
+    """The tree of arrays in a checkpoint, as `jax.ShapeDtypeStruct`s."""
+    manager, step = self._pick(step, best)
+    try:
+      # Not `manager.item_metadata`: a manager that has saved nothing knows no handler.
+      folder = self._folder(manager, step) / "state"
+      found = ocp.PyTreeCheckpointHandler().metadata(folder)
+      tree = found.tree if hasattr(found, "tree") else found
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+      raise self._unreadable(manager, step, error) from error
+    return jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), dict(tree))
+
+  def restore(
+    self, shapes: Any, sharding: Any = None, step: int | None = None, best: bool = False
+  ) -> tuple[Any, Any]:
+    """Reads (state, data position); onto whatever devices `sharding` names.
+
+    Args:
+      shapes: `jax.ShapeDtypeStruct`s of what to read: a State or a part of one.
+      sharding: of the same structure; None: this process's first device.
+      step: which checkpoint; default the newest.
+      best: read the one with the best validation loss.
+
+    Raises:
+      UserError: there is none, or it lost a file, or its arrays have other
+        shapes.
+    """
+    manager, step = self._pick(step, best)
+    if sharding is None:
+      one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+      sharding = jax.tree.map(lambda _: one, shapes)
+    target = jax.tree.map(
+      lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+      shapes,
+      sharding,
+    )
+    found = self._read(
+      manager,
+      step,
+      ocp.args.Composite(
+        state=ocp.args.PyTreeRestore(
+          item=target,
+          restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+          partial_restore=True,
+        ),
+        data=ocp.args.JsonRestore(),
+      ),
+    )
+    return found.state, found.data
+
+  def wait(self) -> None:
+    """Blocks until all saves are on disk; UserError if one failed."""
+    self._guard(self._latest.wait_until_finished)
+    self._guard(self._best.wait_until_finished)
+
+  def close(self) -> None:
+    self.wait()
+    self._latest.close()
+    self._best.close()
+
+  def _pick(self, step, best):
+    manager = self._best if best else self._latest
+    steps = manager.all_steps()
+    if not steps:
+      raise UserError(f"{self._folder(manager)}: no checkpoint here")
+    if step is None:
+      return manager, max(steps)
+    if step not in steps:
+      raise UserError(f"{self._folder(manager)}: no step {step}, found {sorted(steps)}")
+    return manager, step
+
+  def _folder(self, manager, step=None):
+    folder = self._root / ("best" if manager is self._best else "checkpoints")
+    return folder if step is None else folder / str(step)
+
+  def _read(self, manager, step, args):
+    try:
+      return manager.restore(step, args=args)
+    except Exception as error:  # Orbax passes on whatever a file's reader raises.
+      raise self._unreadable(manager, step, error) from error
+
+  def _unreadable(self, manager, step, error):
+    reason = " ".join(str(error).split())[:300]
+    return UserError(
+      f"{self._folder(manager, step)}: cannot be read, a file of it is missing or "
+      f"damaged, or it belongs to another model ({reason}). Delete this folder to "
+      "go on from the checkpoint before it."
+    )
+
+  def _guard(self, write):
+    try:
+      write()
+    except Exception as error:
+      reason = " ".join(str(error).split())[:300]
+      raise UserError(
+        f"{self._root}: saving a checkpoint failed ({type(error).__name__}: {reason}). "
+        f"The last good ones stay: {self.steps}"
+      ) from error
+
+
+def _pack(state, data, meta):
+  return ocp.args.Composite(
+    state=ocp.args.PyTreeSave(state),
+    data=ocp.args.JsonSave(data),
+    meta=ocp.args.JsonSave({"format": FORMAT, **meta}),
+  )
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+  """Dotted keys at which two nested configs differ, with both values."""
+  if isinstance(old, dict) and isinstance(new, dict):
+    found = []
+    for key in sorted({*old, *new}, key=str):
+      missing = "(absent)"
+      found += differences(
+        old.get(key, missing), new.get(key, missing), f"{prefix}{key}."
+      )
+    return found
+  same = json.dumps(old, default=str) == json.dumps(new, default=str)
+  return [] if same else [f"{prefix[:-1]}: {old!r} there, {new!r} here"]

@@ -1,0 +1,223 @@
+"""What a workdir holds besides checkpoints, and whether two runs are the same."""
+
+import contextlib
+import datetime
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from etils import epath
+
+import vdm_jax
+from vdm_jax.errors import UserError
+from vdm_jax.storage import checkpoint
+
+# Config keys (and all below them) that a resumed run may change: where and how
+# fast it runs, what it reports, how long it goes on. All else is the run.
+FREE = (
+  "data.data_dir",
+  "data.num_threads",
+  "data.prefetch_mb",
+  "mesh",
+  "model.attention",
+  "model.remat",
+  "preflight",
+  "sampling",
+  "train.accumulate",
+  "train.checkpoint_every",
+  "train.eval_batches",
+  "train.eval_every",
+  "train.keep_every",
+  "train.keep_last",
+  "train.log_every",
+  "train.max_bad_steps",
+  "train.max_seconds",
+  "train.num_samples",
+  "train.num_steps",
+  "train.sample_every",
+)
+
+
+def describe(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
+  """What is stored beside each checkpoint."""
+  return {
+    "config": json.loads(json.dumps(config, default=str)),
+    "data_fingerprint": fingerprint,
+    "vdm_jax": vdm_jax.__version__,
+    "jax": jax.__version__,
+  }
+
+
+def check_same_run(
+  old: Mapping[str, Any], new: Mapping[str, Any], workdir: str
+) -> None:
+  """Refuses to go on in a workdir of another run.
+
+  Raises:
+    UserError: names each config key that differs, or the data set.
+  """
+  found = [
+    line
+    for line in checkpoint.differences(old["config"], new["config"])
+    if not any(line.startswith((f"{key}:", f"{key}.")) for key in FREE)
+  ]
+  if found:
+    raise UserError(
+      f"{workdir} holds a run of another config. Differing: {'; '.join(found)}. "
+      "Use another --workdir (with --init_from to start from these weights)."
+    )
+  if old["data_fingerprint"] != new["data_fingerprint"]:
+    raise UserError(
+      f"{workdir} was trained on other data of the same name: fingerprint "
+      f"{old['data_fingerprint']} there, {new['data_fingerprint']} here"
+    )
+
+
+def write_description(workdir: str, meta: Mapping[str, Any]) -> None:
+  """Leaves the config where people look for it: `config.json`."""
+  path = epath.Path(workdir)
+  path.mkdir(parents=True, exist_ok=True)
+  (path / "config.json").write_text(json.dumps(meta, indent=2) + "\n")
+
+
+def read_weights(workdir: str, rate: str | None = None, **pick) -> tuple[Any, dict]:
+  """Averaged weights of a run or of an export, on the host's first device.
+
+  Args:
+    workdir: of a run, or an export folder.
+    rate: which average; default the first one, or the raw parameters where the
+      run keeps none.
+    **pick: `step` and `best` of `Checkpoints.restore`.
+
+  Returns:
+    (params, info): info has `config`, `step`, `ema` and the rest of the meta.
+
+  Raises:
+    UserError: there is nothing to load, or no average of this rate.
+  """
+  root = epath.Path(workdir)
+  if not root.exists():
+    raise UserError(f"{workdir}: no such workdir")
+  checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
+  best = pick.get("best", False)
+  if best:
+    step = checkpoints.best_step
+  else:
+    step = pick.get("step") or (checkpoints.steps[-1] if checkpoints.steps else None)
+  meta = checkpoints.meta(step, best)
+  rates = [str(r) for r in meta["config"]["train"]["ema"]]
+  if rate is not None and rate not in rates:
+    raise UserError(f"{workdir}: no average of rate {rate}, found {rates or 'none'}")
+  name = rate or (rates[0] if rates else None)
+  shapes = checkpoints.shapes(step, best)
+  wanted = (
+    {"ema": {name: shapes["ema"][name]}} if name else {"params": shapes["params"]}
+  )
+  found, _ = checkpoints.restore(wanted, step=step, best=best)
+  params = found["ema"][name] if name else found["params"]
+  return params, {**meta, "step": step, "ema": name}
+
+
+def warm_start(state: Any, workdir: str) -> Any:
+  """A new state with another run's averaged weights where names and shapes match.
+
+  Prints what did not match. Raises UserError if nothing does.
+  """
+  params, _ = read_weights(workdir)
+  old = dict(jax.tree_util.tree_leaves_with_path(params))
+  missing, misshaped = [], []
+
+  def take(path, leaf):
+    found = old.pop(path, None)
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    if found is None:
+      missing.append(name)
+      return leaf
+    if found.shape != leaf.shape:
+      misshaped.append(f"{name} ({found.shape} there, {leaf.shape} here)")
+      return leaf
+    return jax.device_put(found.astype(leaf.dtype), leaf.sharding)
+
+  taken = jax.tree_util.tree_map_with_path(take, state.params)
+  unused = [jax.tree_util.keystr(p, simple=True, separator="/") for p in old]
+  total = len(jax.tree.leaves(state.params))
+  kept = total - len(missing) - len(misshaped)
+  if not kept:
+    raise UserError(f"--init_from={workdir}: none of its weights fits this model")
+  print(f"init_from {workdir}: {kept} of {total} arrays taken")
+  for kind, names in (
+    ("not there, left at initialisation", missing),
+    ("of another shape, left at initialisation", misshaped),
+    ("there but not in this model", unused),
+  ):
+    for name in names:
+      print(f"  {kind}: {name}")
+  copies = {rate: jax.tree.map(lambda p: p + 0, taken) for rate in state.ema}
+  return state.replace(params=taken, ema=copies)
+
+
+def export(workdir: str, out: str, **pick) -> None:
+  """Writes a slim folder that `sample` loads: averaged weights, config, origin.
+
+  Raises:
+    UserError: `out` holds something already, or the run has no checkpoint.
+  """
+  target = epath.Path(out)
+  if target.exists() and any(target.iterdir()):
+    raise UserError(f"--out={out}: not empty")
+  params, info = read_weights(workdir, **pick)
+  meta = {k: info[k] for k in ("config", "data_fingerprint", "vdm_jax", "jax")}
+  meta["config"]["train"]["ema"] = [info["ema"]] if info["ema"] else []
+  meta["exported_from"] = str(workdir)
+  meta["exported_at"] = datetime.datetime.now(datetime.UTC).isoformat(
+    timespec="seconds"
+  )
+  tree = {"ema": {info["ema"]: params}} if info["ema"] else {"params": params}
+  checkpoints = checkpoint.Checkpoints(out, keep_last=1)
+  checkpoints.save(info["step"], tree, None, meta)
+  checkpoints.close()
+  write_description(out, meta)
+
+
+def status(workdir: str) -> dict[str, Any]:
+  """What a workdir holds and how it is doing, for `vdm-jax status`.
+
+  Raises:
+    UserError: it holds no run.
+  """
+  root = epath.Path(workdir)
+  if not (root / "config.json").exists():
+    raise UserError(f"{workdir}: no run here (no config.json)")
+  meta = json.loads((root / "config.json").read_text())
+  lines = read_metrics(workdir)
+  training = [line for line in lines if line["loss"] is not None]
+  validation = [line for line in lines if "validation_loss" in line]
+  checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
+  return {
+    "workdir": str(workdir),
+    "system": meta["config"]["system"],
+    "data": meta["config"]["data"]["name"],
+    "steps_planned": meta["config"]["train"]["num_steps"],
+    "checkpoints": checkpoints.steps,
+    "best_checkpoint": checkpoints.best_step,
+    "last_logged": training[-1] if training else None,
+    "best_validation": min(
+      validation, key=lambda x: x["validation_loss"], default=None
+    ),
+    "samples": sorted(p.name for p in (root / "samples").glob("*"))
+    if (root / "samples").exists()
+    else [],
+  }
+
+
+def read_metrics(workdir: str) -> list[dict[str, Any]]:
+  """The lines of a workdir's metrics.jsonl; a half-written last line is left out."""
+  path = epath.Path(workdir) / "metrics.jsonl"
+  if not path.exists():
+    return []
+  lines = []
+  for text in path.read_text().splitlines():
+    with contextlib.suppress(json.JSONDecodeError):
+      lines.append(json.loads(text))
+  return lines

@@ -1,0 +1,1 @@
+"""Training of anything that has `init` and `loss(params, batch, key)`."""

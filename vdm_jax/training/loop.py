@@ -1,0 +1,267 @@
+"""The training loop: it only sequences what the other files do."""
+
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import multihost_utils
+
+from vdm_jax.errors import UserError
+from vdm_jax.storage import checkpoint, workdirs
+from vdm_jax.training import program, report
+
+
+class Batches(Protocol):
+  """Training batches, on the mesh already, with a position that can be saved."""
+
+  def __next__(self) -> Any: ...
+
+  def get_state(self) -> Any:
+    """JSON-able position after the batches handed out so far."""
+    ...
+
+  def set_state(self, state: Any) -> None: ...
+
+
+class Hooks(NamedTuple):
+  """What the caller does at times the loop knows.
+
+  Attributes:
+    validation: a fresh pass over the validation batches, on the mesh.
+    sample: (step, averaged params, report) -> None, makes sample videos.
+  """
+
+  validation: Callable[[], Iterable[Any]] | None = None
+  sample: Callable[[int, Any, report.Report], None] | None = None
+
+
+class Result(NamedTuple):
+  """How a run ended.
+
+  Attributes:
+    state: the last state.
+    reason: 'steps' (all done), 'time' or 'signal'.
+  """
+
+  state: program.State
+  reason: str
+
+
+def train(
+  programs: program.Program,
+  batches: Batches,
+  workdir: str,
+  meta: Mapping[str, Any],
+  *,
+  hooks: Hooks | None = None,
+  init_from: str | None = None,
+) -> Result:
+  """Trains to the configured number of steps, or resumes on the way there.
+
+  Args:
+    programs: the compiled programs; its config gives the schedule of the loop.
+    batches: training batches; moved to the checkpoint's position on a resume.
+    workdir: folder of the run; an existing run in it goes on.
+    meta: `workdirs.describe(...)`: config and data fingerprint, to refuse
+      checkpoints of another run and to be stored beside new ones.
+    hooks: validation and samples.
+    init_from: workdir whose averaged weights a *new* run starts from.
+
+  Raises:
+    UserError: the workdir belongs to another config, a checkpoint is damaged or
+      cannot be written, or too many steps in a row were not finite.
+  """
+  train_config = programs.config["train"]
+  num_steps = train_config["num_steps"]
+  main = jax.process_index() == 0
+  checkpoints = checkpoint.Checkpoints(
+    workdir,
+    keep_last=train_config["keep_last"],
+    keep_every=train_config["keep_every"],
+  )
+  key = jax.random.key(programs.config["seed"])
+  if checkpoints.steps:
+    workdirs.check_same_run(checkpoints.meta(), meta, workdir)
+    state, position = checkpoints.restore(
+      programs.state_shapes, programs.state_sharding
+    )
+    batches.set_state(position)
+  else:
+    state = programs.init(jax.random.fold_in(key, 0))
+    if init_from:
+      state = workdirs.warm_start(state, init_from)
+  first_step = int(state.step)
+  if main:
+    workdirs.write_description(workdir, meta)
+  log = report.Report(
+    workdir,
+    first_step=first_step,
+    num_steps=num_steps,
+    batch_size=train_config["batch_size"],
+    active=main,
+  )
+  if first_step:
+    log.say(f"resuming {workdir} from step {first_step}")
+
+  key = jax.random.fold_in(key, 1)
+  loop = _Loop(programs, batches, checkpoints, meta, hooks or Hooks(), log, key)
+  try:
+    result = loop.run(state, first_step)
+  finally:
+    log.close()
+  checkpoints.close()
+  return result
+
+
+class _Loop:
+  """One run of the loop: what stays the same from step to step."""
+
+  def __init__(self, programs, batches, checkpoints, meta, hooks, log, key):
+    self.programs = programs
+    self.config = programs.config["train"]
+    self.batches = batches
+    self.checkpoints = checkpoints
+    self.meta = meta
+    self.hooks = hooks
+    self.log = log
+    self.key = key
+    self.means = report.Means()
+    self.start = time.monotonic()
+
+  def run(self, state, first_step):
+    step = first_step
+    pending = None  # Metrics of the step before: read while the next one runs.
+    with _Terminate() as terminate:
+      while True:
+        reason = self.stop_reason(step, terminate)
+        last = reason is not None
+        if step > first_step:
+          if pending is not None and (last or self.due(step)):
+            self.account(*pending)
+            pending = None
+          self.milestones(state, step, last and reason != "signal", last)
+        if last:
+          break
+        state, metrics = self.programs.step(state, next(self.batches), self.key)
+        step += 1
+        if pending is not None:
+          self.account(*pending)
+        pending = (step, metrics)
+      self.save(state, step)
+      self.checkpoints.wait()
+    return Result(state, reason)
+
+  def milestones(self, state, step, finished, last):
+    """Whatever is due after a step; a finished run does all of it once more."""
+    # A preempted machine has seconds, not minutes: it logs and saves, no more.
+    evaluate = self.at("eval_every", step) or finished
+    values = self.validate(state, step) if evaluate else {}
+    if self.at("log_every", step) or values or last:
+      self.log.log(step, {**self.means.take(), **values})
+    if self.at("sample_every", step) or finished:
+      self.sample(state, step)
+    if self.at("checkpoint_every", step):
+      self.save(state, step)
+
+  def due(self, step):
+    """Whether the metrics must be complete after this step."""
+    return any(
+      self.at(name, step)
+      for name in ("log_every", "eval_every", "checkpoint_every", "sample_every")
+    )
+
+  def at(self, name, step):
+    every = self.config[name]
+    return every > 0 and step % every == 0
+
+  def account(self, step, metrics):
+    """Reads a step's metrics; stops the run after too many bad ones in a row."""
+    metrics = jax.device_get(metrics)
+    self.means.add(metrics)
+    total, count = metrics["loss"]
+    self.log.step(step, total / count if count else float("nan"))
+    bad, most = int(metrics["bad_in_row"][0]), self.config["max_bad_steps"]
+    if most and bad >= most:
+      raise UserError(
+        f"step {step}: loss or gradient was not finite {bad} steps in a row; those "
+        f"steps were skipped. The last good checkpoint is of step "
+        f"{self.checkpoints.steps[-1] if self.checkpoints.steps else None}. Look at "
+        "grad_norm and the loss by log-SNR band in metrics.jsonl; a lower "
+        "config.optimizer.learning_rate, a longer warmup_steps or dtype float32 help."
+      )
+
+  def stop_reason(self, step, terminate):
+    """Why the run should end now, the same on every process; None to go on."""
+    if step >= self.config["num_steps"]:
+      return "steps"
+    seconds = self.config["max_seconds"]
+    late = seconds > 0 and time.monotonic() - self.start >= seconds
+    if jax.process_count() > 1:
+      if multihost_utils.reached_preemption_sync_point(step):
+        return "signal"
+      # Agreeing costs a round trip: ask only now and then.
+      late = self.at("log_every", step) and bool(
+        multihost_utils.broadcast_one_to_all(jnp.asarray(late))
+      )
+    elif terminate.asked:
+      return "signal"
+    return "time" if late else None
+
+  def averaged(self, state):
+    """The first EMA, or the parameters where none is kept."""
+    return next(iter(state.ema.values())) if state.ema else state.params
+
+  def validate(self, state, step):
+    """Validation means, named `validation_...`; keeps the best checkpoint."""
+    if self.hooks.validation is None:
+      return {}
+    means = report.Means()
+    with self.log.paused():
+      for i, batch in enumerate(self.hooks.validation()):
+        # The same noise at every validation: differences are the model's.
+        key = jax.random.fold_in(jax.random.key(0), i)
+        means.add(
+          jax.device_get(self.programs.evaluate(self.averaged(state), batch, key))
+        )
+    values = means.take()
+    loss = values.get("loss", float("nan"))
+    self.log.say(f"step {step}: validation loss {loss:.4f}")
+    self.checkpoints.save_best(step, loss, state, self.batches.get_state(), self.meta)
+    return {f"validation_{name}": value for name, value in values.items()}
+
+  def sample(self, state, step):
+    if self.hooks.sample is not None:
+      with self.log.paused():
+        self.hooks.sample(step, self.averaged(state), self.log)
+
+  def save(self, state, step):
+    self.checkpoints.save(step, state, self.batches.get_state(), self.meta)
+
+
+class _Terminate:
+  """Notes SIGTERM and SIGINT instead of dying, so that the run can save."""
+
+  def __init__(self):
+    self.asked = False
+    self._old = {}
+
+  def __enter__(self):
+    for number in (signal.SIGTERM, signal.SIGINT):
+      try:
+        self._old[number] = signal.signal(number, self._note)
+      except ValueError:  # Not the main thread: the caller handles signals.
+        break
+    return self
+
+  def __exit__(self, *exc):
+    for number, handler in self._old.items():
+      signal.signal(number, handler)
+
+  def _note(self, number, frame):
+    del frame
+    if self.asked and number == signal.SIGINT:
+      raise KeyboardInterrupt  # Asked twice: the person means it.
+    self.asked = True

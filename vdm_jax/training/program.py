@@ -1,0 +1,239 @@
+"""The compiled programs of a training run: init, step, evaluate.
+
+This is the one file that jits, donates and shards. `vdm-jax preflight` lowers
+the very same programs for devices that are not there.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+
+from vdm_jax import sharding
+from vdm_jax.errors import UserError
+from vdm_jax.training import optimizer
+
+# A metric is [total, count]: means merge over micro-batches, steps and hosts.
+Metrics = dict[str, jax.Array]
+
+
+class Trainable(Protocol):
+  """What training needs to know of a system."""
+
+  def init(self, key: jax.Array) -> Any:
+    """Float32 parameters."""
+    ...
+
+  def loss(
+    self, params: Any, batch: Any, key: jax.Array, train: bool
+  ) -> tuple[jax.Array, Metrics]:
+    """Scalar loss and [total, count] metrics of a batch.
+
+    Every leaf of the batch is [B, ...]; `example` int32 [B] is the position in
+    the global batch and `stratum` float32 [B] that position divided by the
+    global batch size, so that no draw depends on how the batch is cut.
+    """
+    ...
+
+  def batch_spec(self, batch_size: int) -> Any:
+    """Shapes and dtypes of a batch, as `jax.ShapeDtypeStruct`s."""
+    ...
+
+
+@flax.struct.dataclass
+class State:
+  """Everything a run carries from step to step.
+
+  Attributes:
+    step: int32 scalar, batches consumed.
+    params: float32 master parameters.
+    ema: averages of the parameters, by rate as written in the config.
+    opt_state: of optax.
+    bad_in_row: int32 scalar, steps skipped since the last good one.
+    bad_total: int32 scalar, steps skipped in all.
+  """
+
+  step: jax.Array
+  params: Any
+  ema: dict[str, Any]
+  opt_state: Any
+  bad_in_row: jax.Array
+  bad_total: jax.Array
+
+
+class Program:
+  """A trainable, an optimizer and a mesh, compiled.
+
+  Attributes:
+    mesh: the device mesh.
+    state_shapes: `jax.ShapeDtypeStruct`s of the state.
+    state_sharding: who holds which part of it.
+    init: key -> State.
+    step: (State, batch, key) -> (State, metrics); the state is donated.
+    evaluate: (params, batch, key) -> metrics, without dropout.
+  """
+
+  def __init__(
+    self,
+    trainable: Trainable,
+    config: Mapping[str, Any],
+    devices: Sequence[jax.Device] | None = None,
+  ):
+    """Builds the programs; compiles nothing yet.
+
+    Args:
+      trainable: the system.
+      config: with sections `mesh`, `train` and `optimizer`.
+      devices: to run on; default all of this run.
+
+    Raises:
+      UserError: the mesh does not fit the devices, or the batch the mesh.
+    """
+    self.trainable = trainable
+    self.config = config
+    self.mesh = sharding.make_mesh(**config["mesh"], devices=devices)
+    train = config["train"]
+    self._tx = optimizer.build(config["optimizer"], train["num_steps"])
+    parts = self.mesh.size * train["accumulate"]
+    if train["batch_size"] % parts:
+      raise UserError(
+        f"config.train.batch_size: {train['batch_size']} is not divisible by "
+        f"{self.mesh.size} devices x {train['accumulate']} accumulated micro-batches"
+      )
+    # One conversion: a rate is also the name under which its average is stored.
+    self._rates = {str(rate): float(rate) for rate in train["ema"]}
+    self.state_shapes = jax.eval_shape(self._init, jax.random.key(0))
+    self.state_sharding = sharding.state(self.mesh, self.state_shapes)
+    rows, whole = sharding.batch(self.mesh), sharding.replicated(self.mesh)
+    self.init = self._on_mesh(jax.jit(self._init, out_shardings=self.state_sharding))
+    self.step = self._on_mesh(
+      jax.jit(
+        self._step,
+        in_shardings=(self.state_sharding, rows, whole),
+        out_shardings=(self.state_sharding, whole),
+        donate_argnums=0,
+      )
+    )
+    self.evaluate = self._on_mesh(
+      jax.jit(
+        self._evaluate,
+        in_shardings=(self.state_sharding.params, rows, whole),
+        out_shardings=whole,
+      )
+    )
+
+  def lower_step(self, **kwargs):
+    """Lowers the training step for the mesh's devices, data not needed."""
+    batch = self.trainable.batch_spec(self.config["train"]["batch_size"])
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return self.step.lower(self.state_shapes, batch, key, **kwargs)
+
+  def _on_mesh(self, jitted):
+    """Runs and lowers a jitted function with the mesh's activation rules."""
+
+    @functools.wraps(jitted)
+    def call(*args):
+      with sharding.activations(self.mesh):
+        return jitted(*args)
+
+    def lower(*args, **kwargs):
+      with sharding.activations(self.mesh):
+        return jitted.lower(*args, **kwargs)
+
+    call.lower = lower
+    return call
+
+  def _init(self, key):
+    params = self.trainable.init(key)
+    zero = jnp.zeros((), jnp.int32)
+    return State(
+      step=zero,
+      params=params,
+      # A copy: a donated state must not hold one buffer twice.
+      ema={name: jax.tree.map(jnp.copy, params) for name in self._rates},
+      opt_state=self._tx.init(params),
+      bad_in_row=zero,
+      bad_total=zero,
+    )
+
+  def _step(self, state, batch, key):
+    key = jax.random.fold_in(key, state.step)
+    grads, metrics = self._gradient(state.params, _numbered(batch), key)
+    norm = optax.tree.norm(grads)
+    good = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"][0])
+
+    def apply(state):
+      updates, opt_state = self._tx.update(grads, state.opt_state, state.params)
+      params = optax.apply_updates(state.params, updates)
+      ema = {
+        name: _averaged(state.ema[name], params, rate, state.step - 1)
+        for name, rate in self._rates.items()
+      }
+      return state.replace(
+        params=params,
+        ema=ema,
+        opt_state=opt_state,
+        bad_in_row=jnp.zeros_like(state.bad_in_row),
+      )
+
+    def skip(state):
+      return state.replace(
+        bad_in_row=state.bad_in_row + 1, bad_total=state.bad_total + 1
+      )
+
+    new = jax.lax.cond(good, apply, skip, state.replace(step=state.step + 1))
+    one = jnp.ones(())
+    metrics = {
+      # A bad step counts nowhere but in `bad`: one NaN would hide the others.
+      **{k: jnp.where(good, v, jnp.zeros(2)) for k, v in metrics.items()},
+      "grad_norm": jnp.where(good, jnp.stack([norm, one]), jnp.zeros(2)),
+      "param_norm": jnp.stack([optax.tree.norm(new.params), one]),
+      "bad_in_row": jnp.stack([new.bad_in_row.astype(jnp.float32), one]),
+      "bad_total": jnp.stack([new.bad_total.astype(jnp.float32), one]),
+    }
+    return new, metrics
+
+  def _gradient(self, params, batch, key):
+    """Gradient of the mean loss and summed metrics, over the micro-batches."""
+    count = self.config["train"]["accumulate"]
+    loss = functools.partial(self.trainable.loss, train=True)
+    gradient = jax.grad(loss, has_aux=True)
+    if count == 1:
+      return gradient(params, batch, key)
+
+    # Row i goes to micro-batch i % count, so that each stays spread over the mesh.
+    parts = jax.tree.map(
+      lambda rows: rows.reshape(-1, count, *rows.shape[1:]).swapaxes(0, 1), batch
+    )
+
+    def add(total, part):
+      return jax.tree.map(jnp.add, total, gradient(params, part, key)), None
+
+    first = jax.tree.map(lambda rows: rows[0], parts)
+    zero = jax.tree.map(
+      lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+      jax.eval_shape(gradient, params, first, key),
+    )
+    (grads, metrics), _ = jax.lax.scan(add, zero, parts)
+    return jax.tree.map(lambda g: g / count, grads), metrics
+
+  def _evaluate(self, params, batch, key):
+    return self.trainable.loss(params, _numbered(batch), key, train=False)[1]
+
+
+def _numbered(batch):
+  """The batch with the position of each example in it."""
+  size = jax.tree.leaves(batch)[0].shape[0]
+  example = jnp.arange(size, dtype=jnp.int32)
+  return {**batch, "example": example, "stratum": example / size}
+
+
+def _averaged(ema, params, rate, step):
+  """Exponential average; the first steps use a shorter memory than `rate`."""
+  warm = (1.0 + step) / (10.0 + step)
+  rate = jnp.minimum(rate, warm)
+  return jax.tree.map(lambda e, p: e * rate + p * (1 - rate), ema, params)
