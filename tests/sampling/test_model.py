@@ -1,0 +1,151 @@
+"""Sampling: reproducible, given frames kept, guidance, plans, files."""
+
+import functools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from tests import helpers
+from vdm_jax import sampling, sharding, systems
+from vdm_jax.errors import UserError
+from vdm_jax.sampling import save
+from vdm_jax.sampling.settings import Settings
+
+
+@functools.cache
+def model():
+  config = helpers.load_config(sampling={"steps": 3})
+  system = systems.build(config)
+  params = helpers.lively(jax.jit(system.init)(jax.random.key(0)), scale=0.05)
+  return sampling.Model(system, params, {"config": config, "step": 0})
+
+
+def test_a_video_depends_on_its_seed_and_number_alone():
+  many = model().sample(11, seed=3, label=2, batch_size=8)
+  assert many.shape == (11, 4, 12, 12, 1) and np.isfinite(many).all()
+  assert np.abs(many).max() <= 1.0
+  few = model().sample(3, seed=3, label=2, batch_size=16)
+  np.testing.assert_allclose(few, many[:3], atol=1e-3)
+  np.testing.assert_array_equal(model().sample(11, seed=3, label=2, batch_size=8), many)
+  assert np.abs(many[0] - many[1]).max() > 0.1
+  assert np.abs(model().sample(1, seed=4, label=2) - many[:1]).max() > 0.1
+
+
+def test_one_device_samples_the_same(monkeypatch):
+  many = model().sample(3, seed=1, label=5)
+  one = sharding.make_mesh(devices=jax.devices()[:1])
+  monkeypatch.setattr(sharding, "make_mesh", lambda: one)
+  alone = sampling.Model(model().system, jax.device_get(model().params), model().info)
+  np.testing.assert_allclose(alone.sample(3, seed=1, label=5), many, atol=1e-3)
+
+
+def test_labels_and_guidance_steer():
+  plain = model().sample(2, label=[0, 7])
+  np.testing.assert_array_equal(plain[:1], model().sample(2, label=[0, 3])[:1])
+  assert np.abs(plain[1] - model().sample(2, label=[0, 3])[1]).max() > 1e-3
+  strong = model().sample(2, label=[0, 7], guidance=3.0)
+  assert np.abs(plain - strong).max() > 1e-3
+  # No label is the label -1, and weight 0 is no guidance.
+  np.testing.assert_array_equal(
+    model().sample(2), model().sample(2, label=-1, guidance=0.0)
+  )
+
+
+@pytest.mark.parametrize("weight", [0.0, 5.0])
+def test_given_frames_come_back_and_matter(weight):
+  rng = np.random.default_rng(0)
+  given = rng.uniform(-1, 1, (2, 12, 12, 1)).astype(np.float32)
+  out = model().sample(
+    2, given=given, given_frames=[1, 3], reconstruction_weight=weight
+  )
+  np.testing.assert_array_equal(out[:, [1, 3]], np.stack([given] * 2))
+  other = model().sample(
+    2, given=-given, given_frames=[1, 3], reconstruction_weight=weight
+  )
+  assert np.abs(out[:, [0, 2]] - other[:, [0, 2]]).max() > 1e-3
+  if weight:
+    plain = model().sample(2, given=given, given_frames=[1, 3])
+    assert np.abs(out - plain).max() > 1e-4
+
+
+def test_a_longer_video_is_extended_block_by_block():
+  out = model().sample(2, length=9, plan_options={"overlap": 2}, label=1)
+  assert out.shape == (2, 9, 12, 12, 1)
+  short = model().sample(2, length=4, label=1)
+  np.testing.assert_allclose(out[:, :4], short, atol=1e-3)
+  for a in range(4, 8):
+    assert np.abs(out[:, a] - out[:, a + 1]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+  "options",
+  [
+    {"sampler": "ddim"},
+    {"sampler": "ddim", "eta": 1.0},
+    {"sampler": "dpmpp_2m"},
+    {"sampler": "langevin", "threshold": "dynamic"},
+    {"sampler": "ancestral", "gamma": 1.0, "threshold": "none"},
+  ],
+)
+def test_every_sampler_runs_and_differs_from_the_default(options):
+  out = model().sample(1, **options)
+  assert np.isfinite(out).all()
+  assert np.abs(out - model().sample(1)).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
+    ({"label": 10}, "label 10: this model knows 0 to 9"),
+    ({"guidance": 2.0}, "guidance: needs a label"),
+    ({"sampler": "dimm"}, "Did you mean 'ddim'"),
+    ({"treshold": "static"}, "Did you mean 'threshold'"),
+    ({"threshold": "statc"}, "Did you mean 'static'"),
+    ({"length": 3}, "shorter than the model's window of 4"),
+    ({"plan": "hierarchy"}, "unknown plan"),
+    ({"given_frames": [0]}, "no given clip"),
+    ({"given": np.zeros((2, 8, 8, 1))}, "given: expected"),
+    ({"given": np.zeros((2, 12, 12, 1)), "given_frames": [0]}, "1 places for 2"),
+    ({"given": np.zeros((1, 12, 12, 1)), "given_frames": [4]}, "expected 0 to 3"),
+    ({"tokens": (np.zeros((1, 4)), np.ones(1))}, "trained without text"),
+  ],
+)
+def test_mistakes_are_named(arguments, message):
+  with pytest.raises(UserError, match=message):
+    model().sample(1, **arguments)
+
+
+def test_settings_take_overrides_and_leave_out_none():
+  base = helpers.load_config()["sampling"]
+  settings = Settings.from_config(base, steps=7, gamma=None)
+  assert (settings.steps, settings.gamma) == (7, base["gamma"])
+  with pytest.raises(UserError, match="Did you mean 'steps'"):
+    Settings.from_config({**base, "step": 3})
+
+
+def test_saved_samples_are_lossless_and_not_overwritten(tmp_path):
+  videos = np.linspace(-1, 1, 3 * 4 * 6 * 6).reshape(3, 4, 6, 6, 1)
+  observed = np.array([True, False, False, False])
+  save.save(
+    tmp_path / "s", videos, {"seed": 1}, captions=list("abc"), observed=observed
+  )
+  with np.load(tmp_path / "s" / "videos.npz") as found:
+    np.testing.assert_array_equal(
+      found["videos"], np.rint((videos + 1) * 127.5).astype(np.uint8)
+    )
+  names = {p.name for p in (tmp_path / "s").iterdir()}
+  assert names == {"videos.npz", "sheet.png", "sheet.gif", "films", "record.json"}
+  assert len(list((tmp_path / "s" / "films").glob("*.mp4"))) == 3
+  assert json.loads((tmp_path / "s" / "record.json").read_text()) == {"seed": 1}
+  with pytest.raises(UserError, match="holds samples already"):
+    save.save(tmp_path / "s", videos, {})
+
+
+def test_tiled_videos_keep_every_pixel():
+  videos = np.arange(5 * 2 * 3 * 4 * 1, dtype=np.uint8).reshape(5, 2, 3, 4, 1)
+  grid = save.tile(videos, gap=1)
+  assert grid.shape == (2, 9, 16, 1)
+  np.testing.assert_array_equal(grid[:, 1:4, 1:5], videos[0])
+  np.testing.assert_array_equal(grid[:, 5:8, 6:10], videos[4])

@@ -1,0 +1,115 @@
+"""What sampling leaves on disk: lossless frames, films, a sheet and a record."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from vdm_jax.data import sheet, video
+from vdm_jax.errors import UserError
+from vdm_jax.pixels import to_uint8
+
+
+def tile(videos: np.ndarray, gap: int = 1) -> np.ndarray:
+  """Lays videos [N, T, H, W, C] side by side in one video, as square as it gets.
+
+  Returns:
+    [T, rows * (H + gap) + gap, columns * (W + gap) + gap, C] of the same dtype.
+  """
+  n, t, h, w, c = videos.shape
+  columns = math.ceil(math.sqrt(n))
+  rows = math.ceil(n / columns)
+  height, width = rows * (h + gap) + gap, columns * (w + gap) + gap
+  out = np.full((t, height, width, c), 127, videos.dtype)
+  for i, clip in enumerate(videos):
+    top, left = gap + i // columns * (h + gap), gap + i % columns * (w + gap)
+    out[:, top : top + h, left : left + w] = clip
+  return out
+
+
+def save_overview(
+  folder: epath.PathLike,
+  name: str,
+  videos: np.ndarray,
+  *,
+  captions: Sequence[str] | None = None,
+  borders: Any = None,
+  fps: float = 8.0,
+) -> epath.Path:
+  """Writes NAME.gif (all videos tiled) and NAME.png (frame by frame).
+
+  Args:
+    folder: created if missing.
+    name: of the files.
+    videos: uint8 [N, T, H, W, C].
+    captions: of each video, for the sheet.
+    borders: see `sheet.contact_sheet`.
+    fps: of the GIF.
+
+  Returns:
+    The path of the GIF.
+  """
+  folder = epath.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  sheet.write_contact_sheet(
+    folder / f"{name}.png", videos, captions=captions, borders=borders
+  )
+  grid = tile(videos)
+  scale = video.visible_scale(*videos.shape[2:4])
+  video.write_gif(folder / f"{name}.gif", grid, fps=fps, scale=scale)
+  return folder / f"{name}.gif"
+
+
+def save(
+  out: epath.PathLike,
+  videos: np.ndarray,
+  record: Mapping[str, Any],
+  *,
+  captions: Sequence[str] | None = None,
+  observed: np.ndarray | None = None,
+  fps: float = 8.0,
+) -> None:
+  """Writes a folder of samples.
+
+  `videos.npz` holds the frames without loss (uint8 [N, T, H, W, C] under
+  `videos`), `films/` a GIF and an MP4 of each video, `sheet.png` and `sheet.gif`
+  all of them, `record.json` how they came about.
+
+  Args:
+    out: folder; must not hold samples already.
+    videos: float [N, T, H, W, C] in [-1, 1].
+    record: JSON-able; written last, so that a folder with it is complete.
+    captions: of each video.
+    observed: bool [T], frames that were given; framed in colour on the sheet.
+    fps: of the films.
+
+  Raises:
+    UserError: `out` holds samples already.
+  """
+  out = epath.Path(out)
+  check_free(out)
+  out.mkdir(parents=True, exist_ok=True)
+  pixels = to_uint8(videos)
+  with (out / "videos.npz").open("wb") as file:
+    np.savez_compressed(file, videos=pixels)
+  borders = None
+  if observed is not None and observed.any():
+    row = [sheet.OBSERVED if seen else None for seen in observed]
+    borders = [row] * len(pixels)
+  save_overview(out, "sheet", pixels, captions=captions, borders=borders, fps=fps)
+  films = out / "films"
+  films.mkdir(exist_ok=True)
+  scale = video.visible_scale(*pixels.shape[2:4])
+  for i, clip in enumerate(pixels):
+    video.write_gif(films / f"{i:04d}.gif", clip, fps=fps, scale=scale)
+    video.write_mp4(films / f"{i:04d}.mp4", clip, fps=fps, scale=scale)
+  (out / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def check_free(out: epath.PathLike) -> None:
+  """Raises UserError if the folder holds samples already."""
+  if (epath.Path(out) / "videos.npz").exists():
+    raise UserError(f"--out={out}: holds samples already; choose another folder")

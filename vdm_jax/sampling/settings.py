@@ -1,0 +1,81 @@
+"""How to sample: the fields of `config.sampling`, checked."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from vdm_jax import errors
+from vdm_jax.diffusion import guidance
+from vdm_jax.diffusion import sampler as samplers
+from vdm_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """Sampler, its options, and what is wrapped around the denoiser.
+
+  Attributes:
+    sampler: 'ancestral', 'ddim', 'dpmpp_2m' or 'langevin' (ancestral steps with
+      Langevin corrections).
+    steps: N, intervals of the grid of noise levels; 0: every step of a discrete
+      schedule.
+    gamma: variance of ancestral steps, 0 lower to 1 upper bound.
+    eta: of 'ddim', 0 deterministic to 1 ancestral.
+    langevin_delta: step size of 'langevin'.
+    threshold: 'none', 'static' (clip to [-1, 1]) or 'dynamic'.
+    percentile: of 'dynamic', a fraction.
+    guidance: classifier-free weight w in (1 + w) cond - w uncond; 0 is none.
+    reconstruction_weight: weight w_r of reconstruction guidance towards observed
+      frames; 0 is replacement alone.
+  """
+
+  sampler: str = "ancestral"
+  steps: int = 256
+  gamma: float = 0.0
+  eta: float = 0.0
+  langevin_delta: float = 0.1
+  threshold: str = "static"
+  percentile: float = 0.995
+  guidance: float = 0.0
+  reconstruction_weight: float = 0.0
+
+  def __post_init__(self):
+    self.make_sampler()
+    thresholds = ("none", "static", "dynamic")
+    if self.threshold not in thresholds:
+      raise errors.unknown("threshold (sampling.threshold)", self.threshold, thresholds)
+    if self.steps < 0:
+      raise UserError(f"sampling.steps: expected >= 0, found {self.steps}")
+
+  @classmethod
+  def from_config(cls, config: Mapping[str, Any], **overrides: Any) -> "Settings":
+    """From `config.sampling`; overrides that are None are left out.
+
+    Raises:
+      UserError: a field is unknown or has a value it cannot have.
+    """
+    fields = {f.name for f in dataclasses.fields(cls)}
+    merged = {**config, **{k: v for k, v in overrides.items() if v is not None}}
+    for key in merged:
+      if key not in fields:
+        raise errors.unknown("field of config.sampling", key, fields)
+    return cls(**merged)
+
+  def make_sampler(self) -> samplers.Sampler:
+    known = {
+      "ancestral": lambda: samplers.Ancestral(self.gamma),
+      "ddim": lambda: samplers.Ddim(self.eta),
+      "dpmpp_2m": lambda: samplers.DpmSolverPP2M(),
+      "langevin": lambda: samplers.LangevinCorrector(self.gamma, self.langevin_delta),
+    }
+    if self.sampler not in known:
+      raise errors.unknown("sampler (sampling.sampler)", self.sampler, known)
+    return known[self.sampler]()
+
+  def clip(self, denoiser: samplers.Denoiser) -> samplers.Denoiser:
+    """The denoiser under the threshold."""
+    if self.threshold == "static":
+      return guidance.threshold_static(denoiser)
+    if self.threshold == "dynamic":
+      return guidance.threshold_dynamic(denoiser, self.percentile)
+    return denoiser

@@ -1,0 +1,70 @@
+"""One window through a sampler: the program that sampling compiles."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vdm_jax.diffusion import guidance, noise, sampler
+from vdm_jax.frames import Frames
+from vdm_jax.sampling.settings import Settings
+from vdm_jax.systems.system import DiffusionSystem
+
+
+def sample_window(
+  system: DiffusionSystem,
+  settings: Settings,
+  params: Any,
+  video: jax.Array,
+  frames: Frames,
+  cond: Mapping[str, jax.Array],
+  keys: jax.Array,
+  *,
+  any_observed: bool = True,
+) -> jax.Array:
+  """Samples the latent frames of a batch of windows given the observed ones.
+
+  Args:
+    system: whose network samples.
+    settings: how.
+    params: of the network.
+    video: [B, T, H, W, C] in [-1, 1]; only observed frames are looked at.
+    frames: which are observed and latent.
+    cond: conditioning signals, [B, G, ...].
+    keys: one per video [B]: a video belongs to its key, not to the batch.
+    any_observed: False skips all work for observed frames.
+
+  Returns:
+    float32 [B, T, H, W, C]: the observed frames as given, the others sampled.
+  """
+  observed = frames.observed[..., None, None, None]
+  video = jnp.where(observed, video, 0.0)
+  encoded = system.encode(params, video, frames, cond)
+  denoiser = system.denoiser(params, frames, encoded.context)
+  if settings.guidance:
+    hidden = system.encode(params, video, frames, system.cond.hide_all(cond))
+    unconditional = system.denoiser(params, frames, hidden.context)
+    denoiser = guidance.classifier_free(denoiser, unconditional, settings.guidance)
+
+  base = 0.0 if encoded.base is None else encoded.base
+  constrain = None
+  if any_observed and system.observed_by == "guidance":
+    given = video - base
+    if settings.reconstruction_weight:
+      denoiser = guidance.reconstruction(
+        denoiser, given, frames.observed, settings.reconstruction_weight
+      )
+    constrain = guidance.replacement(given, frames.observed)
+  denoiser = settings.clip(denoiser)
+
+  start, path = jax.vmap(lambda k: jax.random.split(k), out_axes=1)(keys)
+  x = sampler.sample(
+    denoiser,
+    settings.make_sampler(),
+    system.schedule.grid(settings.steps or None),
+    noise.normal(start, video.shape),
+    key=path,
+    constrain=constrain,
+  ).x
+  return jnp.where(observed, video, x + base)
