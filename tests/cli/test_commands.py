@@ -1,0 +1,116 @@
+"""The commands as a user types them."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def vdm_jax(*arguments, cwd, data_dir, check=True, **env):
+  """Runs `vdm-jax` in a process of its own, as users do."""
+  found = subprocess.run(
+    [sys.executable, "-m", "vdm_jax.cli.main", *map(str, arguments)],
+    cwd=cwd,
+    env={
+      **os.environ, "PYTHONPATH": str(ROOT), "VDM_JAX_DATA": str(data_dir), **env,
+    },
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )  # fmt: skip
+  if check:
+    assert found.returncode == 0, found.stderr[-3000:]
+  return found
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """A short training run made by the command itself."""
+  cwd = tmp_path_factory.mktemp("cli")
+  done = vdm_jax(
+    "train", f"--config={ROOT / 'configs' / 'debug.py'}", "--workdir=run",
+    "--config.train.num_steps=2", "--config.train.sample_every=0",
+    "--cpu_devices=2", cwd=cwd, data_dir=cwd / "data",
+  )  # fmt: skip
+  assert "all steps done: step 2" in done.stdout
+  assert "2 cpu device(s)" in done.stderr
+  return cwd
+
+
+def test_train_leaves_a_run_that_status_reads(run):
+  found = vdm_jax("status", "run", "--json", cwd=run, data_dir=run / "data")
+  status = json.loads(found.stdout)
+  assert status["last_logged"]["step"] == 2 and status["checkpoints"] == [2]
+  text = vdm_jax("status", "run", cwd=run, data_dir=run / "data").stdout
+  assert "vdm on moving_digits" in text and "last logged     step 2" in text
+
+
+def test_sample_writes_films_and_a_record(run):
+  done = vdm_jax(
+    "sample", "--workdir=run", "--num_videos=2", "--steps=2", "--label=3",
+    "--guidance=2", "--sampler=ddim", "--out=films", "--seed=5",
+    cwd=run, data_dir=run / "data",
+  )  # fmt: skip
+  assert "films/sheet.gif" in done.stdout
+  record = json.loads((run / "films" / "record.json").read_text())
+  assert record["checkpoint_step"] == 2 and record["seed"] == 5
+  assert record["settings"]["guidance"] == 2.0 and record["seconds_per_video"] > 0
+  with np.load(run / "films" / "videos.npz") as found:
+    assert found["videos"].shape == (2, 4, 12, 12, 1)
+
+  # From a user's own clip: one of the films just made.
+  vdm_jax(
+    "sample", "--workdir=run", "--num_videos=1", "--steps=2", "--length=6",
+    "--given=films/films/0000.mp4", "--given_frames=0:2", "--out=more",
+    cwd=run, data_dir=run / "data",
+  )  # fmt: skip
+  with np.load(run / "more" / "videos.npz") as found:
+    assert found["videos"].shape == (1, 6, 12, 12, 1)
+
+
+def test_export_makes_a_folder_that_samples(run):
+  vdm_jax("export", "--workdir=run", "--out=slim", cwd=run, data_dir=run / "data")
+  vdm_jax(
+    "sample", "--workdir=slim", "--num_videos=1", "--steps=1", "--out=slim_films",
+    cwd=run, data_dir=run / "data",
+  )  # fmt: skip
+  assert (run / "slim_films" / "record.json").exists()
+
+
+TRAIN = ["train", "--config=CONFIG", "--workdir=x"]
+SAMPLE = ["sample", "--workdir=nowhere", "--out=x"]
+
+
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
+    (["trian"], "Did you mean 'train'"),
+    (["train", "--workdir=x"], "--config: expected a config file"),
+    (["train", "--config=CONFIG"], "--workdir: expected"),
+    ([*TRAIN, "--config.train.num_step=2"], "num_steps"),
+    ([*TRAIN, "--platform=tpu"], "no such device here"),
+    (["status", "nowhere"], "no run here"),
+    (SAMPLE, "no such workdir"),
+  ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(arguments, message, tmp_path):
+  config = str(ROOT / "configs" / "debug.py")
+  arguments = [a.replace("CONFIG", config) for a in arguments]
+  found = vdm_jax(*arguments, cwd=tmp_path, data_dir=tmp_path / "data", check=False)
+  assert found.returncode == 2, found.stderr
+  last = found.stderr.strip().splitlines()[-1]
+  assert message in last and last.startswith("vdm-jax: error:"), found.stderr
+  assert "Traceback" not in found.stderr
+  assert not list(tmp_path.iterdir())
+
+
+def test_no_command_lists_them(tmp_path):
+  found = vdm_jax("--help", cwd=tmp_path, data_dir=tmp_path)
+  for name in ("train", "sample", "data", "preflight", "demo", "status", "export"):
+    assert name in found.stdout

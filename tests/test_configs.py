@@ -1,0 +1,264 @@
+"""Configs: they load from anywhere, have one schema and the paper's numbers."""
+
+import math
+import pathlib
+import sys
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from vdm_jax import systems
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "common")
+VDM = [name for name in NAMES if name.startswith("vdm_") or name == "debug"]
+# Values of the configs' arguments that are not the default.
+VARIANTS = [
+  "vdm_bair:sampler=ancestral",
+  "vdm_kinetics600:sampler=ancestral",
+  "vdm_text_small:images=0",
+  "vdm_text_small:images=4",
+  "vdm_text_large:frameskip=4",
+  "vdm_video_folder:name=other",
+]
+
+SCHEMA = {
+  "system": str,
+  "seed": int,
+  "dtype": str,
+  "data": {
+    "name": str,
+    "data_dir": str,
+    "frame_shape": tuple,
+    "num_threads": int,
+    "prefetch_mb": int,
+    "text_encoder": str,
+    "max_tokens": int,
+  },
+  "task": dict,
+  "model": {
+    "channels": int,
+    "channel_mults": tuple,
+    "blocks": int,
+    "attention_resolutions": tuple,
+    "head_dim": int,
+    "embedding_dim": int,
+    "mlp_layers": int,
+    "dropout": float,
+    "num_labels": int,
+    "token_dim": int,
+    "cond_drop": float,
+    "remat": str,
+    "attention": str,
+  },
+  "diffusion": {
+    "schedule": str,
+    "logsnr_min": float,
+    "logsnr_max": float,
+    "logsnr_shift": float,
+    "predict": str,
+    "loss_space": str,
+    "weighting": str,
+    "norm": str,
+  },
+  "optimizer": {
+    "name": str,
+    "learning_rate": float,
+    "b1": float,
+    "b2": float,
+    "eps": float,
+    "weight_decay": float,
+    "warmup_steps": int,
+    "decay": str,
+    "clip_norm": float,
+  },
+  "train": {
+    "batch_size": int,
+    "num_steps": int,
+    "max_seconds": float,
+    "accumulate": int,
+    "ema": tuple,
+    "log_every": int,
+    "eval_every": int,
+    "eval_batches": int,
+    "sample_every": int,
+    "num_samples": int,
+    "checkpoint_every": int,
+    "keep_last": int,
+    "keep_every": int,
+    "max_bad_steps": int,
+  },
+  "mesh": {"data": int, "fsdp": int},
+  "sampling": {
+    "sampler": str,
+    "steps": int,
+    "gamma": float,
+    "eta": float,
+    "langevin_delta": float,
+    "threshold": str,
+    "percentile": float,
+    "guidance": float,
+    "reconstruction_weight": float,
+  },
+  "preflight": {"topology": str},
+}
+TASKS = {
+  "joint_images": {
+    "name": str,
+    "num_frames": int,
+    "num_images": int,
+    "stride": int,
+    "flip": bool,
+  },
+  "unconditional": {"name": str, "num_frames": int, "stride": int, "flip": bool},
+}
+
+# The table of hyperparameters of Ho et al. 2022, a row per column of theirs.
+# fmt: off
+FIELDS = [
+  "model.channels", "model.channel_mults", "model.blocks",
+  "model.attention_resolutions", "model.head_dim", "model.embedding_dim",
+  "model.mlp_layers", "diffusion.logsnr_min", "diffusion.logsnr_max", "task.num_frames",
+  "data.frame_shape", "task.stride", "diffusion.predict", "task.num_images",
+  "optimizer.b1", "optimizer.b2", "optimizer.learning_rate", "optimizer.weight_decay",
+  "model.dropout", "train.batch_size", "train.num_steps", "train.ema", "task.flip",
+  "sampling.sampler", "sampling.steps", "sampling.gamma",
+  "sampling.reconstruction_weight",
+]
+PAPER = {
+  "vdm_ucf101": (
+    256, (1, 2, 4, 8), 2, (8, 16, 32), 64, 1024, 4, -20, 20, 16, (64, 64, 3), 1,
+    "eps", 8, 0.9, 0.99, 3e-4, 0, 0.1, 128, 60_000, (0.9999,), False,
+    "ancestral", 256, 0.1, 0),
+  "vdm_bair": (
+    128, (1, 2, 3, 4), 3, (8, 16, 32), 64, 1024, 2, -20, 20, 16, (64, 64, 3), 1,
+    "v", 8, 0.9, 0.999, 2e-4, 0.01, 0.1, 128, 660_000, (0.999,), True,
+    "langevin", 256, 0.0, 50),
+  "vdm_kinetics600": (
+    256, (1, 2, 4, 8), 2, (8, 16, 32), 64, 1024, 2, -20, 20, 16, (64, 64, 3), 1,
+    "v", 8, 0.9, 0.99, 2e-4, 0, 0.1, 256, 220_000, (0.9999,), False,
+    "langevin", 128, 0.0, 9),
+  "vdm_text_small": (
+    128, (1, 2, 4, 8), 2, (8, 16, 32), 64, 1024, 4, -20, 20, 16, (64, 64, 3), 1,
+    "eps", 8, 0.9, 0.99, 3e-4, 0, 0, 128, 200_000, (0.9999,), False,
+    "ancestral", 256, 0.3, 0),
+  "vdm_text_large": (
+    256, (1, 2, 4, 8), 2, (8, 16, 32), 64, 1024, 4, -20, 20, 16, (64, 64, 3), 1,
+    "eps", 8, 0.9, 0.99, 3e-4, 0, 0, 128, 700_000, (0.9999,), False,
+    "ancestral", 256, 0.3, 0),
+  "vdm_text_128": (
+    128, (1, 2, 4, 8, 16), 2, (8, 16, 32), 128, 1024, 4, -20, 20, 9, (128, 128, 3), 1,
+    "eps", 7, 0.9, 0.99, 2e-4, 0, 0, 128, 800_000, (0.9999,), False,
+    "ancestral", 256, 0.3, 0),
+}
+# fmt: on
+CHIPS = {
+  "vdm_ucf101": 128,
+  "vdm_bair": 128,
+  "vdm_kinetics600": 256,
+  "vdm_text_small": 64,
+  "vdm_text_large": 128,
+  "vdm_text_128": 128,
+}
+
+
+def load(name: str):
+  """A config as the command line loads it, from its file's path."""
+  stem, colon, arg = name.partition(":")
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file("config", flag_values=values)
+  values(["vdm-jax", f"--config={CONFIGS / stem}.py{colon}{arg}"])
+  return values.config
+
+
+def check_schema(config, schema, path="config"):
+  assert set(config) == set(schema), path
+  for key, kind in schema.items():
+    if isinstance(kind, dict):
+      check_schema(config[key], kind, f"{path}.{key}")
+    elif kind is not dict:
+      assert type(config[key]) is kind, f"{path}.{key}: {config[key]!r}"
+
+
+def chips(topology: str) -> int:
+  return math.prod(int(side) for side in topology.partition(":")[2].split("x"))
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+  """No config may depend on the working directory."""
+  monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", VDM + VARIANTS)
+def test_schema(name):
+  config = load(name)
+  check_schema(config, SCHEMA)
+  check_schema(config.task, TASKS[config.task.name], "config.task")
+
+
+@pytest.mark.parametrize("name", VDM + VARIANTS)
+def test_describes_a_system(name):
+  config = load(name)
+  system = systems.build(config.to_dict())
+  spec = system.batch_spec(config.train.batch_size)
+  assert spec["video"].shape[2:] == config.data.frame_shape
+  assert ("label" in spec["cond"]) == bool(config.model.num_labels)
+  assert ("tokens" in spec["cond"]) == bool(config.model.token_dim)
+  # One device a chip.
+  assert config.train.batch_size % chips(config.preflight.topology) == 0
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_paper_numbers(name):
+  config = load(name)
+  found = {}
+  for field in FIELDS:
+    section, key = field.split(".")
+    found[field] = config[section][key]
+  assert found == dict(zip(FIELDS, PAPER[name], strict=True))
+  assert config.diffusion.loss_space == config.diffusion.predict
+  assert chips(config.preflight.topology) == CHIPS[name]
+  # Adam has no weight decay: the name must agree.
+  assert (config.optimizer.name == "adamw") == bool(config.optimizer.weight_decay)
+
+
+def test_arguments_reach_the_config():
+  assert load("vdm_text_small:images=0").task.num_images == 0
+  assert load("vdm_text_large:frameskip=4").task.stride == 4
+  assert load("vdm_bair:sampler=ancestral").sampling.steps == 512
+  assert load("vdm_kinetics600:sampler=ancestral").sampling.steps == 256
+  assert load("vdm_video_folder:name=other").data.name == "video_folder/other"
+
+
+@pytest.mark.parametrize(
+  "name",
+  ["vdm_bair:sampler=magic", "vdm_text_small:image=4", "vdm_text_small:images=x"],
+)
+def test_wrong_argument_is_named(name):
+  with pytest.raises(flags.IllegalFlagValueError, match="config argument"):
+    load(name)
+
+
+def test_fields_can_be_set_on_the_command_line(monkeypatch):
+  argv = [
+    "vdm-jax",
+    f"--config={CONFIGS / 'debug.py'}",
+    "--config.model.channel_mults=(1, 2, 2)",
+    "--config.train.max_seconds=60",
+    "--config.train.ema=()",
+  ]
+  monkeypatch.setattr(sys, "argv", argv)  # Where ml_collections looks for fields.
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file("config", flag_values=values)
+  values(argv)
+  assert values.config.model.channel_mults == (1, 2, 2)
+  assert values.config.train.max_seconds == 60.0
+  assert values.config.train.ema == ()
+
+
+def test_configs_do_not_share_state():
+  first, second = load("debug"), load("debug")
+  first.task.num_frames = 99
+  assert second.task.num_frames != 99

@@ -1,0 +1,88 @@
+"""Flags and set-up that several commands share."""
+
+import json
+import os
+import sys
+from typing import Any
+
+import jax
+from absl import flags, logging
+from ml_collections import config_flags
+
+from vdm_jax.errors import UserError
+
+PLATFORM = flags.DEFINE_enum(
+  "platform", None, ["cpu", "gpu", "tpu"], "Device kind that must be there."
+)
+CPU_DEVICES = flags.DEFINE_integer(
+  "cpu_devices", 0, "Virtual CPU devices; 0: one per core.", lower_bound=0
+)
+
+
+def define_config() -> flags.FlagHolder:
+  """The --config flag with --config.a.b=value overrides."""
+  return config_flags.DEFINE_config_file(
+    "config", None, "Config file, for example configs/vdm_digits.py."
+  )
+
+
+def config_dict(holder: flags.FlagHolder) -> dict[str, Any]:
+  """The config with all overrides, as plain dicts.
+
+  Raises:
+    UserError: no config was given.
+  """
+  if holder.value is None:
+    raise UserError(
+      "--config: expected a config file, for example configs/vdm_digits.py"
+    )
+  return json.loads(holder.value.to_json_best_effort())
+
+
+def start_jax(devices: bool = True) -> None:
+  """Chooses devices; on CPU every core becomes one, so that each does its share.
+
+  XLA's CPU convolutions run on one thread at narrow widths: one device a core with
+  the batch split over them is what uses the machine.
+
+  Raises:
+    UserError: the platform that was asked for has no device here.
+  """
+  logging.set_verbosity(logging.ERROR)  # Orbax and TFDS report every file they touch.
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+  jax.config.update("jax_num_cpu_devices", CPU_DEVICES.value or min(cores, 8))
+  jax.config.update("jax_compilation_cache_max_size", -1)
+  if PLATFORM.value:
+    name = {"gpu": "cuda"}.get(PLATFORM.value, PLATFORM.value)
+    jax.config.update("jax_platforms", name)
+  if not devices:
+    return
+  try:
+    found = jax.devices()
+  except RuntimeError as error:
+    raise UserError(
+      f"--platform={PLATFORM.value}: no such device here. Install the matching extra "
+      f"(vdm_jax[cuda] or vdm_jax[tpu]) or leave the flag out ({error})"
+    ) from error
+  kinds = sorted({device.device_kind for device in found})
+  print(
+    f"vdm-jax: {len(found)} {found[0].platform} device(s): {', '.join(kinds)}",
+    file=sys.stderr,
+  )
+
+
+def frame_range(text: str, flag: str) -> list[int]:
+  """'0:4' or '0,4,8' to a list of frame numbers.
+
+  Raises:
+    UserError: it is neither.
+  """
+  try:
+    if ":" in text:
+      first, last = text.split(":")
+      return list(range(int(first or 0), int(last)))
+    return [int(part) for part in text.split(",") if part]
+  except ValueError:
+    raise UserError(
+      f"--{flag}={text}: expected a range such as 0:4 or a list such as 0,4,8"
+    ) from None

@@ -1,0 +1,66 @@
+"""`vdm-jax COMMAND`: finds the command and turns a user's mistake into one line."""
+
+import importlib
+import os
+import sys
+
+COMMANDS = {
+  "data": "build, list and look at data sets",
+  "train": "train a model, or go on training it",
+  "sample": "sample videos from a trained model",
+  "status": "what a workdir holds and how it is doing",
+  "export": "write averaged weights and config alone",
+  "preflight": "will a config fit on an accelerator, and how fast could it be?",
+  "demo": "train on moving digits and show that it works",
+}
+
+
+def run(argv: list[str] | None = None) -> None:
+  """The console command; exits 0, 2 for a user's mistake, 1 for anything else."""
+  argv = sys.argv[1:] if argv is None else argv
+  if not argv or argv[0] in ("-h", "--help", "help"):
+    print("usage: vdm-jax COMMAND [ARGUMENTS]; vdm-jax COMMAND --help says more\n")
+    for name, summary in COMMANDS.items():
+      print(f"  {name:10} {summary}")
+    sys.exit(0 if argv else 2)
+  name, rest = argv[0], argv[1:]
+  # TensorFlow, if it is installed, would grab the accelerator's memory.
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+  from absl import app, flags
+
+  from vdm_jax import errors
+
+  try:
+    if name not in COMMANDS:
+      raise errors.unknown("command", name, COMMANDS)
+    module = importlib.import_module(f"vdm_jax.cli.{name}")
+    # ml_collections reads the overrides of a config from sys.argv itself.
+    sys.argv = [f"vdm-jax {name}", *rest]
+    app.run(_checked(module.main), argv=sys.argv)
+  except errors.UserError as error:
+    _fail(error)
+  except flags.Error as error:
+    _fail(error)
+
+
+def _checked(main):
+  """main, with a user's mistake told in one line instead of a traceback."""
+  from vdm_jax import errors
+
+  def call(argv):
+    try:
+      return main(argv)
+    except errors.UserError as error:
+      _fail(error)
+
+  return call
+
+
+def _fail(error: Exception) -> None:
+  print(f"vdm-jax: error: {error}", file=sys.stderr)
+  sys.exit(2)
+
+
+if __name__ == "__main__":
+  run()

@@ -1,0 +1,40 @@
+"""`vdm-jax status DIR`: what a workdir holds and how it is doing."""
+
+import json
+import time
+
+from absl import flags
+
+from vdm_jax.errors import UserError
+
+_JSON = flags.DEFINE_bool("json", False, "Print JSON.")
+
+
+def main(argv: list[str]) -> None:
+  """Prints a short table, or JSON."""
+  if len(argv) != 2:
+    raise UserError("status: expected one workdir, as in vdm-jax status runs/demo")
+
+  from vdm_jax.storage import workdirs
+
+  found = workdirs.status(argv[1])
+  if _JSON.value:
+    print(json.dumps(found, indent=2))
+    return
+  last, best = found["last_logged"], found["best_validation"]
+  print(f"{found['workdir']}: {found['system']} on {found['data']}")
+  print(f"  planned steps   {found['steps_planned']}")
+  print(f"  checkpoints     {found['checkpoints'] or 'none yet'}")
+  if last:
+    age = time.time() - last["time"]
+    print(
+      f"  last logged     step {last['step']}, loss {last['loss']:.4f}, "
+      f"{last['steps_per_second']:.3g} steps/s, {age:.0f} s ago"
+    )
+    print(f"  skipped steps   {last['bad_total']:.0f}")
+  if best:
+    print(
+      f"  best validation {best['validation_loss']:.4f} at step {best['step']}, "
+      f"kept: step {found['best_checkpoint']}"
+    )
+  print(f"  samples         {', '.join(found['samples'][-4:]) or 'none'}")

@@ -1,0 +1,172 @@
+"""From a config to a run: data, system, programs and hooks put together."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from vdm_jax import sampling, sharding, systems
+from vdm_jax.data import device, pipeline, text
+from vdm_jax.data import source as sources
+from vdm_jax.errors import UserError
+from vdm_jax.pixels import to_uint8
+from vdm_jax.sampling import save
+from vdm_jax.storage import workdirs
+from vdm_jax.training import loop, program
+
+
+def train(
+  config: Mapping[str, Any], workdir: str, *, init_from: str | None = None
+) -> loop.Result:
+  """Trains what a config describes, or goes on with it.
+
+  An embedded data set that is missing is built first.
+
+  Args:
+    config: a complete config as a plain dict.
+    workdir: folder of the run, local or gs://.
+    init_from: workdir whose averaged weights a new run starts from.
+
+  Raises:
+    UserError: anything of the config, the data or the workdir does not fit.
+  """
+  system = systems.build(config)
+  programs = program.Program(system, config)
+  data = config["data"]
+  if jax.process_index() == 0:
+    sources.ensure_built(data["name"], data["data_dir"] or None)
+  _all_processes("data built")
+  split = functools.partial(open_split, config, system)
+  source = split("train")
+  read = _reading(config, system, programs.mesh)
+  batches = device.device_iterator(
+    pipeline.make_pipeline(
+      source,
+      system.task,
+      batch_size=config["train"]["batch_size"],
+      seed=config["seed"],
+      **read,
+    ),
+    sharding.batch(programs.mesh),
+  )
+  hooks = loop.Hooks(
+    validation=_validation(config, system, programs, split, read),
+    sample=_sampling(config, system, workdir),
+  )
+  meta = workdirs.describe(config, source.fingerprint)
+  try:
+    return loop.train(
+      programs, batches, workdir, meta, hooks=hooks, init_from=init_from
+    )
+  finally:
+    batches.close()
+
+
+def open_split(
+  config: Mapping[str, Any], system: Any, split: str
+) -> sources.VideoSource:
+  """A split of the config's data set, checked against the system.
+
+  Raises:
+    UserError: it is not built, or its frames or labels are not the model's.
+  """
+  data = config["data"]
+  source = sources.load(data["name"], data["data_dir"] or None, split)
+  if tuple(source.frame_shape) != tuple(data["frame_shape"]):
+    raise UserError(
+      f"config.data.frame_shape: {tuple(data['frame_shape'])}, but frames of "
+      f"{source.full_name} are {tuple(source.frame_shape)}"
+    )
+  labels = system.cond.num_labels
+  if labels and source.num_labels != labels:
+    raise UserError(
+      f"config.model.num_labels: {labels}, but {source.full_name} has "
+      f"{source.num_labels} labels"
+    )
+  return source
+
+
+def text_encoder(config: Mapping[str, Any]) -> text.TextEncoder | None:
+  """The encoder of captions that the config's model was made for, if any.
+
+  Raises:
+    UserError: its embeddings have another width than the model takes.
+  """
+  width = config["model"].get("token_dim", 0)
+  if not width:
+    return None
+  data = config["data"]
+  encoder = text.make_encoder(data["text_encoder"], data["max_tokens"])
+  if encoder.dim != width:
+    raise UserError(
+      f"config.model.token_dim: {width}, but {data['text_encoder']} gives {encoder.dim}"
+    )
+  return encoder
+
+
+def _reading(config, system, mesh):
+  """How this process reads batches."""
+  batch_size = config["train"]["batch_size"]
+  return {
+    "rows": pipeline.local_rows(sharding.batch(mesh), batch_size),
+    "num_threads": config["data"]["num_threads"],
+    "prefetch_bytes": config["data"]["prefetch_mb"] << 20,
+    "cond": system.pipeline_cond,
+    "text_encoder": text_encoder(config),
+  }
+
+
+def _validation(config, system, programs, split, read) -> Callable | None:
+  train_config = config["train"]
+  if not train_config["eval_batches"]:
+    return None
+  source = split("validation")
+  batch_size = train_config["batch_size"]
+
+  def batches():
+    examples = train_config["eval_batches"] * batch_size
+    return device.device_iterator(
+      pipeline.make_evaluation(
+        source,
+        system.task,
+        batch_size=batch_size,
+        num_examples=examples,
+        **read,
+      ),
+      sharding.batch(programs.mesh),
+    )
+
+  return batches
+
+
+def _sampling(config, system, workdir) -> Callable | None:
+  """Sample videos during training: GIF and contact sheet under `samples/`."""
+  count = config["train"]["num_samples"]
+  if not count or jax.process_count() > 1:
+    # A multi-process run is sampled by `vdm-jax sample`, beside the training.
+    return None
+  model = sampling.Model(system, None, {"config": config})
+
+  def sample(step, params, log):
+    model.set_params(params)
+    labels = None
+    if system.cond.num_labels:
+      labels = np.arange(count) % system.cond.num_labels
+    videos = to_uint8(model.sample(count, label=labels, guidance=0.0))
+    names = None if labels is None else [str(label) for label in labels]
+    gif = save.save_overview(
+      epath.Path(workdir) / "samples", f"step_{step:07d}", videos, captions=names
+    )
+    log.gif(step, "samples", gif.read_bytes(), videos.shape[1:])
+
+  return sample
+
+
+def _all_processes(name: str) -> None:
+  if jax.process_count() > 1:
+    from jax.experimental import multihost_utils
+
+    multihost_utils.sync_global_devices(name)
