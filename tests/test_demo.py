@@ -1,0 +1,183 @@
+"""The demo: its steps around a stand-in for the model, and once for real."""
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+import types
+
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+
+from vdm_jax import demo
+from vdm_jax.demo import steps
+from vdm_jax.errors import UserError
+from vdm_jax.evaluation import digit_clips, digits
+from vdm_jax.pixels import to_float
+from vdm_jax.training import loop
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+  path = __file__.replace("tests/test_demo.py", "configs/debug.py")
+  config = runpy.run_path(path)["get_config"]()
+  config.data.name = "moving_digits/12px_1digit_4frames_8digitpx_1000videos"
+  config.data.data_dir = str(tmp_path_factory.mktemp("data"))
+  config.model.update(dict(channel_mults=(1,), attention_resolutions=()))
+  config.train.update(dict(num_steps=10**6, checkpoint_every=0, eval_batches=0))
+  config.sampling.update(dict(steps=2, guidance=1.0))
+  return json.loads(config.to_json_best_effort())
+
+
+def run(config, out, **options):
+  return demo.run(config, out, num_clips=40, classifier_steps=60, **options)
+
+
+class Model:
+  """Stands in for `sampling.Model`: trained it draws digits, untrained noise."""
+
+  def __init__(self, config):
+    cond = types.SimpleNamespace(num_labels=10)
+    self.system = types.SimpleNamespace(
+      window=4, stride=1, frame_shape=(12, 12, 1), cond=cond, init=self.init
+    )
+    self.params = {"w": np.ones(3)}
+    self.info = {"config": config, "step": 1234, "ema": "0.9"}
+    self._digits = digits.Rendering(config["data"]["name"], "train")
+
+  def init(self, key):
+    return {"w": jax.numpy.zeros(3)}
+
+  def set_params(self, params):
+    self.params = params
+
+  def sample(self, num_videos, *, seed, label, batch_size, **settings):
+    assert settings["guidance"] == 1.0
+    rng = np.random.default_rng(seed)
+    if not np.any(self.params["w"]):
+      return rng.uniform(-1, 1, (num_videos, 4, 12, 12, 1))
+    numbers = [rng.choice(np.flatnonzero(self._digits.labels == d)) for d in label]
+    still = self._digits.render(np.array(numbers), rng)["image"]
+    return to_float(np.repeat(still[:, None], 4, axis=1))
+
+
+def patch(patcher, config):
+  def train(config, workdir):
+    folder = steps.epath.Path(workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [{"step": step, "loss": 1 / step} for step in range(10, 100, 10)]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "metrics.jsonl").write_text(text)
+    state = types.SimpleNamespace(step=1234)
+    return loop.Result(state, "time")
+
+  patcher.setattr(steps.experiment, "train", train)
+  patcher.setattr(steps.sampling, "load", lambda workdir: Model(config))
+
+
+@pytest.fixture(scope="module")
+def done(config, tmp_path_factory):
+  """(folder, results) of a demo whose diffusion model is a stand-in."""
+  out = tmp_path_factory.mktemp("demo")
+  with pytest.MonkeyPatch.context() as patcher:
+    patch(patcher, config)
+    return out, run(config, out, seconds=5.0)
+
+
+def test_leaves_everything(done):
+  out, results = done
+  assert json.loads((out / "results.json").read_text()) == results
+  assert (out / "table.txt").read_text() == digit_clips.table(results) + "\n"
+  assert len(list((out / "samples" / "films").glob("*.gif"))) == 40
+  with np.load(out / "samples" / "videos.npz") as found:
+    assert found["videos"].shape == (40, 4, 12, 12, 1)
+  record = json.loads((out / "samples" / "record.json").read_text())
+  assert record["label"] == [*range(10)] * 4
+  with PIL.Image.open(out / "side_by_side.gif") as film:
+    assert film.n_frames >= 2
+  with PIL.Image.open(out / "loss.png") as picture:
+    assert picture.width > 500
+
+
+def test_report_stands_alone(done):
+  out, _ = done
+  page = (out / "report.html").read_text()
+  sources = re.findall(r'src="([^"]{0,30})', page)
+  assert len(sources) == 3 * 10 + 1  # Films of every digit in three columns, the loss.
+  assert all(source.startswith("data:image/") for source in sources)
+  for part in ("Films", "Numbers", "Loss", "Sample more", "Facts", "vdm-jax sample"):
+    assert part in page
+  for row in digit_clips.ROWS:
+    assert row.title in page
+  assert "1,234 steps" in page
+
+
+def test_numbers_tell_digits_from_noise(done):
+  sets = done[1]["sets"]
+  assert list(sets) == [steps.SAMPLED, steps.REAL, steps.TRAINING, steps.UNTRAINED]
+  value = {
+    name: {k: v["value"] for k, v in list(s.items())[1:]} for name, s in sets.items()
+  }
+  assert value[steps.REAL]["frechet"] < 0.3 * value[steps.UNTRAINED]["frechet"]
+  assert value[steps.SAMPLED]["frechet"] < 0.3 * value[steps.UNTRAINED]["frechet"]
+  assert value[steps.SAMPLED]["asked_frames"] > 0.6
+  assert value[steps.UNTRAINED]["asked_frames"] < 0.4
+  # The stand-in's digits do not move.
+  assert value[steps.SAMPLED]["speed"] == 0
+  assert (
+    value[steps.SAMPLED]["speed_distance"] > 3 * value[steps.REAL]["speed_distance"]
+  )
+
+
+def test_a_slow_machine_gets_by_with_fewer_clips(config):
+  model = Model(config)
+  assert len(steps._sample(model, config, 100, seconds=0.0, seed=0)) == 40
+  assert len(steps._sample(model, config, 60, seconds=60.0, seed=0)) == 60
+
+
+def test_no_more_training_without_more_time(config, done, monkeypatch):
+  def train(config, workdir):
+    raise AssertionError("trains again")
+
+  patch(monkeypatch, config)
+  monkeypatch.setattr(steps.experiment, "train", train)
+  again = run(config, done[0], seconds=5.0)
+  assert again["sets"] == done[1]["sets"]  # Nothing in the demo is left to chance.
+  with pytest.raises(AssertionError, match="trains again"):
+    run(config, done[0], seconds=5.5)
+
+
+def test_a_signal_stops_it(config, done, monkeypatch):
+  stopped = loop.Result(None, "signal")
+  monkeypatch.setattr(steps.experiment, "train", lambda *args: stopped)
+  with pytest.raises(steps.Stopped):
+    run(config, done[0], seconds=6.0)
+
+
+def test_refusals(config, tmp_path):
+  with pytest.raises(UserError, match="num_clips"):
+    demo.run(config, tmp_path, seconds=1, num_clips=30)
+  other = {**config, "data": {**config["data"], "name": "video_folder/x"}}
+  with pytest.raises(UserError, match="1digit"):
+    demo.run(other, tmp_path, seconds=1)
+
+
+def test_command_tells_a_mistake_in_one_line(checkout, tmp_path):
+  command = [sys.executable, "-m", "vdm_jax.cli.main", "demo", f"--out={tmp_path}"]
+  command += ["--config.model.num_labels=0"]  # Of the default config.
+  found = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+  assert found.returncode == 2, found.stderr
+  last = found.stderr.splitlines()[-1]
+  assert last.startswith("vdm-jax: error: config.model.num_labels")
+
+
+@pytest.mark.slow
+def test_for_real_and_goes_on_with_more_time(config, tmp_path):
+  first = run(config, tmp_path, seconds=1.0)
+  assert first["run"]["steps"] >= 1
+  spent = first["run"]["train_seconds"]
+  more = run(config, tmp_path, seconds=spent + 1.0)
+  assert more["run"]["steps"] > first["run"]["steps"]

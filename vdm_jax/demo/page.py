@@ -1,0 +1,205 @@
+"""report.html: one file with everything to look at."""
+
+import base64
+import html
+import json
+import pathlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from vdm_jax.data import video
+from vdm_jax.evaluation import digit_clips, digits
+
+FPS = 6.0
+
+_STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
+  max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: .2rem; }
+h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+p.note, figcaption { color: #555; font-size: .9rem; }
+table { border-collapse: collapse; font-size: .9rem; }
+td, th { padding: .25rem .7rem; text-align: right; vertical-align: middle; }
+td:first-child, th:first-child { text-align: left; font-weight: normal;
+  padding-left: 0; }
+thead th { border-bottom: 2px solid #222; font-weight: 600; }
+.numbers { width: 100%; font-variant-numeric: tabular-nums; }
+.numbers td { border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
+.numbers td:first-child { white-space: normal; }
+.numbers td:nth-child(2), .numbers th:nth-child(2) { background: #f1f5fd; }
+.films td, .films th { text-align: center; }
+.films td:first-child { font-size: 1.3rem; width: 1.5rem; }
+img { max-width: 100%; height: auto; vertical-align: middle; }
+.films img { image-rendering: pixelated; }
+pre { background: #f5f5f5; padding: .7rem 1rem; overflow-x: auto; font-size: .85rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem;
+  font-size: .9rem; }
+dt { color: #555; } dd { margin: 0; }
+"""
+
+
+def strip(videos: np.ndarray, gap: int = 1) -> np.ndarray:
+  """Clips uint8 [N, T, H, W, C] side by side: [T, H + 2 gap, N (W + gap) + gap, C]."""
+  rim = ((0, 0), (0, 0), (gap, gap), (gap, 0), (0, 0))
+  row = np.concatenate(list(np.pad(videos, rim, constant_values=127)), axis=2)
+  return np.pad(row, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=127)
+
+
+def of_digit(clips: digit_clips.Clips, digit: int, count: int) -> np.ndarray:
+  """The first clips of a digit; fewer if there are no more."""
+  return clips.videos[clips.labels == digit][:count]
+
+
+def write(
+  path: epath.PathLike,
+  results: Mapping[str, Any],
+  *,
+  clips: Mapping[str, digit_clips.Clips],
+  loss_png: epath.PathLike,
+  workdir: str,
+  shown: int,
+) -> None:
+  """Writes the report.
+
+  Args:
+    path: of the HTML file.
+    results: of the demo, see `steps.run`.
+    clips: columns of films, by their heading.
+    loss_png: the loss curve.
+    workdir: of the diffusion model, for the commands.
+    shown: clips of each digit in a column.
+  """
+  run, accuracy = results["run"], results["classifier"]["accuracy"]
+  parts = [
+    "<h1>Moving digits: what the model has learnt</h1>",
+    _paragraph(
+      f"A class-conditional video diffusion model, trained for {run['steps']:,} steps "
+      f"({run['train_seconds'] / 60:.1f} minutes, {run['devices']}) on "
+      f"{run['data']}. Every film below on the left was made from noise alone, given "
+      "only the digit to show.",
+    ),
+    "<h2>Films</h2>",
+    _films(clips, shown),
+    _paragraph(
+      "The films are the first of each digit, not chosen. The real digits shown were "
+      "written by hand; no model has seen them.",
+      "note",
+    ),
+    "<h2>Numbers</h2>",
+    _table(digit_clips.cells(results)),
+    _paragraph(
+      "Frames are read by a small classifier trained on the training digits "
+      f"alone; it reads {accuracy['test']:.1%} of the unseen test digits right. Every "
+      f"column is compared with {results['reference']['clips']} real clips of the test "
+      "split; the Fréchet distance is that of the classifier's features. The two real "
+      "columns show what a perfect model would get: unseen digits if it made up new "
+      "handwriting, training digits if it only knew those it was trained on. "
+      "± is one standard error over clips.",
+      "note",
+    ),
+    "<h2>Loss</h2>",
+    f'<img alt="Loss curve" src="{_data(loss_png, "image/png")}">',
+    "<h2>Sample more</h2>",
+    _commands(workdir),
+    "<h2>Facts</h2>",
+    _facts(results),
+  ]
+  text = (
+    '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+    '<meta name="viewport" content="width=device-width">\n'
+    f"<title>vdm_jax demo</title>\n<style>{_STYLE}</style>\n"
+    + "\n".join(parts)
+    + "\n</html>\n"
+  )
+  epath.Path(path).write_text(text)
+
+
+def _films(clips, shown) -> str:
+  scale = max(1, round(64 / next(iter(clips.values())).videos.shape[2]))
+  head = "".join(f"<th>{html.escape(name)}</th>" for name in clips)
+  rows = []
+  for digit in range(digits.NUM_CLASSES):
+    cells = [f"<td>{digit}</td>"]
+    for name, these in clips.items():
+      chosen = of_digit(these, digit, shown)
+      source = _gif(strip(chosen), scale)
+      words = f"{name}, digit {digit}"
+      cells.append(f'<td><img alt="{html.escape(words)}" src="{source}"></td>')
+    rows.append(f"<tr>{''.join(cells)}</tr>")
+  return (
+    f'<table class="films"><thead><tr><th></th>{head}</tr></thead>'
+    f"<tbody>{''.join(rows)}</tbody></table>"
+  )
+
+
+def _table(cells: Sequence[Sequence[str]]) -> str:
+  def row(line, tag):
+    return "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in line)
+
+  head, *body = cells
+  lines = "".join(f"<tr>{row(line, 'td')}</tr>" for line in body)
+  return (
+    f'<table class="numbers"><thead><tr>{row(head, "th")}</tr></thead>'
+    f"<tbody>{lines}</tbody></table>"
+  )
+
+
+def _commands(workdir: str) -> str:
+  folder = html.escape(str(workdir))
+  return (
+    f"<pre>vdm-jax sample --workdir={folder} --label=3 --guidance=2 --num_videos=16 "
+    f"--out={folder}-threes\n"
+    f"vdm-jax status --workdir={folder}\n"
+    f"vdm-jax demo --out={html.escape(str(epath.Path(workdir).parent))} --seconds=1800"
+    "   # trains on, to half an hour in all</pre>"
+  )
+
+
+def _facts(results) -> str:
+  run = results["run"]
+  settings = {k: v for k, v in run["sampling"].items() if v not in (0.0, "", None)}
+  facts = {
+    "Parameters": f"{run['parameters']:,}",
+    "Training": f"{run['steps']:,} steps of {run['batch_size']} clips, "
+    f"{run['train_seconds']:.0f} s",
+    "Window": f"{run['window']} frames",
+    "Sampling": ", ".join(f"{key} {value}" for key, value in settings.items())
+    + f"; averaged weights {run['ema']}",
+    "Devices": run["devices"],
+    "Time, this time": ", ".join(
+      f"{name} {seconds:g} s" for name, seconds in results["seconds"].items()
+    ),
+    "Versions": f"vdm_jax {run['vdm_jax']}, jax {run['jax']}",
+  }
+  items = "".join(
+    f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
+    for name, value in facts.items()
+  )
+  raw = html.escape(json.dumps(results, indent=1))
+  return (
+    f"<dl>{items}</dl><details><summary>results.json</summary>"
+    f"<pre>{raw}</pre></details>"
+  )
+
+
+def _paragraph(text: str, kind: str = "") -> str:
+  attribute = f' class="{kind}"' if kind else ""
+  return f"<p{attribute}>{html.escape(text)}</p>"
+
+
+def _gif(clip: np.ndarray, scale: int) -> str:
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / "clip.gif"
+    video.write_gif(path, clip, fps=FPS, scale=scale)
+    return _data(path, "image/gif")
+
+
+def _data(path: epath.PathLike, kind: str) -> str:
+  """A file as a data: address, so that the page needs no other file."""
+  encoded = base64.b64encode(epath.Path(path).read_bytes()).decode()
+  return f"data:{kind};base64,{encoded}"

@@ -1,0 +1,301 @@
+"""What `vdm-jax demo` does, step by step.
+
+    OUT/
+      train/            the run of the diffusion model, as `vdm-jax train` leaves it
+      classifier/       the run of the digit classifier
+      samples/          sampled films, as `vdm-jax sample` leaves them
+      loss.png          loss curve
+      side_by_side.gif  sampled clips (left) and real ones (right), a row a digit
+      results.json      all numbers
+      table.txt         the table
+      spent.json        seconds of training that OUT has been given
+      report.html       everything to look at, in one file
+
+Nothing that is in OUT already is lost: a run that was killed goes on, one that is
+done goes on if it is given more seconds. Samples, numbers and report are made anew.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+from etils import epath
+
+import vdm_jax
+from vdm_jax import experiment, sampling
+from vdm_jax.data import source as sources
+from vdm_jax.data import video
+from vdm_jax.demo import page
+from vdm_jax.errors import UserError
+from vdm_jax.evaluation import digit_clips, digits, plots
+from vdm_jax.pixels import to_float, to_uint8
+from vdm_jax.sampling import save
+from vdm_jax.storage import checkpoint, workdirs
+
+CHUNK = 20  # Clips sampled at a time: two of each digit.
+SHOWN = 4  # Clips of each digit in the pictures.
+REAL = "real, unseen digits"
+TRAINING = "real, training digits"
+SAMPLED = "sampled"
+UNTRAINED = "untrained model"
+
+
+class Stopped(Exception):
+  """A signal stopped the demo in the middle; it can go on."""
+
+
+def run(
+  config: Mapping[str, Any],
+  out: epath.PathLike,
+  *,
+  seconds: float,
+  num_clips: int = 100,
+  sample_seconds: float = 60.0,
+  classifier_steps: int = 400,
+) -> dict[str, Any]:
+  """Trains, samples, measures and reports.
+
+  Args:
+    config: of the diffusion model, complete; its sampling settings are used.
+    out: folder of the demo.
+    seconds: wall clock for training the diffusion model, in all: what earlier
+      calls spent on the run in `out` counts.
+    num_clips: clips to sample, a multiple of CHUNK.
+    sample_seconds: stop sampling after so long, but not before 2 * CHUNK clips: a
+      slow machine gets by with fewer.
+    classifier_steps: of training the digit classifier.
+
+  Returns:
+    What results.json holds.
+
+  Raises:
+    UserError: the config is not for one moving digit with its class, or `out` holds
+      the run of another config.
+    Stopped: by a signal, while training.
+  """
+  config = _checked(config)
+  if num_clips < 2 * CHUNK or num_clips % CHUNK:
+    raise UserError(
+      f"num_clips: expected a multiple of {CHUNK} from {2 * CHUNK} on, "
+      f"found {num_clips}"
+    )
+  out = epath.Path(out)
+  dataset = config["data"]["name"]
+  clock = _Clock()
+
+  with clock("build the data"):
+    sources.ensure_built(dataset, config["data"]["data_dir"] or None)
+
+  with clock("train the classifier"):
+    reader, result = digits.train(
+      dataset, out / "classifier", num_steps=classifier_steps
+    )
+    _unless_stopped(result)
+    accuracy = {
+      split: reader.accuracy(digits.Rendering(dataset, split))
+      for split in ("train", "test")
+    }
+  say(f"digit classifier: {accuracy['test']:.1%} of unseen digits read right")
+
+  workdir = str(out / "train")
+  with clock("train the diffusion model"):
+    # What a whole call was given counts in full, with its validation; of one that
+    # was killed, only the steps that it saved.
+    spent = out / "spent.json"
+    given = json.loads(spent.read_text())["seconds"] if spent.exists() else 0.0
+    left = seconds - max(given, trained_seconds(workdir))
+    if left > 0:
+      _train(config, workdir, left)
+      spent.write_text(json.dumps({"seconds": seconds}) + "\n")
+    else:
+      say(f"{workdir}: trained for {seconds:g} s already")
+  plots.loss_curve(workdir, out / "loss.png")
+
+  with clock("sample"):
+    model = sampling.load(workdir)
+    sampled = _sample(model, config, num_clips, sample_seconds, seed=0)
+    untrained = _sample_untrained(model, config)
+  with clock("write the films"):
+    samples = out / "samples"
+    if samples.exists():
+      shutil.rmtree(samples)
+    _write_samples(samples, sampled, workdir, model, config)
+
+  with clock("measure"):
+    system = model.system
+
+    def real(split, per_class=0):
+      source = experiment.open_split(config, system, split)
+      return digit_clips.real_clips(source, system.window, system.stride, per_class)
+
+    reference, per_class = real("test"), len(sampled) // digits.NUM_CLASSES
+    sets = {
+      SAMPLED: sampled,
+      REAL: real("validation", per_class),
+      TRAINING: real("train", per_class),
+      UNTRAINED: untrained,
+    }
+    results = digit_clips.evaluate(sets, reference, reader)
+    results["classifier"] = {"accuracy": accuracy}
+  results["run"] = _facts(model, config, workdir)
+  results["seconds"] = dict(clock.seconds)
+
+  with clock("report"):
+    _side_by_side(out / "side_by_side.gif", sampled, reference)
+    table = digit_clips.table(results)
+    (out / "table.txt").write_text(table + "\n")
+    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    page.write(
+      out / "report.html",
+      results,
+      clips={SAMPLED: sampled, REAL: reference, UNTRAINED: untrained},
+      loss_png=out / "loss.png",
+      workdir=workdir,
+      shown=SHOWN,
+    )
+  return results
+
+
+def say(text: str) -> None:
+  """Tells the person who waits."""
+  print(text, flush=True)
+
+
+def trained_seconds(workdir: str) -> float:
+  """Wall clock that the steps up to the newest checkpoint took, 0 for no run.
+
+  Time for validation and samples does not count.
+  """
+  if not epath.Path(workdir).exists():
+    return 0.0
+  steps = checkpoint.Checkpoints(workdir, read_only=True).steps
+  if not steps:
+    return 0.0
+  total, before = 0.0, 0
+  for line in workdirs.read_metrics(workdir):
+    if line.get("steps_per_second") and before < line["step"] <= steps[-1]:
+      total += (line["step"] - before) / line["steps_per_second"]
+      before = line["step"]
+  return total
+
+
+class _Clock:
+  """Announces the demo's steps and notes how long each took."""
+
+  def __init__(self):
+    self.seconds: dict[str, float] = {}
+
+  def __call__(self, name: str) -> "_Clock":
+    self._name = name
+    return self
+
+  def __enter__(self):
+    self._start = time.monotonic()
+    say(f"== {self._name}")
+
+  def __exit__(self, *exc):
+    self.seconds[self._name] = round(time.monotonic() - self._start, 1)
+
+
+def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
+  digits.Rendering(config["data"]["name"], "test")  # Raises if it is no such data.
+  if config["model"].get("num_labels") != digits.NUM_CLASSES:
+    raise UserError(
+      f"config.model.num_labels: the demo asks for digits, expected "
+      f"{digits.NUM_CLASSES}, found {config['model'].get('num_labels')}"
+    )
+  # Films come at the end; samples on the way would take from the training.
+  return {**config, "train": {**config["train"], "num_samples": 0}}
+
+
+def _train(config, workdir, seconds):
+  say(f"{seconds:.0f} s of training on {jax.device_count()} {jax.default_backend()} "
+      "device(s); Ctrl-C stops it, the same command goes on")  # fmt: skip
+  timed = {**config, "train": {**config["train"], "max_seconds": float(seconds)}}
+  result = experiment.train(timed, workdir)
+  _unless_stopped(result)
+  say(f"{int(result.state.step)} steps done")
+
+
+def _unless_stopped(result):
+  if result.reason == "signal":
+    raise Stopped
+
+
+def _sample(model, config, num_clips, seconds, seed) -> digit_clips.Clips:
+  """Samples chunk by chunk: every chunk asks for all digits."""
+  labels = np.arange(CHUNK) % digits.NUM_CLASSES
+  start, videos = time.monotonic(), []
+  with tqdm.tqdm(total=num_clips, desc="sample", unit="clip", mininterval=5) as bar:
+    for number in range(num_clips // CHUNK):
+      late = time.monotonic() - start > seconds
+      if late and number >= 2:
+        bar.write(f"sampling takes long here: {number * CHUNK} clips will do")
+        break
+      chunk = model.sample(
+        CHUNK,
+        seed=seed + number,
+        label=labels,
+        batch_size=CHUNK,
+        **config["sampling"],
+      )
+      videos.append(to_uint8(chunk))
+      bar.update(CHUNK)
+  return digit_clips.Clips(np.concatenate(videos), np.tile(labels, len(videos)))
+
+
+def _sample_untrained(model, config) -> digit_clips.Clips:
+  """One chunk of the same sampler around fresh parameters."""
+  trained = model.params
+  model.set_params(jax.jit(model.system.init)(jax.random.key(config["seed"])))
+  try:
+    return _sample(model, config, CHUNK, float("inf"), seed=10_000)
+  finally:
+    model.set_params(trained)
+
+
+def _write_samples(folder, clips, workdir, model, config):
+  record = {
+    "workdir": workdir,
+    "checkpoint_step": model.info["step"],
+    "ema": model.info["ema"],
+    "seeds": f"0, 1, ... for every {CHUNK} videos",
+    "settings": dict(config["sampling"]),
+    "label": clips.labels.tolist(),
+    "config": model.info["config"],
+  }
+  captions = [str(label) for label in clips.labels]
+  save.save(folder, to_float(clips.videos), record, captions=captions)
+
+
+def _facts(model, config, workdir) -> dict[str, Any]:
+  train = config["train"]
+  return {
+    "data": config["data"]["name"],
+    "steps": int(model.info["step"]),
+    "batch_size": train["batch_size"],
+    "train_seconds": round(trained_seconds(workdir), 1),
+    "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(model.params))),
+    "window": model.system.window,
+    "sampling": dict(config["sampling"]),
+    "ema": model.info["ema"],
+    "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    "vdm_jax": vdm_jax.__version__,
+    "jax": jax.__version__,
+  }
+
+
+def _side_by_side(path, sampled, real):
+  rows = []
+  for digit in range(digits.NUM_CLASSES):
+    pair = [page.strip(page.of_digit(clips, digit, SHOWN)) for clips in (sampled, real)]
+    gap = np.full((*pair[0].shape[:2], 6, pair[0].shape[3]), 255, np.uint8)
+    rows.append(np.concatenate([pair[0], gap, pair[1]], axis=2))
+  grid = np.concatenate(rows, axis=1)
+  side = max(1, round(48 / real.videos.shape[2]))
+  video.write_gif(path, grid, fps=page.FPS, scale=side)
