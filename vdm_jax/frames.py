@@ -104,12 +104,21 @@ def check(frames: Frames) -> None:
       to sample or score, or two real frames of one group share an index.
   """
   shape = np.shape(frames.index)
-  for name, kind in (("index", "i"), ("observed", "b"), ("latent", "b"), ("group", "i")):
+  for name, kind in (
+    ("index", "i"),
+    ("observed", "b"),
+    ("latent", "b"),
+    ("group", "i"),
+  ):
     value = np.asarray(getattr(frames, name))
     if value.shape != shape or value.ndim != 2:
-      raise UserError(f"Frames.{name}: expected shape [B, T] = {shape}, found {value.shape}")
+      raise UserError(
+        f"Frames.{name}: expected shape [B, T] = {shape}, found {value.shape}"
+      )
     if value.dtype.kind != kind:
-      raise UserError(f"Frames.{name}: expected dtype kind {kind!r}, found {value.dtype}")
+      raise UserError(
+        f"Frames.{name}: expected dtype kind {kind!r}, found {value.dtype}"
+      )
   host = jax.tree.map(np.asarray, frames)
   for b in range(shape[0]):
     if not host.latent[b].any():

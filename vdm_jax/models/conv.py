@@ -1,0 +1,191 @@
+"""2-D convolution, with a kernel gradient of its own on CPU.
+
+XLA:CPU computes outputs and input gradients of a convolution near the speed of the
+cores, but kernel gradients several times slower: there a whole batch of gradient
+planes is one operand that every tile of the result streams through anew, and it
+fits no cache. Two other formulations of the same sum avoid that:
+
+- `rows`: the sum over some output rows at a time, so that an operand stays in the
+  cache of a core.
+- `matmul`: one matrix product of x, shifted in height, and dy, shifted in width.
+  The nine products of a 3x3 kernel cost three copies of each operand, where patches
+  would cost nine of x.
+
+Which one runs is decided while a program is lowered, not by the default backend: a
+CPU host also compiles for TPU, where plain convolutions are the best. Timings are
+`benchmarks/conv.py`'s.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+# Of dy in one step of `rows`: with x beside it in 2 MB of second-level cache.
+_ROWS_BYTES = 1 << 20
+# Below this XLA's own gradient is as fast (a core may hold half the batch).
+_PLAIN_BYTES = 2 << 20
+# From here on XLA's own gradient is as fast: enough work for each value loaded.
+_WIDE = 256
+# Each step of `rows` is a convolution to compile.
+_MAX_STEPS = 8
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+
+
+def conv2d(
+  x: jax.Array,
+  kernel: jax.Array,
+  *,
+  strides: Sequence[int] = (1, 1),
+  padding: str | Sequence[tuple[int, int]],
+) -> jax.Array:
+  """Convolution (cross-correlation) over height and width.
+
+  Derivatives are reverse-mode only (`jax.vjp`, `jax.grad`), on every device.
+
+  Args:
+    x: [N, H, W, I].
+    kernel: [kh, kw, I, O], of x's dtype.
+    strides: of height and width.
+    padding: 'SAME', 'VALID' or ((top, bottom), (left, right)).
+
+  Returns:
+    [N, H', W', O], of x's dtype; sums are in float32 or wider.
+  """
+  strides = tuple(strides)
+  if isinstance(padding, str):
+    padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+  return _conv(x, kernel, strides, tuple((int(a), int(b)) for a, b in padding))
+
+
+def _plain(x: jax.Array, kernel: jax.Array, strides, pads: Pads) -> jax.Array:
+  return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_LAYOUT)
+
+
+_conv = jax.custom_vjp(_plain, nondiff_argnums=(2, 3))
+
+
+def _forward(x, kernel, strides, pads):
+  return _plain(x, kernel, strides, pads), (x, kernel)
+
+
+def _backward(strides, pads, residuals, dy):
+  x, kernel = residuals
+  # Linear in x, so its value there is neither needed nor computed.
+  (dx,) = jax.linear_transpose(lambda x: _plain(x, kernel, strides, pads), x)(dy)
+  plain = functools.partial(
+    plain_gradient, shape=kernel.shape, strides=strides, pads=pads
+  )
+  on_cpu = cpu_gradient(x.shape, kernel.shape, dy.shape, strides)
+  if on_cpu is plain_gradient:
+    return dx, plain(x, dy)
+  fast = functools.partial(on_cpu, shape=kernel.shape, strides=strides, pads=pads)
+  return dx, lax.platform_dependent(x, dy, cpu=fast, default=plain)
+
+
+_conv.defvjp(_forward, _backward)
+
+
+def cpu_gradient(x_shape, kernel_shape, dy_shape, strides):
+  """The formulation of the kernel gradient for CPU.
+
+  Shapes are of the whole batch; a shard's share is not known yet. The rule is made
+  for two to four cores, each with a part.
+
+  Returns:
+    `plain_gradient`, `rows_gradient` or `matmul_gradient`.
+  """
+  kh, kw, _, features = kernel_shape
+  n, h, w, _ = dy_shape
+  size = 4 * n * h * w * features
+  if kh == kw == 1 and tuple(strides) == (1, 1):
+    return matmul_gradient
+  if size <= _PLAIN_BYTES or features >= _WIDE:
+    return plain_gradient
+  if size <= _MAX_STEPS * 2 * _ROWS_BYTES or tuple(strides) != (1, 1):
+    return rows_gradient
+  return matmul_gradient
+
+
+def plain_gradient(x, dy, *, shape, strides, pads) -> jax.Array:
+  """The kernel gradient as XLA has it: one convolution.
+
+  Args:
+    x: [N, H, W, I], the convolution's input.
+    dy: [N, H', W', O], the gradient of its output.
+    shape: (kh, kw, I, O).
+    strides: of height and width.
+    pads: ((top, bottom), (left, right)).
+
+  Returns:
+    [kh, kw, I, O], of x's dtype.
+  """
+  kernel = jax.ShapeDtypeStruct(shape, x.dtype)
+  (dk,) = jax.linear_transpose(lambda k: _plain(x, k, strides, pads), kernel)(dy)
+  return dk
+
+
+def rows_gradient(x, dy, *, shape, strides, pads) -> jax.Array:
+  """The kernel gradient as a sum over blocks of output rows.
+
+  Rows and not images, so that a batch sharded over devices stays where it is; the
+  sum over devices is taken once, of the total.
+
+  Args, Returns: as of `plain_gradient`.
+  """
+  n, h, w, features = dy.shape
+  steps = -(-4 * n * h * w * features // _ROWS_BYTES)
+  block = -(-h // max(1, min(steps, _MAX_STEPS, h)))
+  total = jnp.zeros(shape, jnp.float32)
+  for start in range(0, h, block):
+    stop = min(start + block, h)
+    # The rows of x that these outputs see, padding included.
+    first = start * strides[0] - pads[0][0]
+    last = (stop - 1) * strides[0] - pads[0][0] + shape[0]
+    low, high = max(first, 0), min(last, x.shape[1])
+    if low >= high:
+      continue  # Padding alone.
+    part = plain_gradient(
+      x[:, low:high].astype(jnp.float32),
+      dy[:, start:stop].astype(jnp.float32),
+      shape=shape,
+      strides=strides,
+      pads=((low - first, last - high), pads[1]),
+    )
+    total = total + part
+  return total.astype(x.dtype)
+
+
+def matmul_gradient(x, dy, *, shape, strides, pads) -> jax.Array:
+  """The kernel gradient as one matrix product; for strides of one.
+
+  dk[i, j] = sum over h, w' of x[h + i, w']^T dy[h, w' - j]: shifts in height go to x
+  and shifts in width to dy.
+
+  Args, Returns: as of `plain_gradient`.
+  """
+  if tuple(strides) != (1, 1):
+    raise ValueError(f"expected strides of one, found {strides}")
+  kh, kw, inputs, features = shape
+  height, width = dy.shape[1], x.shape[2]
+  zero = jnp.zeros((), x.dtype)
+  none = (0, 0, 0)
+  x = lax.pad(x, zero, (none, (*pads[0], 0), none, none))
+  left, right = kw - 1 - pads[1][0], kw - 1 - pads[1][1]
+  dy = lax.pad(dy, zero, (none, none, (left, right, 0), none))
+  x = jnp.concatenate([x[:, i : i + height] for i in range(kh)], -1)
+  dy = jnp.concatenate(
+    [dy[:, :, kw - 1 - j : kw - 1 - j + width] for j in range(kw)], -1
+  )
+  dk = lax.dot_general(
+    x.reshape(-1, kh * inputs),
+    dy.reshape(-1, kw * features),
+    (((0,), (0,)), ((), ())),
+    preferred_element_type=jnp.float32,
+  )
+  dk = dk.reshape(kh, inputs, kw, features).transpose(0, 2, 1, 3)
+  return dk.astype(x.dtype)
