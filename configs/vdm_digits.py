@@ -40,12 +40,12 @@ def get_config() -> ConfigDict:
     )
   )
   config.diffusion.update(dict(predict="v", loss_space="v"))
-  config.optimizer.update(dict(learning_rate=1e-3, warmup_steps=50))
+  config.optimizer.update(dict(learning_rate=2e-3, warmup_steps=100))
   config.train.update(
     dict(
-      batch_size=16,
+      batch_size=8,
       num_steps=20_000,
-      ema=(0.99,),
+      ema=(0.995,),
       log_every=20,
       eval_every=1000,
       eval_batches=4,

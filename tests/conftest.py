@@ -15,6 +15,8 @@ import pytest
 
 # Before jax is imported: of this process and of those that tests start.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# The suite compiles much and computes little: LLVM's optimisations cost half its time.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 sys.dont_write_bytecode = True
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 

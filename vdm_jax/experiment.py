@@ -36,9 +36,11 @@ def train(
   system = systems.build(config)
   programs = program.Program(system, config)
   data = config["data"]
+  # Hosts may share a disk or not: the first builds, the others look afterwards.
   if jax.process_index() == 0:
     sources.ensure_built(data["name"], data["data_dir"] or None)
   _all_processes("data built")
+  sources.ensure_built(data["name"], data["data_dir"] or None)
   split = functools.partial(open_split, config, system)
   source = split("train")
   read = _reading(config, system, programs.mesh)

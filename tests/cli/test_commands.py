@@ -91,7 +91,7 @@ SAMPLE = ["sample", "--workdir=nowhere", "--out=x"]
   "arguments, message",
   [
     (["trian"], "Did you mean 'train'"),
-    (["train", "--workdir=x"], "--config: expected a config file"),
+    (["train", "--workdir=x"], "--config: expected a file"),
     (["train", "--config=CONFIG"], "--workdir: expected"),
     ([*TRAIN, "--config.train.num_step=2"], "num_steps"),
     ([*TRAIN, "--platform=tpu"], "no such device here"),

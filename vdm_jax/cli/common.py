@@ -1,5 +1,7 @@
 """Flags and set-up that several commands share."""
 
+import glob
+import importlib.util
 import json
 import os
 import sys
@@ -52,6 +54,8 @@ def start_jax(devices: bool = True) -> None:
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
   jax.config.update("jax_num_cpu_devices", CPU_DEVICES.value or min(cores, 8))
   jax.config.update("jax_compilation_cache_max_size", -1)
+  if PLATFORM.value is None and _only_cpu():
+    jax.config.update("jax_platforms", "cpu")
   if PLATFORM.value:
     name = {"gpu": "cuda"}.get(PLATFORM.value, PLATFORM.value)
     jax.config.update("jax_platforms", name)
@@ -69,6 +73,17 @@ def start_jax(devices: bool = True) -> None:
     f"vdm-jax: {len(found)} {found[0].platform} device(s): {', '.join(kinds)}",
     file=sys.stderr,
   )
+
+
+def _only_cpu() -> bool:
+  """Whether JAX would look for a TPU, at length and in vain.
+
+  The libtpu wheel is installed for `preflight` on machines without a TPU, too.
+  """
+  tpu = glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*")
+  other = importlib.util.find_spec("jax_plugins")  # CUDA and the like.
+  named = os.environ.get("JAX_PLATFORMS")
+  return not (tpu or other or named) and bool(importlib.util.find_spec("libtpu"))
 
 
 def frame_range(text: str, flag: str) -> list[int]:

@@ -154,7 +154,14 @@ class Conditioning(nn.Module):
     batch, length = frames.index.shape
     embedded = jnp.zeros((batch, 1, s.embedding_dim), s.dtype)
     if s.num_labels:
-      table = nn.Embed(s.num_labels, s.embedding_dim, dtype=s.dtype, name="label")
+      # As large as the time features it is added to: a smaller one learns late.
+      table = nn.Embed(
+        s.num_labels,
+        s.embedding_dim,
+        embedding_init=nn.initializers.normal(1.0),
+        dtype=s.dtype,
+        name="label",
+      )
       label = cond.get("label", jnp.full((batch, 1), -1))
       known = (label >= 0)[..., None]
       embedded = embedded + jnp.where(known, table(jnp.maximum(label, 0)), 0)

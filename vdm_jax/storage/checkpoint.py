@@ -51,6 +51,9 @@ class Checkpoints:
           create=not read_only,
           read_only=read_only,
           cleanup_tmp_directories=not read_only,
+          multiprocessing_options=ocp.options.MultiprocessingOptions(
+            barrier_sync_key_prefix=name
+          ),
         ),
       )
 
@@ -185,6 +188,10 @@ class Checkpoints:
 
   def _guard(self, write):
     try:
+      if jax.process_count() > 1:
+        # Two saves under way at once would meet at each other's barriers.
+        self._latest.wait_until_finished()
+        self._best.wait_until_finished()
       write()
     except Exception as error:
       reason = " ".join(str(error).split())[:300]

@@ -1,0 +1,126 @@
+"""Every command of the README runs, in its order, on small models and data.
+
+`make demo` and `make test` are what CI itself runs; the others run here as they
+stand, but for what TINY adds or replaces.
+"""
+
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from vdm_jax.data import video
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# What a command gets so that it ends within seconds, by its first words.
+TINY = {
+  "vdm-jax sample": ["--steps=2", "--num_videos=1"],
+  "vdm-jax data build": ["--image_size=12", "--validation=0.4", "--test=0"],
+  "vdm-jax data list": [],
+  "vdm-jax data show": ["--task_option=num_frames=4", "--count=2"],
+  "vdm-jax train": [
+    "--config.data.frame_shape=(12,12,3)", "--config.dtype=float32",
+    "--config.task.num_frames=4", "--config.task.num_images=1",
+    "--config.model.channels=8", "--config.model.channel_mults=(1,2)",
+    "--config.model.blocks=1", "--config.model.attention_resolutions=(6,)",
+    "--config.model.head_dim=8", "--config.model.embedding_dim=16",
+    "--config.train.batch_size=4", "--config.train.num_steps=2",
+    "--config.train.eval_batches=1", "--config.train.num_samples=0",
+  ],
+  "vdm-jax status": [],
+  "vdm-jax export": [],
+  "vdm-jax preflight": [],
+}  # fmt: skip
+RUN_BY_CI = {"make demo", "make test", "source .venv/bin/activate"}
+
+
+def commands():
+  """The lines of the README's bash blocks."""
+  text = (ROOT / "README.md").read_text()
+  blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+  return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def prefix(command):
+  found = [p for p in TINY if command == p or command.startswith(p + " ")]
+  assert found, f"README: {command!r} is run by no test"
+  return found[0]
+
+
+def test_every_command_is_known_to_a_test_or_to_ci():
+  for command in commands():
+    if command not in RUN_BY_CI:
+      prefix(command)
+  ci = (ROOT / ".ci" / "run").read_text()
+  assert "make test" in ci and "make demo" in ci
+
+
+def test_every_link_leads_somewhere():
+  for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+      assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """A newcomer's folder: configs, clips, and a demo run made small."""
+  folder = tmp_path_factory.mktemp("readme")
+  shutil.copytree(ROOT / "configs", folder / "configs")
+  rng = np.random.default_rng(0)
+  for i in range(8):
+    clip = rng.integers(0, 256, (8, 16, 16, 3), np.uint8)
+    path = folder / "clips" / f"{i}.{'gif' if i % 2 else 'mp4'}"
+    path.parent.mkdir(exist_ok=True)
+    video.write_video(path, clip)
+  run(
+    [
+      "vdm-jax", "train", "--config=configs/debug.py", "--workdir=runs/demo/train",
+      "--config.train.num_steps=1", "--config.train.eval_every=0",
+      "--config.train.num_samples=0",
+    ],
+    folder,
+  )  # fmt: skip
+  return folder
+
+
+def run(words, folder):
+  found = subprocess.run(
+    [sys.executable, "-m", "vdm_jax.cli.main", *words[1:]],
+    cwd=folder,
+    env={
+      **os.environ, "PYTHONPATH": str(ROOT), "VDM_JAX_DATA": str(folder / "data"),
+    },
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )  # fmt: skip
+  assert found.returncode == 0, f"{shlex.join(words)}\n{found.stderr[-3000:]}"
+  return found.stdout
+
+
+def test_the_commands_run_in_their_order(folder):
+  for command in commands():
+    if command in RUN_BY_CI:
+      continue
+    run([*shlex.split(command), *TINY[prefix(command)]], folder)
+  for path in (
+    "runs/threes/sheet.gif", "runs/long/videos.npz", "runs/continued/record.json",
+    "runs/look", "runs/mine/metrics.jsonl", "runs/mine_slim/config.json",
+  ):  # fmt: skip
+    assert (folder / path).exists(), path
+
+
+def test_the_python_way_runs(folder, monkeypatch):
+  code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+  monkeypatch.chdir(folder)
+  # The debug model is smaller than the demo's: 4 frames of 12x12.
+  scope = {}
+  exec(code.group(1).replace("guidance=2.0", "guidance=2.0, steps=2"), scope)
+  assert scope["videos"].shape == (4, 4, 12, 12, 1)

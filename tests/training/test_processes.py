@@ -1,0 +1,86 @@
+"""Two real processes train like one, and a run may change from one to the other."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from vdm_jax.storage import workdirs
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def train(workdir, data_dir, steps, processes=1, devices=4):
+  """`vdm-jax train` of the debug config in so many processes on this machine."""
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    port = probe.getsockname()[1]
+  command = [
+    sys.executable, "-m", "vdm_jax.cli.main", "train",
+    f"--config={ROOT / 'configs' / 'debug.py'}", f"--workdir={workdir}",
+    f"--config.train.num_steps={steps}", "--config.train.num_samples=0",
+    f"--cpu_devices={devices // processes}",
+  ]  # fmt: skip
+  env = {**os.environ, "PYTHONPATH": str(ROOT), "VDM_JAX_DATA": str(data_dir)}
+  running = []
+  for index in range(processes):
+    several = [
+      "--distributed", f"--coordinator=localhost:{port}",
+      f"--num_processes={processes}", f"--process_id={index}",
+    ]  # fmt: skip
+    running.append(
+      subprocess.Popen(
+        command + several * (processes > 1),
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+      )
+    )
+  for process in running:
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output[-3000:]
+
+
+def losses(workdir):
+  lines = workdirs.read_metrics(str(workdir))
+  return {
+    line["step"]: (line["loss"], line.get("validation_loss", 0)) for line in lines
+  }
+
+
+def weights(workdir):
+  params, _ = workdirs.read_weights(str(workdir))
+  import jax
+
+  return jax.tree.leaves(params)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("alone")
+  train(folder / "run", folder / "data", steps=4)
+  return folder
+
+
+def test_two_processes_train_like_one(alone, tmp_path):
+  train(tmp_path / "run", alone / "data", steps=4, processes=2)
+  one, two = losses(alone / "run"), losses(tmp_path / "run")
+  assert sorted(two) == [1, 2, 3, 4]
+  for step in one:
+    np.testing.assert_allclose(two[step], one[step], rtol=1e-5)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path):
+  train(tmp_path / "run", alone / "data", steps=2, processes=2)
+  train(tmp_path / "run", alone / "data", steps=4, processes=1, devices=2)
+  one, changed = losses(alone / "run"), losses(tmp_path / "run")
+  assert sorted(changed) == [1, 2, 3, 4]
+  for step in one:
+    np.testing.assert_allclose(changed[step], one[step], rtol=1e-4)
+  for a, b in zip(weights(tmp_path / "run"), weights(alone / "run"), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-4)
