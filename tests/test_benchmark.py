@@ -1,0 +1,59 @@
+"""`benchmarks/train_step.py`: the smallest size, without the PyTorch side."""
+
+import json
+
+import jax
+import pytest
+
+from benchmarks import train_step
+
+
+def test_config_describes_the_size():
+  size = train_step.SIZES["tiny"]
+  config = train_step.config_of(size)
+  assert tuple(config["data"]["frame_shape"]) == (16, 16, 1)
+  assert config["task"]["num_frames"] == size.frames
+  assert config["train"]["batch_size"] == size.batch
+
+
+def test_share_divides_the_batch():
+  assert train_step.share(list(range(8)), 4) == [0, 1, 2, 3]
+  assert train_step.share(list(range(3)), 4) == [0, 1]
+  assert train_step.share([0], 5) == [0]
+
+
+def test_measures_and_shows(capsys):
+  size, parts = train_step.SIZES["nano"], ["forward"]
+  result = train_step.run_size(size, jax.devices()[:2], None, parts, turns=2)
+  ours = result["vdm_jax"]
+  assert ours["parameters"] > 0
+  # A gradient is two more products for every one of the forward pass.
+  assert 2.5 < ours["flop"]["step"] / ours["flop"]["forward"] < 3.5
+  assert ours["flop"]["sample"] == pytest.approx(ours["flop"]["forward"], rel=0.05)
+  assert len(ours["seconds"]["forward"]) == 2 and min(ours["seconds"]["forward"]) > 0
+  json.dumps(result)
+  train_step.show(train_step.rows("nano", result, parts))
+  lines = capsys.readouterr().out.splitlines()
+  assert len(lines) == 3
+  assert len(set(map(len, lines))) == 1
+
+
+def test_ratios_are_to_the_better_layout():
+  def side(flop, seconds):
+    times = {"step": seconds}
+    return {"flop": {"step": flop}, "seconds": times, "processor_seconds": times}
+
+  result = {
+    "vdm_jax": side(10, [1.0, 2.0, 9.0]),
+    "torch plain": side(20, [8.0, 8.0, 8.0]),
+    "torch channels_last": side(20, [2.0, 4.0, 4.0]),
+  }
+  found = train_step.ratios(result, ["step"])["step"]
+  assert found["against"] == "torch channels_last"
+  assert found["time"] == pytest.approx(0.5)
+  assert found["time_per_flop"] == pytest.approx(1.0)
+
+
+def test_input_pipeline():
+  found = train_step.input_pipeline(train_step.SIZES["nano"], 0.1, videos=20)
+  assert found["videos_per_second"] > 0

@@ -1,0 +1,267 @@
+"""Preflight: counts against hand counts, and what the command prints."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tests import helpers
+from vdm_jax import preflight
+from vdm_jax.errors import UserError
+from vdm_jax.preflight import (
+  flops,
+  hlo,
+  knobs,
+  measure,
+  program,
+  table,
+  topology,
+  worker,
+)
+
+needs_compiler = pytest.mark.skipif(
+  importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"
+)
+
+
+def tiny_config(**sections):
+  """The smallest network there is: a compile of seconds."""
+  config = helpers.load_config(
+    model={"channel_mults": [1], "attention_resolutions": [], "mlp_layers": 1}
+  )
+  config["task"] = {"name": "unconditional", "num_frames": 2}
+  for section, values in sections.items():
+    config[section] = {**config[section], **values}
+  return config
+
+
+def shape(*sizes):
+  return jax.ShapeDtypeStruct(sizes, jnp.float32)
+
+
+class TestFlops:
+  def test_a_matrix_product_is_two_per_multiply_add(self):
+    assert flops.count(jnp.dot, shape(3, 5), shape(5, 7)) == 2 * 3 * 5 * 7
+
+  def test_a_convolution_and_its_gradients(self):
+    def conv(x, kernel, stride):
+      return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+      )
+
+    for stride in (1, 2):
+      x, kernel = shape(2, 8, 8, 4), shape(3, 3, 4, 6)
+      once = 2 * (2 * (8 // stride) ** 2 * 6) * (9 * 4)
+      assert flops.count(lambda a, b, s=stride: conv(a, b, s), x, kernel) == once
+      both = jax.grad(lambda a, b, s=stride: conv(a, b, s).sum(), (0, 1))
+      # Two products of the same size; the forward one is not needed for them.
+      assert flops.count(both, x, kernel) in (2 * once, 3 * once)
+
+  def test_a_loop_counts_every_time_where_xla_counts_once(self):
+    def loop(x):
+      return jax.lax.scan(lambda c, _: (c @ c, None), x, length=10)[0]
+
+    assert flops.count(jax.jit(loop), shape(16, 16)) == 10 * 2 * 16**3
+
+  def test_recomputation_counts(self):
+    def loss(x, w):
+      return jnp.sum(jnp.sin(jax.checkpoint(lambda a: jnp.sin(a @ w) @ w)(x)))
+
+    args = shape(8, 8), shape(8, 8)
+    # Two forward, one of them again (the last product's result is not needed), and
+    # two backward.
+    assert flops.count(jax.grad(loss), *args) >= 5 * 2 * 8**3
+
+  def test_micro_batches_change_no_work(self):
+    work = []
+    for accumulate in (1, 4):
+      config = tiny_config(train={"accumulate": accumulate, "batch_size": 32})
+      built = program.build(config, "train", jax.devices())
+      work.append(flops.count(built.call, *built.args))
+    # Weights' gradients of the micro-batches, and the products of the embedding.
+    assert work[1] == pytest.approx(work[0], rel=1e-3)
+
+
+class TestHlo:
+  def test_collectives_and_loops_of_a_compiled_module(self):
+    mesh = jax.sharding.Mesh(jax.devices(), "d")
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("d"))
+
+    def step(x):
+      def body(total, _):
+        return total + jnp.sum(jnp.sin(x + total), axis=0), None
+
+      return jax.lax.scan(body, jnp.zeros(1024), length=7)[0]
+
+    text = jax.jit(step, in_shardings=rows).lower(shape(64, 1024)).compile().as_text()
+    module = hlo.Module(text)
+    found = module.collectives()["all-reduce"]
+    assert found == {"count": 7, "bytes": 7 * 1024 * 4}
+    # Every pass reads the rows of a device at least.
+    assert 7 * 8 * 1024 * 4 < module.traffic() < 70 * 8 * 1024 * 4
+
+  def test_the_tpu_compilers_way_of_writing(self):
+    module = hlo.Module(_TPU_TEXT)
+    assert module.collectives() == {
+      "all-gather": {"count": 1, "bytes": 8 * 128 * 2},
+      "all-reduce": {"count": 5, "bytes": 5 * (4 * 4 + 8 * 16 * 2)},
+    }
+    # Read and written: twice the reduced arrays, and a quarter of the gathered one.
+    reduced, gathered = 4 * 4 + 8 * 16 * 2, 8 * 128 * 2
+    assert module.traffic() == 5 * 2 * reduced + gathered * 5 // 4
+
+
+_TPU_TEXT = """HloModule jit_step, is_scheduled=true
+
+%body (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %p = (s32[]{:T(128)}, f32[4]{0:T(128)}) parameter(0)
+  %a = f32[4]{0:T(128)} get-tuple-element(%p), index=1
+  %b = bf16[8,16]{1,0:T(8,128)(2,1)} constant({...})
+  %r = (f32[4]{0:T(128)}, /*index=1*/bf16[8,16]{1,0:T(8,128)(2,1)}) all-reduce(%a, %b), to_apply=%add
+  ROOT %t = (s32[]{:T(128)}, f32[4]{0:T(128)}) tuple(%p, %r)
+}
+
+%condition (p.1: (s32[], f32[4])) -> pred[] {
+  %c = s32[]{:T(128)} constant(5)
+  %p.1 = (s32[]{:T(128)}, f32[4]{0:T(128)}) parameter(0)
+  %i = s32[]{:T(128)} get-tuple-element(%p.1), index=0
+  ROOT %lt = pred[]{:T(512)} compare(%i, %c), direction=LT
+}
+
+ENTRY %main (x: bf16[2,128]) -> bf16[8,128] {
+  %x = bf16[2,128]{1,0:T(2,128)(2,1)} parameter(0)
+  %w = (s32[]{:T(128)}, f32[4]{0:T(128)}) while(%x), condition=%condition, body=%body
+  ROOT %g = bf16[8,128]{1,0:T(8,128)(2,1)} all-gather(%x), dimensions={0}
+}
+"""  # noqa: E501
+
+
+class TestTopology:
+  def test_names(self):
+    slice_ = topology.parse("v4:4x4x8")
+    assert slice_.num_chips == 128
+    assert str(slice_) == "v4:4x4x8"
+
+  @pytest.mark.parametrize("name", ["v9:2x2", "v5e", "v5e:2x2x2", "v4:0x2x2", ""])
+  def test_unknown_names_list_known_ones(self, name):
+    with pytest.raises(UserError, match=r"v4:4x4x8.*v5e:2x4.*v5p.*v6e.*tpu7x"):
+      topology.parse(name)
+
+  @pytest.mark.parametrize(
+    "message",
+    [
+      "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for "
+      "HLO temporaries (20.50G) exceeds available HBM (15.75G).",
+      "Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. Exceeded",
+    ],
+  )
+  def test_out_of_memory_messages(self, message):
+    assert measure.out_of_memory(message) == (20.5 * 2**30, 15.75 * 2**30)
+    assert measure.out_of_memory("something else") is None
+
+
+def test_knobs_are_cheapest_first_and_valid():
+  found = {
+    "what": "train",
+    "devices": 8,
+    "batch_size": 128,
+    "mesh": {"data": 8, "fsdp": 1},
+    "hbm": {"arguments": 18e9, "capacity": 16e9},
+  }
+  ladder = knobs.knobs(helpers.load_config(), found)
+  assert ladder[0] == {"mesh.data": -1, "mesh.fsdp": 4}
+  assert ladder[-1] == {
+    **ladder[0],
+    "model.remat": "block",
+    "train.accumulate": 16,
+  }
+
+
+def test_local_measures_the_devices_here():
+  config = tiny_config()
+  found = preflight.preflight(config, None, say=lambda line: None)
+  assert found["fits"]
+  assert found["devices"] == len(jax.devices())
+  assert found["hbm"]["total"] < found["hbm"]["capacity"]
+  assert found["collectives"]["all-reduce"]["bytes"] >= 4 * found["parameters"]
+  assert "fits" in preflight.render(found)
+  assert "| yes |" in table.page({"debug": found})
+
+
+def test_a_sampler_step_is_one_call_of_the_network():
+  work = []
+  for steps in (2, 4):
+    config = tiny_config(sampling={"steps": steps})
+    found = preflight.preflight(config, None, what="sample", say=lambda line: None)
+    assert found["fits"]
+    work.append(found["flops"])
+  assert work[0] == pytest.approx(work[1], rel=1e-2)
+
+
+@needs_compiler
+def test_a_small_config_compiles_for_a_slice():
+  found = preflight.preflight(tiny_config(), "v5e:2x2", say=lambda line: None)
+  assert found["fits"], found
+  assert found["devices"] == found["chips"] == 4
+  assert found["batch_size"] == 8
+  # Weights, one average and two moments, in float32, on every chip.
+  assert found["hbm"]["arguments"] >= 16 * found["parameters"]
+  assert found["hbm"]["total"] < found["hbm"]["capacity"] == int(15.75 * 2**30)
+  assert found["floor_ms"]["compute"] == pytest.approx(1e3 * found["flops"] / 197e12)
+  assert found["floor_ms"]["memory"] > 0
+  assert found["collectives"]["all-reduce"]["bytes"] > 2 * found["parameters"]
+  json.dumps(found)
+
+
+@needs_compiler
+def test_what_cannot_fit_is_a_result(checkout):
+  """A table of labels of 100 GB: known from its arguments, nothing is compiled."""
+  run = _command(
+    checkout,
+    "--topology=v5e:2x2",
+    "--json",
+    "--config.model.num_labels=1600000000",
+  )
+  assert run.returncode == 0, run.stderr
+  found = json.loads(run.stdout)
+  assert found["fits"] is False
+  assert found["hbm"]["total"] > found["hbm"]["capacity"]
+  assert found["could_help"][0] == {"mesh.data": -1, "mesh.fsdp": 4}
+  assert [tried["fits"] for tried in found["tried"]] == [False] * len(
+    found["could_help"]
+  )
+  assert "preflight: trying" in run.stderr
+
+
+@needs_compiler
+def test_unknown_topology_is_one_line(checkout):
+  run = _command(checkout, "--topology=v9:2x2")
+  assert run.returncode == 2
+  assert run.stdout == ""
+  assert "v9:2x2" in run.stderr
+  assert "v5e:2x4" in run.stderr
+  assert "Traceback" not in run.stderr
+
+
+def test_a_crash_of_the_compiler_is_told():
+  assert "SIGSEGV" in worker._died(-11, "log")
+  found = {"fits": None, "error": worker._died(-11, "log")}
+  assert preflight.render(found).startswith("unknown: ")
+
+
+def _command(checkout, *arguments):
+  return subprocess.run(
+    [
+      *(sys.executable, "-m", "vdm_jax.cli.main", "preflight"),
+      f"--config={checkout / 'configs' / 'debug.py'}",
+      *arguments,
+    ],
+    capture_output=True,
+    text=True,
+    cwd=checkout,
+    check=False,
+  )

@@ -1,0 +1,60 @@
+"""`vdm-jax preflight --config=FILE [--topology=v5e:2x4 | --local]`: will it fit?
+
+Compiles the real training step (or sampler) for a TPU slice without a TPU and says
+what it needs. Figures are of a chip; `--json` prints them alone, in bytes, FLOPs and
+milliseconds. What does not fit is a result (exit 0), with settings that would help.
+"""
+
+import json
+import sys
+
+from absl import flags
+
+from vdm_jax.cli import common
+from vdm_jax.errors import UserError
+
+_CONFIG = common.define_config()
+_TOPOLOGY = flags.DEFINE_string(
+  "topology",
+  None,
+  "Slice to compile for, for example v4:4x4x8, v5e:2x4, v5p:2x2x2, v6e:4x4, "
+  "tpu7x:2x2x1; default the config's preflight.topology.",
+)
+_LOCAL = flags.DEFINE_bool("local", False, "Compile for the devices at hand instead.")
+_WHAT = flags.DEFINE_string("what", "train", "'train' or 'sample': one step of it.")
+_BATCH_SIZE = flags.DEFINE_integer(
+  "batch_size", 16, "Videos at a time, of --what=sample.", lower_bound=1
+)
+_TRY_KNOBS = flags.DEFINE_bool(
+  "try_knobs", True, "If it does not fit, compile with settings that may help."
+)
+_JSON = flags.DEFINE_bool("json", False, "Print JSON.")
+
+
+def main(argv: list[str]) -> None:
+  """Prints a table or JSON; exits 1 only if the compiler itself failed."""
+  if len(argv) > 1:
+    raise UserError(f"preflight takes flags only, found {argv[1]!r}")
+  if _LOCAL.value and _TOPOLOGY.value:
+    raise UserError("preflight: expected --topology or --local, found both")
+  config = common.config_dict(_CONFIG)
+  topology = None
+  if _LOCAL.value:
+    common.start_jax()
+  else:
+    topology = _TOPOLOGY.value or config.get("preflight", {}).get("topology")
+    if not topology:
+      raise UserError("preflight: expected --topology=GENERATION:CHIPS or --local")
+
+  from vdm_jax import preflight
+
+  found = preflight.preflight(
+    config,
+    topology,
+    what=_WHAT.value,
+    batch_size=_BATCH_SIZE.value,
+    try_knobs=_TRY_KNOBS.value,
+  )
+  print(json.dumps(found, indent=2) if _JSON.value else preflight.render(found))
+  if found["fits"] is None:
+    sys.exit(1)

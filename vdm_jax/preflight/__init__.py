@@ -1,0 +1,19 @@
+"""Will it fit? The real program, compiled for accelerators that are not there.
+
+    topology   which slices there are, and their chips
+    program    the training step or a sampler window, lowered for devices
+    measure    compile it and read off memory, work and collectives
+    flops      multiply-adds of a jaxpr
+    hlo        collectives and loops of a compiled module
+    worker     does that in a process of its own: a compiler may crash
+    knobs      what to change when it does not fit
+    report     what a person reads
+    table      many configs, as one page
+
+Nothing here needs an accelerator: the `libtpu` wheel holds the compiler.
+"""
+
+from vdm_jax.preflight.knobs import preflight
+from vdm_jax.preflight.report import render
+
+__all__ = ["preflight", "render"]

@@ -1,0 +1,67 @@
+"""Floating-point operations of a jaxpr: those of its products and convolutions.
+
+XLA's own count takes the body of a loop once, whatever its length; a step with
+micro-batches, or attention in chunks of queries, is such a loop. So operations are
+counted here, before compilation: what is recomputed for the backward pass counts
+each time, elementwise work does not.
+"""
+
+import math
+
+import jax
+from jax.extend import core
+
+
+def count(function, *args) -> int:
+  """Operations of one call, a multiply-add as two, over all devices together.
+
+  Args:
+    function: traced, not run.
+    *args: arrays or `jax.ShapeDtypeStruct`s.
+  """
+  return _jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _jaxpr(jaxpr: core.Jaxpr) -> int:
+  return sum(_equation(equation) for equation in jaxpr.eqns)
+
+
+def _equation(equation) -> int:
+  name, params = equation.primitive.name, equation.params
+  if name == "dot_general":
+    return _dot(equation)
+  if name == "conv_general_dilated":
+    return _convolution(equation)
+  if name == "scan":
+    return params["length"] * _jaxpr(params["jaxpr"].jaxpr)
+  if name == "cond":
+    return max(_jaxpr(branch.jaxpr) for branch in params["branches"])
+  # A `while` of unknown length counts once: none of ours holds a product.
+  return sum(_jaxpr(inner) for value in params.values() for inner in _inside(value))
+
+
+def _inside(value):
+  if isinstance(value, core.ClosedJaxpr):
+    yield value.jaxpr
+  elif isinstance(value, core.Jaxpr):
+    yield value
+  elif isinstance(value, tuple | list):
+    for item in value:
+      yield from _inside(item)
+
+
+def _dot(equation) -> int:
+  (contracted, _), _ = equation.params["dimension_numbers"]
+  lhs = equation.invars[0].aval.shape
+  terms = math.prod(lhs[axis] for axis in contracted)
+  return 2 * equation.outvars[0].aval.size * terms
+
+
+def _convolution(equation) -> int:
+  numbers = equation.params["dimension_numbers"]
+  kernel = equation.invars[1].aval.shape
+  out_features = kernel[numbers.rhs_spec[0]]
+  terms = math.prod(kernel) // out_features
+  # Zeros between the pixels of a dilated input are not multiplied.
+  zeros = math.prod(equation.params["lhs_dilation"])
+  return 2 * equation.outvars[0].aval.size * terms // zeros

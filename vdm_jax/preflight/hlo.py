@@ -1,0 +1,211 @@
+"""Collectives and loops of a compiled module, read from its text."""
+
+import math
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+COLLECTIVES = (
+  "all-reduce",
+  "all-gather",
+  "reduce-scatter",
+  "all-to-all",
+  "collective-permute",
+)
+_SHAPE = re.compile(r"\b(pred|bf16|[a-z]+(\d+)[a-z0-9]*)\[([\d,]*)\]")
+_OPCODE = re.compile(r"([a-z][a-z0-9-]*)\(")
+_CALLED = re.compile(r"\b(?:calls|to_apply|called_computations)=\{?%?([\w.-]+)")
+_LOOP = re.compile(r"condition=%?([\w.-]+), body=%?([\w.-]+)")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_BRANCHES = re.compile(
+  r"(?:branch_computations=\{|true_computation=|false_computation=)([^}\s]+)"
+)
+_PARAMETER = re.compile(r" parameter\((\d+)\)")
+_SLICES = {"dynamic-slice", "slice", "gather"}
+# No data moves for these; what a loop or a branch moves is counted inside it.
+_FREE = {
+  "after-all",
+  "bitcast",
+  "call",
+  "conditional",
+  "constant",
+  "get-tuple-element",
+  "parameter",
+  "partition-id",
+  "tuple",
+  "while",
+}
+
+
+class Instruction(NamedTuple):
+  """One line of a computation; sizes in bytes."""
+
+  name: str
+  opcode: str
+  size: int
+  operands: tuple[str, ...]
+  text: str
+
+
+class Module:
+  """Computations of a compiled module.
+
+  Attributes:
+    computations: instructions by computation.
+    entry: name of the one that runs.
+  """
+
+  def __init__(self, text: str):
+    self.computations: dict[str, list[Instruction]] = {}
+    self.entry = ""
+    body: list[Instruction] = []
+    for line in text.splitlines():
+      if line[:1] in ("%", "E") and line.endswith("{"):
+        name = re.match(r"(?:ENTRY )?%?([\w.-]+)", line)[1]
+        body = self.computations.setdefault(name, [])
+        if line.startswith("ENTRY"):
+          self.entry = name
+      elif " = " in line[:200]:
+        body.append(_parse(line))
+
+  def collectives(self) -> dict[str, dict[str, int]]:
+    """Per device and run: how many, and the bytes that go in or come out of them."""
+    found: dict[str, dict[str, int]] = {}
+    for times, instruction, sizes in self._executed(self.entry, 1, inside=True):
+      kind = instruction.opcode.removesuffix("-start")
+      if kind not in COLLECTIVES:
+        continue
+      read = sum(sizes.get(name, 0) for name in instruction.operands)
+      written = instruction.size
+      if instruction.opcode.endswith("-start"):
+        written = max(written - read, 0)  # Its result repeats its operands.
+      total = found.setdefault(kind, {"count": 0, "bytes": 0})
+      total["count"] += times
+      total["bytes"] += times * max(read, written)
+    return found
+
+  def traffic(self) -> int:
+    """Bytes that one run moves on a device: what each fused operation reads and writes.
+
+    Loops are multiplied out. A slice counts as what it takes from its operand, and
+    an update in place as what it writes.
+    """
+    return sum(
+      times * self._moved(instruction, sizes)
+      for times, instruction, sizes in self._executed(self.entry, 1, inside=False)
+      if instruction.opcode not in _FREE
+    )
+
+  def _moved(self, instruction: Instruction, sizes: dict[str, int]) -> int:
+    read = [sizes.get(name, 0) for name in instruction.operands]
+    if instruction.opcode.endswith("-done"):
+      return 0  # Counted where it starts, with operands and results in one tuple.
+    if instruction.opcode.endswith("-start"):
+      return instruction.size
+    if instruction.opcode in _SLICES:
+      return 2 * instruction.size
+    if instruction.opcode == "dynamic-update-slice":
+      return 2 * read[1]
+    called = _CALLED.search(instruction.text)
+    if instruction.opcode != "fusion" or not called:
+      return sum(read) + instruction.size
+    inner = self.computations.get(called[1], [])
+    within = {i.name: i.size for i in inner}
+    taken: dict[str, int] = {}  # Bytes of parameters that are only sliced.
+    whole: set[str] = set()
+    in_place = written = 0
+    for i in inner:
+      for position, name in enumerate(i.operands):
+        if i.opcode in _SLICES and position == 0:
+          taken[name] = taken.get(name, 0) + i.size
+        elif i.opcode == "dynamic-update-slice" and position == 0:
+          taken.setdefault(name, 0)
+        else:
+          whole.add(name)
+      if i.opcode == "dynamic-update-slice":
+        in_place += i.size
+        written += within.get(i.operands[1], 0)
+    for i in inner:
+      if i.opcode == "parameter" and i.name in taken and i.name not in whole:
+        number = int(_PARAMETER.search(i.text)[1])
+        read[number] = min(read[number], taken[i.name])
+    return sum(read) + max(instruction.size - in_place, 0) + written
+
+  def _executed(
+    self, name: str, times: int, inside: bool
+  ) -> Iterator[tuple[int, Instruction, dict[str, int]]]:
+    """Instructions with how often they run; `inside`: fused ones too."""
+    instructions = self.computations.get(name, [])
+    sizes = {i.name: i.size for i in instructions}
+    for instruction in instructions:
+      yield times, instruction, sizes
+      text = instruction.text
+      if instruction.opcode == "while":
+        condition, body = _LOOP.search(text).groups()
+        yield from self._executed(body, times * self._trips(text, condition), inside)
+      elif instruction.opcode == "conditional":
+        for branches in _BRANCHES.findall(text):
+          for branch in branches.split(","):
+            yield from self._executed(branch.strip(" %"), times, inside)
+      elif instruction.opcode == "call" or (
+        inside and instruction.opcode in ("fusion", "async-start")
+      ):
+        for called in _CALLED.findall(text):
+          yield from self._executed(called, times, inside)
+
+  def _trips(self, text: str, condition: str) -> int:
+    known = _TRIPS.search(text)
+    if known:
+      return int(known[1])
+    # The TPU compiler does not say; our loops count up from 0 to a constant.
+    bounds = [
+      int(bound)
+      for instruction in self.computations.get(condition, [])
+      if instruction.opcode == "constant"
+      for bound in re.findall(r"[su]32\[\]\S* constant\((\d+)\)", instruction.text)
+    ]
+    return max(bounds, default=1)
+
+
+def _parse(line: str) -> Instruction:
+  name, _, rest = line.partition(" = ")
+  name = name.strip().removeprefix("ROOT ").lstrip("%")
+  end = _shape_end(rest)
+  shape, rest = rest[:end], rest[end:].lstrip()
+  match = _OPCODE.match(rest)
+  if not match:
+    return Instruction(name, "", 0, (), "")
+  operands = rest[match.end() : _closing(rest, match.end() - 1)]
+  return Instruction(
+    name=name,
+    opcode=match[1],
+    size=_size(shape),
+    operands=tuple(re.findall(r"%([\w.-]+)", operands)),
+    text=line,
+  )
+
+
+def _shape_end(text: str) -> int:
+  depth = 0
+  for i, char in enumerate(text):
+    depth += (char in "({[") - (char in ")}]")
+    if char == " " and depth == 0:
+      return i
+  return len(text)
+
+
+def _closing(text: str, start: int) -> int:
+  depth = 0
+  for i in range(start, len(text)):
+    depth += (text[i] == "(") - (text[i] == ")")
+    if depth == 0:
+      return i
+  return len(text)
+
+
+def _size(shape: str) -> int:
+  total = 0
+  for dtype, bits, dims in _SHAPE.findall(shape):
+    width = 16 if dtype == "bf16" else 8 if dtype == "pred" else int(bits)
+    total += math.prod(int(n) for n in dims.split(",") if n) * width // 8
+  return total

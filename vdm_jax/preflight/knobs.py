@@ -1,0 +1,156 @@
+"""Preflight: measure a config, and where it does not fit, try what would help."""
+
+import copy
+import datetime
+import math
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vdm_jax import errors
+from vdm_jax.preflight import measure as measuring
+from vdm_jax.preflight import program, worker
+from vdm_jax.preflight import topology as slices
+
+Settings = dict[str, Any]
+_OF_TRIED = ("fits", "hbm", "floor_ms", "seconds", "error")
+
+
+def preflight(
+  config: Mapping[str, Any],
+  topology: str | None,
+  *,
+  what: str = "train",
+  batch_size: int | None = None,
+  try_knobs: bool = True,
+  say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+) -> dict[str, Any]:
+  """Whether a config fits, and how fast it could be.
+
+  Args:
+    config: as a plain dict.
+    topology: a slice, 'v5e:2x4'; None: the devices at hand.
+    what: 'train', one training step, or 'sample', one step of the sampler.
+    batch_size: videos at a time, of 'sample'; raised to a multiple of the devices.
+    try_knobs: if it does not fit, compile with settings that need less memory, the
+      cheapest first, until one fits.
+    say: is told of progress.
+
+  Returns:
+    What `report.render` shows, ready for JSON. `fits` is None if the compiler
+    failed (`error` says how). `tried` lists other settings, and `settings` is the
+    one of them that fits.
+
+  Raises:
+    UserError: the config is refused, or there is no such slice.
+  """
+  if what not in program.WHAT:
+    raise errors.unknown("--what", what, program.WHAT)
+  target = slices.parse(topology) if topology else None
+
+  def measure(settings: Settings) -> dict[str, Any]:
+    changed = with_settings(config, settings)
+    size = settings.get("batch_size", batch_size)
+    if target:
+      return worker.measure(changed, what, target, size)
+    return _measure_local(changed, what, size)
+
+  name = str(target or "the devices here")
+  say(f"preflight: compiling the {what} step for {name}; this can take minutes")
+  found = {
+    "what": what,
+    "topology": str(target) if target else None,
+    "date": datetime.date.today().isoformat(),
+    **measure({}),
+  }
+  found["tried"], found["settings"] = [], None
+  if found["fits"] is not False:
+    return found
+  say(f"preflight: does not fit: {_memory(found)}")
+  ladder = knobs(config, found)
+  found["could_help"] = ladder
+  for settings in ladder if try_knobs else ():
+    say(f"preflight: trying {flags(settings)}")
+    other = measure(settings)
+    found["tried"].append(
+      {
+        "settings": settings,
+        **{key: other.get(key) for key in _OF_TRIED},
+      }
+    )
+    if other["fits"]:
+      say(f"preflight: fits: {_memory(other)}")
+      found["settings"] = settings
+      break
+    say(f"preflight: {_memory(other) if 'hbm' in other else other['error']}")
+  return found
+
+
+def _measure_local(config, what, batch_size):
+  import jax
+
+  devices = jax.devices()
+  chip = slices.chip_of(devices[0])
+  chips = len({tuple(d.coords) for d in devices}) if chip else len(devices)
+  return measuring.measure(
+    config, what, devices, chip=chip, chips=chips, batch_size=batch_size
+  )
+
+
+def knobs(config: Mapping[str, Any], found: Mapping[str, Any]) -> list[Settings]:
+  """Settings that need less memory than what was found; the cheapest in time first."""
+  devices = found["devices"]
+  rows = found["batch_size"] // devices  # Videos of a device.
+  if found["what"] == "sample":
+    return [{"batch_size": devices * n} for n in (rows // 4, 1) if 0 < n < rows]
+
+  steps: list[Settings] = []
+  hbm = found["hbm"]
+  fsdp = found["mesh"]["fsdp"]
+  # Arguments beyond half the memory leave too little for activations.
+  wanted = math.ceil(fsdp * hbm["arguments"] / (hbm["capacity"] / 2))
+  wider = [n for n in range(fsdp + 1, devices + 1) if devices % n == 0]
+  if hbm["arguments"] > hbm["capacity"] / 2 and wider:
+    enough = next((n for n in wider if n >= wanted), wider[-1])
+    steps.append({"mesh.data": -1, "mesh.fsdp": enough})
+  if config["model"].get("remat", "none") == "none":
+    steps.append({"model.remat": "block"})
+  now = config["train"]["accumulate"]
+  whole = rows // now
+  more = [n for n in range(2, whole + 1) if whole % n == 0]
+  # One number in the middle, then one video a device at a time.
+  steps += [
+    {"train.accumulate": now * n} for n in dict.fromkeys([*more[-2:-1], *more[-1:]])
+  ]
+  if not any("mesh.fsdp" in step for step in steps) and fsdp < devices:
+    steps.append({"mesh.data": -1, "mesh.fsdp": devices})
+  together, ladder = {}, []
+  for step in steps:
+    together = {**together, **step}
+    ladder.append(together)
+  return ladder
+
+
+def with_settings(config: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+  """The config with dotted fields replaced; `batch_size` is none of them."""
+  changed = copy.deepcopy(dict(config))
+  for path, value in settings.items():
+    section, _, field = path.partition(".")
+    if field:
+      changed[section][field] = value
+  return changed
+
+
+def flags(settings: Settings) -> str:
+  """The settings as a command's flags."""
+  return " ".join(
+    f"--config.{path}={value}" if "." in path else f"--{path}={value}"
+    for path, value in settings.items()
+  )
+
+
+def _memory(found) -> str:
+  hbm = found["hbm"]
+  return (
+    f"needs {hbm['total'] / slices.GIB:.1f} of {hbm['capacity'] / slices.GIB:.1f} GiB"
+  )

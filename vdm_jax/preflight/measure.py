@@ -1,0 +1,161 @@
+"""Compiles a program and reads off memory, work and collectives."""
+
+import importlib.metadata
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from vdm_jax.preflight import flops, hlo, program, topology
+
+# For programs that nothing will run: the compiler's passes that matter to speed are
+# skipped, which makes it about four times faster; memory differs by some percent.
+FAST = {"jax_optimization_level": "O0"}
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_AMOUNT = r"([\d.]+)([KMGT]?)"
+_OUT_OF_MEMORY = (
+  re.compile(rf"Used {_AMOUNT} of {_AMOUNT} hbm", re.I),
+  re.compile(rf"\({_AMOUNT}\) exceeds available HBM \({_AMOUNT}\)", re.I),
+)
+
+
+def measure(
+  config: Mapping[str, Any],
+  what: str,
+  devices: Sequence[jax.Device],
+  *,
+  chip: topology.Chip | None = None,
+  chips: int | None = None,
+  batch_size: int | None = None,
+) -> dict[str, Any]:
+  """Compiles a program of a config for devices and says what it needs.
+
+  Args:
+    config: as a plain dict.
+    what: 'train' or 'sample'.
+    devices: that need not be there.
+    chip: what they are made of, if known.
+    chips: how many chips they are; default as many as devices.
+    batch_size: of 'sample'.
+
+  Returns:
+    What `preflight` returns, but for the names and the knobs. All figures are per
+    chip, and those of `sample` per sampler step. `fits` is None, with `error`, if
+    the compiler failed for another reason than memory.
+
+  Raises:
+    UserError: the config is refused, or does not fit the number of devices.
+  """
+  per_chip = len(devices) // (chips or len(devices))
+  built = program.build(config, what, devices, batch_size)
+  found: dict[str, Any] = {
+    "chips": len(devices) // per_chip,
+    "devices": len(devices),
+    "parameters": built.parameters,
+    "batch_size": built.batch_size,
+    "mesh": built.mesh,
+    "remat": config["model"].get("remat", "none"),
+    "accumulate": config["train"]["accumulate"] if what == "train" else 1,
+    "fits": None,
+    "hbm": {
+      "arguments": built.argument_bytes * per_chip,
+      "temporaries": None,
+      "total": None,
+      "capacity": chip.usable if chip else _memory(devices),
+    },
+    "flops": None,
+    "bytes": None,
+    "floor_ms": {"compute": None, "memory": None},
+    "collectives": None,
+    "seconds": {"lower": None, "compile": None},
+    "versions": versions(),
+  }
+  hbm = found["hbm"]
+  # The arguments alone: known before anything is compiled.
+  if hbm["arguments"] > hbm["capacity"]:
+    found.update(fits=False, reason="the arguments alone exceed the memory")
+    hbm["total"] = hbm["arguments"]
+    return found
+
+  start = time.monotonic()
+  work = flops.count(built.call, *built.args) / found["chips"] / built.repeats
+  found["flops"] = work
+  if chip:
+    found["floor_ms"]["compute"] = 1e3 * work / chip.flops
+  lowered = built.lower()
+  found["seconds"]["lower"] = time.monotonic() - start
+  start = time.monotonic()
+  try:
+    compiled = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    found["seconds"]["compile"] = time.monotonic() - start
+    needed = out_of_memory(str(error))
+    if needed is None:
+      found["error"] = str(error)[:2000]
+      return found
+    total, hbm["capacity"] = (per_chip * amount for amount in needed)
+    hbm["total"] = max(total, hbm["arguments"])
+    found.update(fits=False, reason=str(error).splitlines()[0])
+    return found
+  found["seconds"]["compile"] = time.monotonic() - start
+  _read(found, compiled, chip, per_chip, built.repeats)
+  return found
+
+
+def _read(found, compiled, chip, per_chip, repeats) -> None:
+  """Fills in what a compiled program tells."""
+  memory, hbm = compiled.memory_analysis(), found["hbm"]
+  outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
+  parts = {
+    "arguments": memory.argument_size_in_bytes,
+    "outputs": outputs,  # Beyond the donated arguments.
+    "temporaries": memory.temp_size_in_bytes,
+    "code": memory.generated_code_size_in_bytes,
+  }
+  hbm.update({name: size * per_chip for name, size in parts.items()})
+  hbm["total"] = sum(parts.values()) * per_chip
+  found["fits"] = hbm["total"] <= hbm["capacity"]
+  module = hlo.Module(compiled.as_text())
+  moved = module.traffic() * per_chip / repeats
+  found["bytes"] = moved
+  if chip:
+    found["floor_ms"]["memory"] = 1e3 * moved / chip.bandwidth
+  found["collectives"] = {
+    kind: {name: amount * per_chip / repeats for name, amount in total.items()}
+    for kind, total in module.collectives().items()
+  }
+
+
+def out_of_memory(message: str) -> tuple[float, float] | None:
+  """(needed, available) bytes of a compiler's out-of-memory error; None: it is none."""
+  for pattern in _OUT_OF_MEMORY:
+    match = pattern.search(message)
+    if match:
+      needed, unit, available, of_unit = match.groups()
+      return (
+        float(needed) * _UNITS[unit.upper()],
+        float(available) * _UNITS[of_unit.upper()],
+      )
+  return None
+
+
+def versions() -> dict[str, str]:
+  """Of what decides about the figures."""
+  found = {"jax": jax.__version__}
+  try:
+    found["libtpu"] = importlib.metadata.version("libtpu")
+  except importlib.metadata.PackageNotFoundError:
+    found["libtpu"] = "none"
+  return found
+
+
+def _memory(devices) -> int:
+  """Bytes that a device at hand has: of CPU devices, its share of the machine's."""
+  limit = (devices[0].memory_stats() or {}).get("bytes_limit")
+  if limit:
+    return limit
+  total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+  return total // len(devices)

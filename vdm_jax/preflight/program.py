@@ -1,0 +1,156 @@
+"""The programs that preflight compiles: a training step, or a window's sampler."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vdm_jax import sharding, systems
+from vdm_jax.frames import Frames
+from vdm_jax.sampling import window
+from vdm_jax.sampling.settings import Settings
+from vdm_jax.training import program as training
+
+WHAT = ("train", "sample")
+
+
+class Lowerable(NamedTuple):
+  """A program for devices, not lowered yet.
+
+  Attributes:
+    call: what to trace.
+    lower: () -> `jax.stages.Lowered`.
+    args: shapes of the arguments.
+    argument_bytes: of the arguments, on each device.
+    parameters: number of the network's.
+    batch_size: over all devices.
+    mesh: sizes of its axes.
+    repeats: how often what is reported happens in a call: the sampler's steps.
+  """
+
+  call: Callable
+  lower: Callable
+  args: tuple[Any, ...]
+  argument_bytes: int
+  parameters: int
+  batch_size: int
+  mesh: dict[str, int]
+  repeats: int
+
+
+def build(
+  config: Mapping[str, Any],
+  what: str,
+  devices: Sequence[jax.Device],
+  batch_size: int | None = None,
+) -> Lowerable:
+  """The program of a config for devices.
+
+  Args:
+    config: as a plain dict.
+    what: one of `WHAT`.
+    devices: that need not be there.
+    batch_size: videos at a time, of `sample`; training has that of the config.
+
+  Raises:
+    UserError: a field of the config is refused, or the mesh does not fit.
+  """
+  system = systems.build(config)
+  if what == "train":
+    return _training(config, system, devices)
+  return _sampling(config, system, devices, batch_size or 16)
+
+
+def _training(config, system, devices) -> Lowerable:
+  programs = training.Program(system, config, devices=devices)
+  size = config["train"]["batch_size"]
+  rows = sharding.batch(programs.mesh)
+  batch = system.batch_spec(size)
+  return Lowerable(
+    call=programs.step,
+    lower=programs.lower_step,
+    args=(programs.state_shapes, batch, _key()),
+    argument_bytes=_bytes(programs.state_shapes, programs.state_sharding)
+    + _bytes(batch, jax.tree.map(lambda _: rows, batch)),
+    parameters=_count(programs.state_shapes.params),
+    batch_size=size,
+    mesh=dict(programs.mesh.shape),
+    repeats=1,
+  )
+
+
+def _sampling(config, system, devices, batch_size) -> Lowerable:
+  """The program of `sampling.Model`: weights on every device, videos split."""
+  mesh = sharding.make_mesh(devices=devices)
+  size = -(-batch_size // mesh.size) * mesh.size
+  settings = Settings.from_config(config["sampling"])
+  rows, whole = sharding.batch(mesh), sharding.replicated(mesh)
+  step = jax.jit(
+    functools.partial(
+      window.sample_window,
+      system,
+      settings,
+      # Guidance towards given frames is what costs most: a backward pass.
+      any_observed=bool(settings.reconstruction_weight),
+    ),
+    in_shardings=(whole, rows, rows, rows, rows),
+    out_shardings=rows,
+  )
+  length = system.window
+
+  def slots(dtype):
+    return jax.ShapeDtypeStruct((size, length), dtype)
+
+  params = jax.eval_shape(system.init, _key())
+  args = (
+    params,
+    jax.ShapeDtypeStruct((size, length, *system.frame_shape), jnp.float32),
+    Frames(
+      index=slots(jnp.int32),
+      observed=slots(jnp.bool_),
+      latent=slots(jnp.bool_),
+      group=slots(jnp.int32),
+    ),
+    system.cond.shapes(size, 1),
+    jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size)),
+  )
+
+  def call(*args):
+    with sharding.activations(mesh):
+      return step(*args)
+
+  def lower():
+    with sharding.activations(mesh):
+      return step.lower(*args)
+
+  grid = system.schedule.grid(settings.steps or None)
+  return Lowerable(
+    call=call,
+    lower=lower,
+    args=args,
+    argument_bytes=_bytes(params, jax.tree.map(lambda _: whole, params)),
+    parameters=_count(params),
+    batch_size=size,
+    mesh=dict(mesh.shape),
+    repeats=grid.logsnr.shape[0] - 1,
+  )
+
+
+def _key():
+  return jax.eval_shape(lambda: jax.random.key(0))
+
+
+def _count(shapes) -> int:
+  return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+def _bytes(shapes, placement) -> int:
+  """Bytes of arrays on each device."""
+
+  def one(leaf, place):
+    held = jax.ShapeDtypeStruct(place.shard_shape(leaf.shape), leaf.dtype)
+    return held.size * held.dtype.itemsize
+
+  return sum(jax.tree.leaves(jax.tree.map(one, shapes, placement)))

@@ -1,0 +1,106 @@
+"""Measures in a process of its own, so that a crash of the compiler is a result.
+
+The process sets `topology.ENVIRONMENT` before anything loads the compiler, takes no
+accelerator that is there, and writes what it found as JSON.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from vdm_jax.errors import UserError
+from vdm_jax.preflight import topology as slices
+
+
+def measure(
+  config: Mapping[str, Any],
+  what: str,
+  topology: slices.Topology,
+  batch_size: int | None = None,
+) -> dict[str, Any]:
+  """`measure.measure` for a slice, in a new process.
+
+  Returns:
+    As it; or `fits` None and `error`, if the compiler failed.
+
+  Raises:
+    UserError: as it, or the compiler is not installed.
+  """
+  slices.check_compiler()
+  request = {
+    "config": config,
+    "what": what,
+    "topology": str(topology),
+    "batch_size": batch_size,
+  }
+  with tempfile.TemporaryDirectory() as folder:
+    asked, answered = pathlib.Path(folder, "request"), pathlib.Path(folder, "result")
+    asked.write_text(json.dumps(request))
+    command = [sys.executable, "-m", "vdm_jax.preflight.worker", asked, answered]
+    root = str(pathlib.Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    run = subprocess.run(
+      [str(part) for part in command],
+      env={**os.environ, **slices.ENVIRONMENT, "PYTHONPATH": path},
+      stdin=subprocess.DEVNULL,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.PIPE,
+      text=True,
+      errors="replace",
+      check=False,
+    )
+    if answered.exists():
+      result = json.loads(answered.read_text())
+      if "user_error" in result:
+        raise UserError(result["user_error"])
+      return result
+  return {"fits": None, "error": _died(run.returncode, run.stderr)}
+
+
+def _died(code: int, log: str) -> str:
+  why = f"exit status {code}"
+  if code < 0:
+    why = f"killed by {signal.Signals(-code).name}"
+    if -code == signal.SIGKILL:
+      why += " (this machine's memory may be full)"
+  last = "\n".join(log.strip().splitlines()[-20:])
+  return f"the compiler's process ended: {why}\n{last}"
+
+
+def main(asked: str, answered: str) -> None:
+  """Reads a request, measures, writes the result."""
+  import jax
+
+  from vdm_jax.preflight import measure as measuring
+
+  for name, value in measuring.FAST.items():
+    jax.config.update(name, value)
+  # A cached program would tell a wrong compile time.
+  jax.config.update("jax_enable_compilation_cache", False)
+  request = json.loads(pathlib.Path(asked).read_text())
+  try:
+    topology = slices.parse(request["topology"])
+    result = measuring.measure(
+      request["config"],
+      request["what"],
+      slices.devices(topology),
+      chip=topology.chip,
+      chips=topology.num_chips,
+      batch_size=request["batch_size"],
+    )
+  except UserError as error:
+    result = {"user_error": str(error)}
+  # Whole or not at all: a crash at exit must not leave half a result.
+  part = pathlib.Path(answered).with_suffix(".part")
+  part.write_text(json.dumps(result))
+  part.rename(answered)
+
+
+if __name__ == "__main__":
+  main(*sys.argv[1:])
