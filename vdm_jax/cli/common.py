@@ -1,5 +1,7 @@
 """Flags and set-up that several commands share."""
 
+import contextlib
+import ctypes
 import glob
 import importlib.util
 import json
@@ -68,6 +70,8 @@ def start_jax(devices: bool = True) -> None:
       f"--platform={PLATFORM.value}: no such device here. Install the matching extra "
       f"(vdm_jax[cuda] or vdm_jax[tpu]) or leave the flag out ({error})"
     ) from error
+  if found[0].platform == "cpu":
+    _keep_freed_memory()
   kinds = sorted({device.device_kind for device in found})
   print(
     f"vdm-jax: {len(found)} {found[0].platform} device(s): {', '.join(kinds)}",
@@ -84,6 +88,21 @@ def _only_cpu() -> bool:
   other = importlib.util.find_spec("jax_plugins")  # CUDA and the like.
   named = os.environ.get("JAX_PLATFORMS")
   return not (tpu or other or named) and bool(importlib.util.find_spec("libtpu"))
+
+
+def _keep_freed_memory() -> None:
+  """Lets glibc keep what a step frees for the next one, in one arena.
+
+  XLA allocates its buffers anew at every call; handing large ones back to the kernel
+  and faulting them in again cost a tenth of a small training step (0.29 s against
+  0.26 s for configs/vdm_digits.py on two cores). Elsewhere than glibc: no effect.
+  """
+  options = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
+             "M_TOP_PAD": (-2, 256 << 20), "M_ARENA_MAX": (-8, 1)}  # fmt: skip
+  with contextlib.suppress(OSError, AttributeError):
+    libc = ctypes.CDLL("libc.so.6")
+    for number, value in options.values():
+      libc.mallopt(number, value)
 
 
 def frame_range(text: str, flag: str) -> list[int]:
