@@ -155,8 +155,7 @@ class Ours:
     frames = jax.tree.map(lambda a: a + 0, batch["frames"])
 
     def sampled(params):
-      with sharding.activations(mesh):
-        return sample(params, video, frames, {}, keys)
+      return sample(params, video, frames, {}, keys)
 
     self._batch, self._sample = batch, sampled
     params = self._state.params

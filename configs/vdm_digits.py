@@ -1,8 +1,8 @@
-"""Small and class-conditional, for a CPU: 8 frames of one 16x16 bouncing digit.
+"""Small and class-conditional, for a CPU: 8 frames of 16x16, one bouncing digit.
 
 What `make demo` trains. Nothing to download:
 
-    vdm-jax data build moving_digits/16px_1digit_8frames
+    vdm-jax data build moving_digits/16px_1digit_8frames_12digitpx
 
 All settings are our choice; no published number belongs to it.
 """
@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
   config.dtype = "float32"
   config.data.update(
     dict(
-      name="moving_digits/16px_1digit_8frames",
+      name="moving_digits/16px_1digit_8frames_12digitpx",
       frame_shape=(16, 16, 1),
       num_threads=2,
       prefetch_mb=64,

@@ -4,12 +4,10 @@ Two axes: the batch is split over both, parameters and optimizer state over
 `fsdp` alone. One device is the mesh 1 x 1; nothing else changes.
 """
 
-import contextlib
 from collections.abc import Sequence
 
 import jax
 import numpy as np
-from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vdm_jax.errors import UserError
@@ -64,19 +62,3 @@ def state(mesh: Mesh, shapes):
     return NamedSharding(mesh, PartitionSpec(*spec))
 
   return jax.tree.map(place, shapes)
-
-
-@contextlib.contextmanager
-def activations(mesh: Mesh):
-  """Within it, networks keep the batch axis of activations split over the mesh."""
-  with mesh, nn.logical_axis_rules([("batch", BATCH)]):
-    yield
-
-
-def global_batch(mesh: Mesh, local):
-  """Makes one sharded batch of the rows that each process read."""
-  sharding = batch(mesh)
-  return jax.tree.map(
-    lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)),
-    local,
-  )

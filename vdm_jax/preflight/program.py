@@ -117,18 +117,10 @@ def _sampling(config, system, devices, batch_size) -> Lowerable:
     jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size)),
   )
 
-  def call(*args):
-    with sharding.activations(mesh):
-      return step(*args)
-
-  def lower():
-    with sharding.activations(mesh):
-      return step.lower(*args)
-
   grid = system.schedule.grid(settings.steps or None)
   return Lowerable(
-    call=call,
-    lower=lower,
+    call=step,
+    lower=lambda: step.lower(*args),
     args=args,
     argument_bytes=_bytes(params, jax.tree.map(lambda _: whole, params)),
     parameters=_count(params),

@@ -132,10 +132,9 @@ class Model:
     wide = wide.replace(index=wide.index * self.system.stride)
     keys = _keys(seed, jnp.asarray(numbers), stage)
     program = self._program(settings, any_observed)
-    with sharding.activations(self._mesh):
-      return np.asarray(
-        program(self.params, place(video), place(wide), place(cond), place(keys))
-      )
+    return np.asarray(
+      program(self.params, place(video), place(wide), place(cond), place(keys))
+    )
 
   def _program(self, settings, any_observed):
     """The jitted window sampler; jit keeps one program per shape."""

@@ -109,21 +109,17 @@ class Program:
     self.state_shapes = jax.eval_shape(self._init, jax.random.key(0))
     self.state_sharding = sharding.state(self.mesh, self.state_shapes)
     rows, whole = sharding.batch(self.mesh), sharding.replicated(self.mesh)
-    self.init = self._on_mesh(jax.jit(self._init, out_shardings=self.state_sharding))
-    self.step = self._on_mesh(
-      jax.jit(
-        self._step,
-        in_shardings=(self.state_sharding, rows, whole),
-        out_shardings=(self.state_sharding, whole),
-        donate_argnums=0,
-      )
+    self.init = jax.jit(self._init, out_shardings=self.state_sharding)
+    self.step = jax.jit(
+      self._step,
+      in_shardings=(self.state_sharding, rows, whole),
+      out_shardings=(self.state_sharding, whole),
+      donate_argnums=0,
     )
-    self.evaluate = self._on_mesh(
-      jax.jit(
-        self._evaluate,
-        in_shardings=(self.state_sharding.params, rows, whole),
-        out_shardings=whole,
-      )
+    self.evaluate = jax.jit(
+      self._evaluate,
+      in_shardings=(self.state_sharding.params, rows, whole),
+      out_shardings=whole,
     )
 
   def lower_step(self, **kwargs):
@@ -131,21 +127,6 @@ class Program:
     batch = self.trainable.batch_spec(self.config["train"]["batch_size"])
     key = jax.eval_shape(lambda: jax.random.key(0))
     return self.step.lower(self.state_shapes, batch, key, **kwargs)
-
-  def _on_mesh(self, jitted):
-    """Runs and lowers a jitted function with the mesh's activation rules."""
-
-    @functools.wraps(jitted)
-    def call(*args):
-      with sharding.activations(self.mesh):
-        return jitted(*args)
-
-    def lower(*args, **kwargs):
-      with sharding.activations(self.mesh):
-        return jitted.lower(*args, **kwargs)
-
-    call.lower = lower
-    return call
 
   def _init(self, key):
     params = self.trainable.init(key)
