@@ -42,7 +42,7 @@ EXTRAS = {
   # gs:// paths.
   "gcs": ["etils[epath-gcs]>=1.12", "gcsfs>=2024.6"],
   # Reading and writing of video files.
-  "video": ["av>=14.0"],
+  "video": ["av>=18.0"],
   # The textured maze, rendered while the data set is built.
   "maze": ["vizdoom>=1.2.4"],
   # Published PyTorch checkpoints in.
@@ -50,7 +50,8 @@ EXTRAS = {
   # BERT embeddings of captions.
   "text": ["torch>=2.4", "transformers>=4.45"],
   "test": [
-    "av>=14.0",
+    "av>=18.0",
+    "libtpu>=0.0.40",  # Preflight compiles for a TPU slice; no TPU needed.
     "packaging>=24.0",
     "pytest>=8.3",
     "pytest-xdist>=3.6",

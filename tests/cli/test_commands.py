@@ -91,9 +91,11 @@ SAMPLE = ["sample", "--workdir=nowhere", "--out=x"]
   "arguments, message",
   [
     (["trian"], "Did you mean 'train'"),
-    (["train", "--workdir=x"], "--config: expected a file"),
+    (["train", "--workdir=x"], "--config: expected a "),
     (["train", "--config=CONFIG"], "--workdir: expected"),
-    ([*TRAIN, "--config.train.num_step=2"], "num_steps"),
+    ([*TRAIN, "--config.train.num_step=2"], 'Did you mean "num_steps"'),
+    (["train", "--config=nowhere.py", "--workdir=x"], "nowhere.py"),
+    (["sample", "--worker=x"], "worker"),
     ([*TRAIN, "--platform=tpu"], "no such device here"),
     (["status", "nowhere"], "no run here"),
     (SAMPLE, "no such workdir"),
@@ -108,6 +110,12 @@ def test_a_mistake_is_one_line_and_leaves_nothing(arguments, message, tmp_path):
   assert message in last and last.startswith("vdm-jax: error:"), found.stderr
   assert "Traceback" not in found.stderr
   assert not list(tmp_path.iterdir())
+
+
+def test_help_names_the_flags_of_a_command(tmp_path):
+  found = vdm_jax("sample", "--help", cwd=tmp_path, data_dir=tmp_path)
+  for flag in ("--given_frames", "--guidance", "--workdir", "--cpu_devices"):
+    assert flag in found.stdout
 
 
 def test_no_command_lists_them(tmp_path):

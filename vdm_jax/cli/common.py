@@ -40,7 +40,10 @@ def config_dict(holder: flags.FlagHolder) -> dict[str, Any]:
     raise UserError(
       "--config: expected a config file, for example configs/vdm_digits.py"
     )
-  return json.loads(holder.value.to_json_best_effort())
+  try:
+    return json.loads(holder.value.to_json_best_effort())
+  except OSError as error:
+    raise UserError(f"--config: {' '.join(str(error).split())}") from error
 
 
 def start_jax(devices: bool = True) -> None:

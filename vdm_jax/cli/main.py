@@ -27,7 +27,7 @@ def run(argv: list[str] | None = None) -> None:
   # TensorFlow, if it is installed, would grab the accelerator's memory.
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-  from absl import app, flags
+  from absl import app
 
   from vdm_jax import errors
 
@@ -35,13 +35,35 @@ def run(argv: list[str] | None = None) -> None:
     if name not in COMMANDS:
       raise errors.unknown("command", name, COMMANDS)
     module = importlib.import_module(f"vdm_jax.cli.{name}")
+    if set(rest) & {"-h", "--help"}:
+      print(_help(module))
+      return
     # ml_collections reads the overrides of a config from sys.argv itself.
     sys.argv = [f"vdm-jax {name}", *rest]
-    app.run(_checked(module.main), argv=sys.argv)
+    app.run(_checked(module.main), argv=sys.argv, flags_parser=_parse)
   except errors.UserError as error:
     _fail(error)
-  except flags.Error as error:
-    _fail(error)
+
+
+def _help(module) -> str:
+  """What a command does, and its flags and those it shares."""
+  from absl import flags
+
+  shared = flags.FLAGS.module_help("vdm_jax.cli.common")
+  return f"{module.__doc__}{flags.FLAGS.module_help(module.__name__)}\n{shared}"
+
+
+def _parse(argv):
+  """Parses the flags; a wrong one, or a config field that is not there, is named."""
+  from absl import flags
+
+  from vdm_jax import errors
+
+  try:
+    return flags.FLAGS(argv)
+  except Exception as error:  # A config file may raise anything.
+    reason = " ".join(str(error).replace("\\n", " ").replace("\\'", "'").split())
+    raise errors.UserError(f"flags: {reason}") from error
 
 
 def _checked(main):

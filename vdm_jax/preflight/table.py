@@ -17,27 +17,37 @@ from vdm_jax.preflight.topology import GIB
 
 _HEAD = """# Preflight: does every paper's model fit?
 
-Written by `python -m vdm_jax.preflight.table` from one run each of
+The real sharded training step, compiled by the TPU compiler for the slice named, on
+a machine without a TPU. Nothing here was run on one.
 
-    vdm-jax preflight --config=CONFIG --json > NAME.json
-
-on {date} with {versions}: the real sharded training step, compiled by the TPU
-compiler for the slice named, on a machine without a TPU. Nothing here was run.
-
+- Compiled on {date} with {versions}.
+- A row `NAME` is `--config=configs/NAME.py`, on the paper's number of chips; `NAME-8`
+  is `--config=configs/NAME.py:chips=8`, the same training with settings that fit
+  eight small chips.
 - Memory and work are per chip. Memory is the compiler's (arguments: weights, one
-  average, Adam's two moments, the batch; temporaries: gradients and activations).
+  average, Adam's two moments, the batch; temporaries: gradients and activations;
+  the total has the program's code too).
 - FLOPs are counted before compilation, recomputation and micro-batches included, a
-  multiply-add as two. Traffic is what each fused operation of the compiled program
-  reads and writes, loops multiplied out. Divided by the chip's peaks they bound the
-  step time from below; the second bound is that of this program, whose operations a
-  full compilation fuses further. Neither predicts a step time.
+  multiply-add as two; over the chip's peak they are the compute floor.
+- The memory floor is the traffic of *this* program (what each fused operation reads
+  and writes, loops multiplied out) over the chip's bandwidth. A full compilation
+  fuses further, so that a real step may move less: read it as an estimate. With loops
+  counted once, as XLA does, UCF101 on v4 comes to 161 GB a step; XLA's own figure is
+  188 GB.
+- Neither floor predicts a step time.
 - Collectives: how many a step, and the bytes that go in or come out of them on a
   chip. With `fsdp` the compiler sends weights round the chips piece by piece while
-  it multiplies (`collective-permute`); activations stay where they are.
+  it multiplies (`collective-permute`). That these are weights and not activations
+  was checked in the compiled UCF101 step on v5e:2x4 (with 16 micro-batches).
 - Compiled with little effort (`O0`), as nothing runs it. What that does to memory was
   measured once, on six residual blocks: temporaries of 4.15 GB instead of 4.11.
   Compile seconds are of that effort on a busy two-core machine.
-- `CONFIG:chips=8` is the same training with the settings that fit eight small chips.
+
+To make it again: one run for each row, then this page.
+
+    vdm-jax preflight --config=configs/NAME.py --json > NAME.json
+    vdm-jax preflight --config=configs/NAME.py:chips=8 --json > NAME-8.json
+    python -m vdm_jax.preflight.table *.json > docs/results/preflight.md
 """
 _COLUMNS = (
   "config",

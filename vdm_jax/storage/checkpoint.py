@@ -5,6 +5,7 @@ on disk, so a killed or failed save leaves nothing that could be picked up.
 """
 
 import json
+import os
 from typing import Any
 
 import jax
@@ -40,7 +41,9 @@ class Checkpoints:
       keep_every: steps divisible by it stay too; 0 for none.
       read_only: never write or delete.
     """
-    self._root = epath.Path(workdir)
+    # Orbax takes absolute paths alone; an address such as gs:// is one already.
+    workdir = str(workdir)
+    self._root = epath.Path(workdir if "://" in workdir else os.path.abspath(workdir))
 
     def manager(name, keep, period=None):
       return ocp.CheckpointManager(
