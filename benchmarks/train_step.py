@@ -228,9 +228,8 @@ def environment(folder: pathlib.Path) -> str:
   print(f"installing {REFERENCE} and CPU PyTorch in {folder}", file=sys.stderr)
   subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
   pip = [str(python), "-m", "pip", "install", "--quiet"]
-  cpu = ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]
-  if subprocess.run([*pip, TORCH], stderr=subprocess.DEVNULL).returncode:
-    subprocess.run([*pip, *cpu, TORCH], check=True)
+  # A CPU build where the registry has one; --env takes an environment made by hand.
+  subprocess.run([*pip, TORCH], check=True)
   subprocess.run([*pip, *SMALL_PACKAGES], check=True)
   # Without what it asks for: transformers and torchvision would bring CUDA along,
   # and neither is needed by an unconditional network.

@@ -62,3 +62,12 @@ def state(mesh: Mesh, shapes):
     return NamedSharding(mesh, PartitionSpec(*spec))
 
   return jax.tree.map(place, shapes)
+
+
+def global_batch(mesh: Mesh, local):
+  """Makes one sharded batch of the rows that each process read."""
+  sharding = batch(mesh)
+  return jax.tree.map(
+    lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)),
+    local,
+  )
