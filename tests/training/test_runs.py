@@ -259,3 +259,28 @@ def test_data_that_does_not_fit_is_named(config, tmp_path):
     experiment.train(config(model={"num_labels": 7}), str(tmp_path / "b"))
   with pytest.raises(UserError, match="the task needs videos of 9 frames"):
     experiment.train(config(task={"num_frames": 9}), str(tmp_path / "c"))
+
+
+def test_captions_train_and_steer(config, tmp_path):
+  workdir = str(tmp_path / "run")
+  experiment.train(
+    config(
+      data={"text_encoder": "bytes", "max_tokens": 24},
+      model={"token_dim": 64, "num_labels": 0},
+      train={"num_steps": 2, "eval_every": 0},
+    ),
+    workdir,
+  )
+  model = sampling.load(workdir)
+  encoder = experiment.text_encoder(model.info["config"])
+  # Two steps teach nothing: what is shown is that the words arrive.
+  model.set_params(helpers.lively(jax.device_get(model.params), scale=0.1))
+
+  def sample(caption):
+    return model.sample(1, tokens=encoder(caption), guidance=1.0, steps=2)
+
+  one, other = sample("the digit 3 moving left"), sample("the digit 8 standing still")
+  assert np.abs(one - other).max() > 1e-3
+  with pytest.raises(UserError, match="token_dim: 32"):
+    wrong = {**model.info["config"]["model"], "token_dim": 32}
+    experiment.text_encoder({**model.info["config"], "model": wrong})
