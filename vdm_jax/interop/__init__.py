@@ -1,0 +1,1 @@
+"""Published PyTorch checkpoints in; one file a format."""
