@@ -128,6 +128,36 @@ def masked_mean(
   return Loss(per_example.sum() / jnp.maximum((counts > 0).sum(), 1), per_example)
 
 
+def denoising_error(
+  kind: process.Kind,
+  prediction: jax.Array,
+  x: jax.Array,
+  eps: jax.Array,
+  level: Level,
+  *,
+  space: process.Kind | None = None,
+  weighting: Weighting | None = None,
+  norm: Norm = "l2",
+) -> jax.Array:
+  """The weighted error of a network's prediction, per element: float32 like x.
+
+  Args: as of `denoising_loss`.
+  """
+  if norm not in get_args(Norm):
+    raise unknown("norm", norm, get_args(Norm))
+  space = space or kind
+  prediction, x, eps = (process.at_least_float32(a) for a in (prediction, x, eps))
+  logsnr = process.expand(level.logsnr, x.ndim)
+  error = prediction - process.target(kind, x, eps, level)
+  if space != kind:
+    factor = _log_space_factor(space, logsnr) - _log_space_factor(kind, logsnr)
+    error = error * jnp.exp(0.5 * factor)
+  error = jnp.abs(error) if norm == "l1" else jnp.square(error)
+  if weighting is not None:
+    error = error * weighting(logsnr, space)
+  return error
+
+
 def denoising_loss(
   kind: process.Kind,
   prediction: jax.Array,
@@ -156,16 +186,7 @@ def denoising_loss(
     weighting: factor by level; None for `simple()`.
     norm: absolute or squared error. The weighting multiplies either.
   """
-  if norm not in get_args(Norm):
-    raise unknown("norm", norm, get_args(Norm))
-  space = space or kind
-  prediction, x, eps = (process.at_least_float32(a) for a in (prediction, x, eps))
-  logsnr = process.expand(level.logsnr, x.ndim)
-  error = prediction - process.target(kind, x, eps, level)
-  if space != kind:
-    factor = _log_space_factor(space, logsnr) - _log_space_factor(kind, logsnr)
-    error = error * jnp.exp(0.5 * factor)
-  error = jnp.abs(error) if norm == "l1" else jnp.square(error)
-  if weighting is not None:
-    error = error * weighting(logsnr, space)
+  error = denoising_error(
+    kind, prediction, x, eps, level, space=space, weighting=weighting, norm=norm
+  )
   return masked_mean(error, where=where, normalise=normalise)

@@ -2,15 +2,16 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vdm_jax import errors
+from vdm_jax.diffusion import bound, process, sampler, schedule
 from vdm_jax.diffusion import loss as losses
-from vdm_jax.diffusion import process, sampler, schedule
+from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.models.network import Network
 from vdm_jax.pixels import to_float
@@ -18,6 +19,52 @@ from vdm_jax.tasks import Task
 
 # Edges of the log-SNR bands in which the loss is reported.
 BANDS = (-np.inf, -10.0, -5.0, 0.0, 5.0, 10.0, np.inf)
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+SCHEDULES = ("cosine", "cosine_steps", "linear_steps")
+WHERE = ("latent", "unobserved", "all")
+LOSSES = ("mse", "kl")
+OBSERVED_BY = ("network", "paste", "guidance")
+Schedule = schedule.CosineSchedule | schedule.DiscreteSchedule
+
+
+def dtype_from_config(config: Mapping[str, Any]) -> Any:
+  """The dtype that `config.dtype` names; UserError if there is none."""
+  if config["dtype"] not in DTYPES:
+    raise errors.unknown("config.dtype", config["dtype"], DTYPES)
+  return DTYPES[config["dtype"]]
+
+
+def schedule_from_config(d: Mapping[str, Any]) -> Schedule:
+  """The schedule that `config.diffusion` describes.
+
+  'cosine' is in continuous time (`logsnr_min`, `logsnr_max`, `logsnr_shift`);
+  'cosine_steps' and 'linear_steps' are lists of `num_steps` levels (`rescale_time`,
+  and for the first `cosine_s` and `max_beta`, see `DiscreteSchedule`).
+
+  Raises:
+    UserError: there is no such schedule.
+  """
+  name = d["schedule"]
+  if name == "cosine":
+    return schedule.CosineSchedule(d["logsnr_min"], d["logsnr_max"], d["logsnr_shift"])
+  if name == "linear_steps":
+    return schedule.DiscreteSchedule.linear(
+      d["num_steps"], rescale_time=d["rescale_time"]
+    )
+  if name == "cosine_steps":
+    return schedule.DiscreteSchedule.cosine(
+      d["num_steps"],
+      s=d.get("cosine_s", 0.008),
+      max_beta=d.get("max_beta", 0.999),
+      rescale_time=d["rescale_time"],
+    )
+  raise errors.unknown("config.diffusion.schedule", name, SCHEDULES)
+
+
+def plan_from_config(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+  """Name and options of the plan in `config.plan`; without one, block extension."""
+  options = dict(config.get("plan") or {"name": "blocks"})
+  return options.pop("name"), options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +76,11 @@ class Objective:
     space: in which of the three the error is taken.
     weighting: named weighting of the noise levels.
     norm: 'l2' or 'l1'.
-    where: which frames count: 'latent', or 'unobserved' (padding too).
+    where: which frames count: 'latent', 'unobserved' (padding too) or 'all'.
     normalise: how the error is averaged: 'selected', 'example' or 'all'.
+    kind: 'mse', the error of the prediction; or 'kl', the bound's term at the drawn
+      step of a discrete schedule, in bits and times the number of steps. The other
+      fields but `predict`, `where` and `normalise` are the mse's alone.
   """
 
   predict: str
@@ -39,6 +89,7 @@ class Objective:
   norm: str = "l2"
   where: str = "latent"
   normalise: str = "selected"
+  kind: str = "mse"
 
   def __post_init__(self):
     process.check_kind(self.predict)
@@ -47,6 +98,43 @@ class Objective:
       raise errors.unknown(
         "config.diffusion.weighting", self.weighting, losses.WEIGHTINGS
       )
+    if self.where not in WHERE:
+      raise errors.unknown("config.diffusion.where", self.where, WHERE)
+    if self.kind not in LOSSES:
+      raise errors.unknown("config.diffusion.kind", self.kind, LOSSES)
+
+
+class Noise(NamedTuple):
+  """What diffuses a batch.
+
+  Attributes:
+    level: of shape [B] or [B, T].
+    eps: [B, T, H, W, C].
+    step: int32, of level's shape: the step of a discrete schedule, None of a
+      continuous one.
+  """
+
+  level: schedule.Level
+  eps: jax.Array
+  step: jax.Array | None = None
+
+
+class Scored(NamedTuple):
+  """A batch's loss and what it was computed from.
+
+  Attributes:
+    loss: scalar.
+    per_example: [B], see `losses.Loss`.
+    latent: [B], the same of latent frames alone, each averaged over its own.
+    z: [B, T, H, W, C], what the network saw.
+    output: what it answered.
+  """
+
+  loss: jax.Array
+  per_example: jax.Array
+  latent: jax.Array
+  z: jax.Array
+  output: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,14 +194,19 @@ class DiffusionSystem:
     task: training distribution over frames.
     frame_shape: (H, W, C).
     cond: conditioning signals.
-    observed_by: how observed frames enter at sampling: 'network' if it takes them
-      as input, 'guidance' if the sampler must put them in (VDM).
+    observed_by: how observed frames enter: 'network' if `encode` takes them,
+      'paste' if they stand clean in z (RaMViD), 'guidance' if the network is not
+      told of them and the sampler must put them in (VDM).
     window: frames that sampling takes at a time.
     stride: distance in source frames of neighbouring frames of a sampled video.
+    gamma: variance of the reverse process in the bound, where it is not learned.
+    threshold_bound: sampling clips estimates of what is diffused to +- this.
+    plan: name of the default sampling plan.
+    plan_options: of that plan.
   """
 
   network: Network
-  schedule: schedule.CosineSchedule | schedule.DiscreteSchedule
+  schedule: Schedule
   objective: Objective
   task: Task
   frame_shape: tuple[int, int, int]
@@ -121,6 +214,23 @@ class DiffusionSystem:
   observed_by: str = "network"
   window: int = 1
   stride: int = 1
+  gamma: float = 0.0
+  threshold_bound: float = 1.0
+  plan: str = "blocks"
+  plan_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  # What the training loop asks of any system, diffusion or not.
+  can_sample = True
+  pipeline_extras = ()
+
+  def __post_init__(self):
+    if self.observed_by not in OBSERVED_BY:
+      raise errors.unknown("observed_by", self.observed_by, OBSERVED_BY)
+    discrete = isinstance(self.schedule, schedule.DiscreteSchedule)
+    if self.objective.kind == "kl" and not discrete:
+      raise UserError(
+        "config.diffusion.kind: 'kl' needs a discrete schedule (linear_steps or "
+        "cosine_steps)"
+      )
 
   def batch_spec(self, batch_size: int) -> dict[str, Any]:
     """Shapes and dtypes of a training batch."""
@@ -181,7 +291,6 @@ class DiffusionSystem:
       return jax.vmap(draw)(keys)
 
     u = jnp.mod(jax.random.uniform(time_key) + batch["stratum"], 1.0)
-    level = self.schedule.sample(u)
     eps = per_example(noise_key, lambda k: jax.random.normal(k, video.shape[1:]))
     rngs = None
     if train:
@@ -192,43 +301,117 @@ class DiffusionSystem:
           drop_key, lambda k: jax.random.bernoulli(k, self.cond.drop, groups)
         )
         cond = self.cond.hide(cond, hidden)
-
-    encoded = self._apply(params, "encode", video, frames, cond, rngs=rngs)
-    x = video if encoded.base is None else video - encoded.base
-    z = process.forward(x, eps, level)
-    output = self._apply(
-      params, "denoise", z, level, frames, encoded.context, train, rngs=rngs
-    )
+    noise = self.noise(u, eps)
     # Validation fills its last batch with rows that do not count.
     valid = batch.get("valid", jnp.ones(len(u), bool))
-    return self._score(output, x, eps, level, frames, valid)
-
-  def _score(self, output, x, eps, level, frames, valid):
-    o = self.objective
-    where = frames.latent if o.where == "latent" else ~frames.observed
-    where = where & valid[:, None]
-    total, per_example = losses.denoising_loss(
-      o.predict,
-      output,
-      x,
-      eps,
-      level,
-      where=where,
-      normalise=o.normalise,
-      space=o.space,
-      weighting=losses.WEIGHTINGS[o.weighting](),
-      norm=o.norm,
+    scored = self.score(
+      params, video, frames, cond, noise, valid=valid, train=train, rngs=rngs
     )
+    return scored.loss, self._metrics(scored, frames, noise.level, valid)
 
-    def mean_where(chosen):
+  def noise(self, u: jax.Array, eps: jax.Array) -> Noise:
+    """The noise at uniform times u in [0, 1)."""
+    if isinstance(self.schedule, schedule.DiscreteSchedule):
+      step = self.schedule.step(u)
+      return Noise(self.schedule.level(step), eps, step)
+    return Noise(self.schedule.sample(u), eps)
+
+  def score(
+    self,
+    params: Any,
+    video: jax.Array,
+    frames: Frames,
+    cond: Mapping[str, jax.Array],
+    noise: Noise,
+    *,
+    valid: jax.Array | None = None,
+    train: bool = False,
+    rngs: Mapping[str, jax.Array] | None = None,
+  ) -> Scored:
+    """The loss at given noise: a function of its arguments, dropout aside.
+
+    Args:
+      params: of the network.
+      video: float32 [B, T, H, W, C] in [-1, 1].
+      frames: [B, T].
+      cond: conditioning signals.
+      noise: what diffuses the video.
+      valid: bool [B], examples that count; None for all.
+      train: dropout, with `rngs`.
+      rngs: of the network.
+    """
+    encoded = self._apply(params, "encode", video, frames, cond, rngs=rngs)
+    x = video if encoded.base is None else video - encoded.base
+    eps = noise.eps
+    if self.observed_by == "paste":
+      # Clean frames have no noise to predict.
+      eps = jnp.where(process.expand(frames.observed, x.ndim), 0.0, eps)
+    z = process.forward(x, eps, noise.level)
+    if self.observed_by == "paste":
+      z = jnp.where(process.expand(frames.observed, x.ndim), x, z)
+    output = self._apply(
+      params, "denoise", z, noise.level, frames, encoded.context, train, rngs=rngs
+    )
+    valid = jnp.ones(len(x), bool) if valid is None else valid
+    return self._score(output, x, z, frames, noise._replace(eps=eps), valid)
+
+  def _score(self, output, x, z, frames, noise, valid) -> Scored:
+    o = self.objective
+    everywhere = jnp.ones_like(frames.latent)
+    where = {"latent": frames.latent, "unobserved": ~frames.observed}
+    where = where.get(o.where, everywhere) & valid[:, None]
+    prediction, gamma = process.split_output(output, x.shape[-1])
+    if o.kind == "kl" or gamma is not None:
+      estimate = process.from_output(o.predict, output, z, noise.level)
+    if o.kind == "kl":
+      bits = bound.step_bits(
+        self.schedule, noise.step, x, z, estimate, gamma=self.gamma
+      )
+      error = bits * self.schedule.num_steps
+    else:
+      error = losses.denoising_error(
+        o.predict,
+        prediction,
+        x,
+        noise.eps,
+        noise.level,
+        space=o.space,
+        weighting=losses.WEIGHTINGS[o.weighting](),
+        norm=o.norm,
+      )
+    total, per_example = losses.masked_mean(error, where=where, normalise=o.normalise)
+    if gamma is not None and o.kind != "kl":
+      variance = bound.learned_variance_loss(
+        self.schedule,
+        noise.step,
+        x,
+        z,
+        estimate,
+        where=where,
+        normalise=o.normalise,
+      )
+      total, per_example = total + variance.mean, per_example + variance.per_example
+    latent = losses.masked_mean(
+      error, where=frames.latent, normalise="example"
+    ).per_example
+    return Scored(total, per_example, latent, z, output)
+
+  def _metrics(self, scored, frames, level, valid) -> dict[str, jax.Array]:
+    def mean_where(values, chosen):
       count = jnp.sum(chosen.astype(jnp.float32))
-      return jnp.stack([jnp.sum(jnp.where(chosen, per_example, 0.0)), count])
+      return jnp.stack([jnp.sum(jnp.where(chosen, values, 0.0)), count])
 
-    metrics = {"loss": mean_where(valid)}
-    for low, high in zip(BANDS, BANDS[1:], strict=False):
-      inside = (level.logsnr >= low) & (level.logsnr < high)
-      metrics[f"loss_logsnr_{low:g}_{high:g}"] = mean_where(inside & valid)
-    return total, metrics
+    metrics = {"loss": mean_where(scored.per_example, valid)}
+    if self.objective.where != "latent":
+      some = valid & frames.latent.any(axis=1)
+      metrics["loss_latent"] = mean_where(scored.latent, some)
+    # Frames with levels of their own have no band in common.
+    if level.logsnr.ndim == 1:
+      for low, high in zip(BANDS, BANDS[1:], strict=False):
+        inside = (level.logsnr >= low) & (level.logsnr < high)
+        name = f"loss_logsnr_{low:g}_{high:g}"
+        metrics[name] = mean_where(scored.per_example, inside & valid)
+    return metrics
 
   def encode(self, params, video, frames: Frames, cond, state=None):
     """`Network.encode`: once per window, see `models.network.Encoded`."""

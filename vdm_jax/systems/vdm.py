@@ -3,14 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
-
-from vdm_jax import errors, tasks
-from vdm_jax.diffusion import schedule
+from vdm_jax import tasks
 from vdm_jax.models import vdm
 from vdm_jax.systems import system
-
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
@@ -19,21 +14,18 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
   Raises:
     UserError: the frame does not fit the network, or a field has no such value.
   """
-  if config["dtype"] not in DTYPES:
-    raise errors.unknown("config.dtype", config["dtype"], DTYPES)
   model = dict(config["model"])
   drop = model.pop("cond_drop")
   height, width, channels = config["data"]["frame_shape"]
-  settings = vdm.Settings(**model, out_channels=channels, dtype=DTYPES[config["dtype"]])
+  settings = vdm.Settings(
+    **model, out_channels=channels, dtype=system.dtype_from_config(config)
+  )
   settings.check(height, width)
   d = config["diffusion"]
-  if d["schedule"] != "cosine":
-    raise errors.unknown("config.diffusion.schedule", d["schedule"], ["cosine"])
+  plan, plan_options = system.plan_from_config(config)
   return system.DiffusionSystem(
     network=vdm.VdmUNet(settings),
-    schedule=schedule.CosineSchedule(
-      d["logsnr_min"], d["logsnr_max"], d["logsnr_shift"]
-    ),
+    schedule=system.schedule_from_config(d),
     objective=system.Objective(
       predict=d["predict"],
       space=d["loss_space"],
@@ -51,4 +43,6 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
     observed_by="guidance",
     window=config["task"]["num_frames"],
     stride=config["task"].get("stride", 1),
+    plan=plan,
+    plan_options=plan_options,
   )
