@@ -99,6 +99,7 @@ def base() -> ConfigDict:
     dict(
       sampler="ancestral",  # 'ancestral', 'langevin', 'ddim', 'dpmpp_2m'.
       steps=256,  # Of the grid in time; 'langevin' calls the network twice in each.
+      respacing="",  # Instead, of a discrete schedule: 'ddim50' or '10,15,20'.
       gamma=0.1,  # Variance from its lower (0) to its upper bound (1).
       eta=0.0,  # Noise of 'ddim'; 1 is ancestral with gamma 0.
       langevin_delta=0.1,  # Step size of 'langevin'.
@@ -108,8 +109,13 @@ def base() -> ConfigDict:
       # count from 1: their "guidance weight 1.0" is w = 0.
       guidance=0.0,
       reconstruction_weight=0.0,  # Of reconstruction guidance, for given frames.
+      resample=1,  # Times each step is taken where frames are given (RePaint).
+      restore_given=True,  # Given frames come back as they were given.
     )
   )
+  # In which order longer videos are sampled: a name of `vdm-jax plan list`, and its
+  # options.
+  config.plan = ConfigDict(dict(name="blocks"))
   # The slice that `vdm-jax preflight` compiles for, GENERATION:CHIPS ("v4:4x4x8").
   config.preflight = ConfigDict(dict(topology="v5e:2x2"))
   return config

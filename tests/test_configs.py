@@ -93,6 +93,7 @@ SCHEMA = {
   "sampling": {
     "sampler": str,
     "steps": int,
+    "respacing": str,
     "gamma": float,
     "eta": float,
     "langevin_delta": float,
@@ -100,7 +101,10 @@ SCHEMA = {
     "percentile": float,
     "guidance": float,
     "reconstruction_weight": float,
+    "resample": int,
+    "restore_given": bool,
   },
+  "plan": {"name": str},
   "preflight": {"topology": str},
 }
 TASKS = {

@@ -1,7 +1,7 @@
 """From a config to a run: data, system, programs and hooks put together."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -91,6 +91,45 @@ def open_split(
   return source
 
 
+def given_clips(
+  config: Mapping[str, Any],
+  system: Any,
+  split: str,
+  count: int,
+  places: Sequence[int],
+) -> np.ndarray:
+  """Frames to start from: those at `places` of the first `count` videos of a split.
+
+  Args:
+    config: of the model.
+    system: of the config.
+    split: of the config's data set.
+    count: N.
+    places: T0 frame numbers, in steps of the system's stride.
+
+  Returns:
+    uint8 [N, T0, H, W, C].
+
+  Raises:
+    UserError: the split has fewer videos, or one of them fewer frames.
+  """
+  source = open_split(config, system, split)
+  if count > source.num_videos:
+    raise UserError(
+      f"{count} videos to start from: {source.full_name} {split} has "
+      f"{source.num_videos}"
+    )
+  index = np.asarray(places) * system.stride
+  for video in range(count):
+    if index.max() >= source.lengths[video]:
+      raise UserError(
+        f"given frames up to {index.max()}: video {source.name(video)} of "
+        f"{source.full_name} {split} has {source.lengths[video]} frames"
+      )
+  found = source.read_many([(video, index) for video in range(count)])
+  return np.stack([clip["frames"] for clip in found])
+
+
 def text_encoder(config: Mapping[str, Any]) -> text.TextEncoder | None:
   """The encoder of captions that the config's model was made for, if any.
 
@@ -118,6 +157,7 @@ def _reading(config, system, mesh):
     "prefetch_bytes": config["data"]["prefetch_mb"] << 20,
     "cond": system.pipeline_cond,
     "text_encoder": text_encoder(config),
+    "extras": system.pipeline_extras,
   }
 
 
@@ -147,7 +187,7 @@ def _validation(config, system, programs, split, read) -> Callable | None:
 def _sampling(config, system, workdir) -> Callable | None:
   """Sample videos during training: GIF and contact sheet under `samples/`."""
   count = config["train"]["num_samples"]
-  if not count or jax.process_count() > 1:
+  if not count or not system.can_sample or jax.process_count() > 1:
     # A multi-process run is sampled by `vdm-jax sample`, beside the training.
     return None
   model = sampling.Model(system, None, {"config": config})

@@ -8,11 +8,17 @@ COMMANDS = {
   "data": "build, list and look at data sets",
   "train": "train a model, or go on training it",
   "sample": "sample videos from a trained model",
+  "plan": "show, list and optimise sampling plans",
+  "eval": "measure samples or a run by a protocol",
   "status": "what a workdir holds and how it is doing",
   "export": "write averaged weights and config alone",
+  "import": "read a published PyTorch checkpoint",
   "preflight": "will a config fit on an accelerator, and how fast could it be?",
   "demo": "train on moving digits and show that it works",
 }
+
+# Modules whose name is not the command's: `import` is a word of Python's.
+_MODULES = {"import": "import_weights"}
 
 
 def run(argv: list[str] | None = None) -> None:
@@ -34,7 +40,7 @@ def run(argv: list[str] | None = None) -> None:
   try:
     if name not in COMMANDS:
       raise errors.unknown("command", name, COMMANDS)
-    module = importlib.import_module(f"vdm_jax.cli.{name}")
+    module = importlib.import_module(f"vdm_jax.cli.{_MODULES.get(name, name)}")
     if set(rest) & {"-h", "--help"}:
       print(_help(module))
       return

@@ -117,7 +117,7 @@ def _sampling(config, system, devices, batch_size) -> Lowerable:
     jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size)),
   )
 
-  grid = system.schedule.grid(settings.steps or None)
+  grid = settings.grid(system.schedule)
   return Lowerable(
     call=step,
     lower=lambda: step.lower(*args),

@@ -1,6 +1,8 @@
 """A trained model that samples: load a workdir, call `sample`, get an array."""
 
+import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,11 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tqdm
+from etils import epath
 
 from vdm_jax import plans, sharding, systems
 from vdm_jax.errors import UserError
+from vdm_jax.sampling import unfinished as unfinished_lib
 from vdm_jax.sampling import window
 from vdm_jax.sampling.settings import Settings
+from vdm_jax.sampling.unfinished import Stage, Unfinished
 from vdm_jax.storage import workdirs
 from vdm_jax.systems.system import DiffusionSystem
 
@@ -47,10 +52,11 @@ class Model:
     tokens: tuple[np.ndarray, np.ndarray] | None = None,
     given: np.ndarray | None = None,
     given_frames: Sequence[int] = (),
-    plan: str = "blocks",
+    plan: str | None = None,
     plan_options: Mapping[str, Any] | None = None,
     batch_size: int = 16,
     progress: bool = False,
+    unfinished: epath.PathLike | None = None,
     **settings: Any,
   ) -> np.ndarray:
     """Samples videos.
@@ -67,10 +73,13 @@ class Model:
       given: float32 in [-1, 1], [T0, H, W, C] or one per video [N, T0, H, W, C]:
         frames to start from.
       given_frames: where in the video the given frames are; default 0 .. T0 - 1.
-      plan: name of the sampling plan.
-      plan_options: of the plan.
+      plan: name of the sampling plan; default the system's.
+      plan_options: of the plan, over those of the config.
       batch_size: videos at a time; raised to a multiple of the devices.
       progress: show a progress bar.
+      unfinished: folder for what is done of a long job. If the same call was stopped
+        there, it goes on behind its last finished stage and ends with the same
+        videos. Gone when the job is done.
       **settings: fields of `Settings` that replace those of the config.
 
     Returns:
@@ -82,14 +91,16 @@ class Model:
     settings = Settings.from_config(self.info["config"]["sampling"], **settings)
     length = length or self.system.window
     given, given_frames = self._check_given(given, given_frames, num_videos)
-    schedule = plans.build(
+    plan, plan_options = self._plan(plan, plan_options)
+    make_plan = functools.partial(
+      plans.build,
       plan,
       length=length,
       given=tuple(given_frames),
       window=self.system.window,
-      **(plan_options or {}),
+      **plan_options,
     )
-    stages = list(plans.stages(schedule))
+    num_stages = sum(1 for _ in plans.stages(make_plan()))
     cond = self._cond(num_videos, label, tokens, settings)
     if num_videos < 1:
       raise UserError(f"num_videos: expected >= 1, found {num_videos}")
@@ -98,42 +109,57 @@ class Model:
     videos = np.zeros((num_videos, length, *self.system.frame_shape), np.float32)
     if given is not None:
       videos[:, given_frames] = given
+    store = None
+    if unfinished is not None:
+      store = Unfinished(
+        unfinished,
+        {
+          "model": {k: self.info.get(k) for k in ("config", "step", "ema", "workdir")},
+          "num_videos": num_videos,
+          "batch_size": batch_size,
+          "seed": seed,
+          "length": length,
+          "plan": plan,
+          "plan_options": plan_options,
+          "settings": dataclasses.asdict(settings),
+          "given_frames": list(given_frames),
+          "inputs": _digest((videos, cond)),
+        },
+      )
 
     starts = range(0, num_videos, batch_size)
     bar = tqdm.tqdm(
-      total=len(starts) * len(stages),
+      total=len(starts) * num_stages,
       desc="sample",
       unit="window",
       disable=not progress,
       dynamic_ncols=True,
     )
     with bar:
-      for start in starts:
+      for batch, start in enumerate(starts):
         # The last batch is filled up with more videos that are thrown away: one
         # compiled shape serves all.
         numbers = np.arange(start, start + batch_size)
         rows = np.minimum(numbers, num_videos - 1)
-        video = videos[rows]
-        for stage, frames in enumerate(stages):
-          slots = np.asarray(frames.index)[0]
-          video[:, slots] = self._window(
-            settings, video[:, slots], frames, _rows(cond, rows), seed, numbers, stage
-          )
-          bar.update()
+        job = _Batch(self, settings, make_plan(), seed, numbers, _rows(cond, rows))
+        video = job.run(videos[rows], batch, store, bar)
         videos[start : start + batch_size] = video[: num_videos - start]
+    if store is not None:
+      store.remove()
     return videos
 
-  def _window(self, settings, video, frames, cond, seed, numbers, stage):
-    size, any_observed = len(video), bool(np.any(frames.observed))
+  def _plan(self, name, options):
+    """Name and options of the plan: the system's, unless the caller says other."""
+    defaults = self.system.plan_options if name in (None, self.system.plan) else {}
+    options = {k: v for k, v in (options or {}).items() if v is not None}
+    return name or self.system.plan, {**defaults, **options}
+
+  def window(self, settings, video, frames, cond, keys, state=None):
+    """One window: arrays of a batch in, see `window.sample_window`."""
     place = functools.partial(jax.device_put, device=sharding.batch(self._mesh))
-    wide = jax.tree.map(
-      lambda row: np.broadcast_to(row, (size, *row.shape[1:])), frames
-    )
-    wide = wide.replace(index=wide.index * self.system.stride)
-    keys = _keys(seed, jnp.asarray(numbers), stage)
-    program = self._program(settings, any_observed)
-    return np.asarray(
-      program(self.params, place(video), place(wide), place(cond), place(keys))
+    program = self._program(settings, bool(np.any(frames.observed)))
+    return program(
+      self.params, place(video), place(frames), place(cond), place(keys), place(state)
     )
 
   def _program(self, settings, any_observed):
@@ -145,8 +171,9 @@ class Model:
         functools.partial(
           window.sample_window, self.system, settings, any_observed=any_observed
         ),
-        in_shardings=(whole, rows, rows, rows, rows),
+        in_shardings=(whole, rows, rows, rows, rows, rows),
         out_shardings=rows,
+        donate_argnames="state",
       )
     return self._compiled[key]
 
@@ -197,6 +224,68 @@ class Model:
     return cond
 
 
+class _Batch:
+  """A batch of videos on its way through a plan."""
+
+  def __init__(self, model, settings, plan, seed, numbers, cond):
+    self.model = model
+    self.settings = settings
+    self.plan = plan
+    self.seed = seed
+    self.numbers = jnp.asarray(numbers)
+    self.cond = cond
+
+  def run(self, video, batch, store, bar) -> np.ndarray:
+    """Samples every stage that is not in the store; video [B, L, H, W, C]."""
+    state, carried, number = self.plan.start(), None, 0
+    for stage in store.stages(batch) if store is not None else ():
+      video[stage.rows, stage.index] = stage.values
+      state, carried, number = stage.plan_state, stage.carried, number + 1
+      bar.update()
+    while (following := self.plan.next(state, video)) is not None:
+      frames, state = following
+      new, slots, carried = self._stage(video, frames, carried, number)
+      rows, index = slots
+      video[rows, index] = new
+      if store is not None:
+        leaves = unfinished_lib.leaves(carried)
+        store.save(batch, number, Stage(rows, index, new, state, leaves))
+      number += 1
+      bar.update()
+    return video
+
+  def _stage(self, video, frames, carried, number):
+    """The new frames [K, ...] of a stage, their (rows, index), and the state."""
+    size = len(video)
+    frames = jax.tree.map(
+      lambda row: np.broadcast_to(np.asarray(row), (size, *row.shape[1:])), frames
+    )
+    rows = np.arange(size)[:, None]
+    window = video[rows, frames.index]
+    system = self.model.system
+    if isinstance(carried, list):  # From disk: leaves without their tree.
+      carried = self._with_structure(window, frames, carried)
+    wide = frames.replace(index=frames.index * system.stride)
+    keys = _keys(self.seed, self.numbers, number)
+    sampled, carried = self.model.window(
+      self.settings, window, wide, self.cond, keys, carried
+    )
+    sampled = np.asarray(sampled)
+    written = frames.latent
+    if not self.settings.restore_given:
+      written = written | frames.observed
+    rows, slots = np.nonzero(written)
+    return sampled[rows, slots], (rows, frames.index[rows, slots]), carried
+
+  def _with_structure(self, window, frames, leaves):
+    if not leaves:
+      return None
+    encoded = jax.eval_shape(
+      self.model.system.encode, self.model.params, window, frames, self.cond
+    )
+    return jax.tree.unflatten(jax.tree.structure(encoded.state), leaves)
+
+
 def load(workdir: str, *, rate: str | None = None, **pick: Any) -> Model:
   """The model of a workdir or export.
 
@@ -220,6 +309,14 @@ def _keys(seed, numbers, stage):
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), number), stage)
 
   return jax.vmap(one)(numbers)
+
+
+def _digest(arrays) -> str:
+  """A hash of arrays on the host."""
+  total = hashlib.sha256()
+  for leaf in jax.tree.leaves(arrays):
+    total.update(np.ascontiguousarray(leaf).tobytes())
+  return total.hexdigest()[:16]
 
 
 def _rows(cond, rows):

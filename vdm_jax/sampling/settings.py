@@ -7,6 +7,7 @@ from typing import Any
 from vdm_jax import errors
 from vdm_jax.diffusion import guidance
 from vdm_jax.diffusion import sampler as samplers
+from vdm_jax.diffusion.schedule import DiscreteSchedule, Level
 from vdm_jax.errors import UserError
 
 
@@ -19,6 +20,8 @@ class Settings:
       Langevin corrections).
     steps: N, intervals of the grid of noise levels; 0: every step of a discrete
       schedule.
+    respacing: of a discrete schedule, in place of `steps`: 'ddim50', or counts of equal
+      sections, '10,15,20' (see `diffusion.schedule.retained_steps`).
     gamma: variance of ancestral steps, 0 lower to 1 upper bound.
     eta: of 'ddim', 0 deterministic to 1 ancestral.
     langevin_delta: step size of 'langevin'.
@@ -27,10 +30,15 @@ class Settings:
     guidance: classifier-free weight w in (1 + w) cond - w uncond; 0 is none.
     reconstruction_weight: weight w_r of reconstruction guidance towards observed
       frames; 0 is replacement alone.
+    resample: times that each step of 'ancestral' or 'ddim' is taken where frames are
+      given, diffusing back in between (RePaint); 1 is once.
+    restore_given: given frames come back as they were given. False leaves what the
+      network makes of them, as RaMViD's own code does.
   """
 
   sampler: str = "ancestral"
   steps: int = 256
+  respacing: str = ""
   gamma: float = 0.0
   eta: float = 0.0
   langevin_delta: float = 0.1
@@ -38,6 +46,8 @@ class Settings:
   percentile: float = 0.995
   guidance: float = 0.0
   reconstruction_weight: float = 0.0
+  resample: int = 1
+  restore_given: bool = True
 
   def __post_init__(self):
     self.make_sampler()
@@ -61,7 +71,8 @@ class Settings:
         raise errors.unknown("field of config.sampling", key, fields)
     return cls(**merged)
 
-  def make_sampler(self) -> samplers.Sampler:
+  def make_sampler(self, any_observed: bool = True) -> samplers.Sampler:
+    """The sampler, for windows with or without given frames."""
     known = {
       "ancestral": lambda: samplers.Ancestral(self.gamma),
       "ddim": lambda: samplers.Ddim(self.eta),
@@ -70,12 +81,27 @@ class Settings:
     }
     if self.sampler not in known:
       raise errors.unknown("sampler (sampling.sampler)", self.sampler, known)
-    return known[self.sampler]()
+    sampler = known[self.sampler]()
+    if self.resample != 1:
+      resampled = samplers.Resample(sampler, self.resample)
+      return resampled if any_observed else sampler
+    return sampler
 
-  def clip(self, denoiser: samplers.Denoiser) -> samplers.Denoiser:
-    """The denoiser under the threshold."""
+  def grid(self, schedule: Any) -> Level:
+    """The levels [N + 1] at which a schedule is sampled."""
+    if self.respacing:
+      if not isinstance(schedule, DiscreteSchedule):
+        raise UserError(
+          f"sampling.respacing: {self.respacing!r} is for discrete schedules; this "
+          "model's time is continuous, set sampling.steps"
+        )
+      return schedule.grid(self.respacing)
+    return schedule.grid(self.steps or None)
+
+  def clip(self, denoiser: samplers.Denoiser, bound: float = 1.0) -> samplers.Denoiser:
+    """The denoiser under the threshold; a static one clips to +- bound."""
     if self.threshold == "static":
-      return guidance.threshold_static(denoiser)
+      return guidance.threshold_static(denoiser, bound)
     if self.threshold == "dynamic":
       return guidance.threshold_dynamic(denoiser, self.percentile)
     return denoiser

@@ -20,9 +20,10 @@ def sample_window(
   frames: Frames,
   cond: Mapping[str, jax.Array],
   keys: jax.Array,
+  state: Any = None,
   *,
   any_observed: bool = True,
-) -> jax.Array:
+) -> tuple[jax.Array, Any]:
   """Samples the latent frames of a batch of windows given the observed ones.
 
   Args:
@@ -33,38 +34,45 @@ def sample_window(
     frames: which are observed and latent.
     cond: conditioning signals, [B, G, ...].
     keys: one per video [B]: a video belongs to its key, not to the batch.
+    state: recurrent state after the window before, None for the first one.
     any_observed: False skips all work for observed frames.
 
   Returns:
-    float32 [B, T, H, W, C]: the observed frames as given, the others sampled.
+    float32 [B, T, H, W, C]: the observed frames as given (unless the settings leave
+    them as they come out), the others sampled; and the recurrent state, None for a
+    network that has none.
   """
   observed = frames.observed[..., None, None, None]
   video = jnp.where(observed, video, 0.0)
-  encoded = system.encode(params, video, frames, cond)
+  encoded = system.encode(params, video, frames, cond, state)
   denoiser = system.denoiser(params, frames, encoded.context)
   if settings.guidance:
-    hidden = system.encode(params, video, frames, system.cond.hide_all(cond))
+    hidden = system.encode(params, video, frames, system.cond.hide_all(cond), state)
     unconditional = system.denoiser(params, frames, hidden.context)
     denoiser = guidance.classifier_free(denoiser, unconditional, settings.guidance)
 
   base = 0.0 if encoded.base is None else encoded.base
   constrain = None
-  if any_observed and system.observed_by == "guidance":
+  if any_observed and system.observed_by != "network":
     given = video - base
-    if settings.reconstruction_weight:
-      denoiser = guidance.reconstruction(
-        denoiser, given, frames.observed, settings.reconstruction_weight
-      )
-    constrain = guidance.replacement(given, frames.observed)
-  denoiser = settings.clip(denoiser)
+    if system.observed_by == "paste":
+      constrain = guidance.pasting(given, frames.observed)
+    else:
+      if settings.reconstruction_weight:
+        denoiser = guidance.reconstruction(
+          denoiser, given, frames.observed, settings.reconstruction_weight
+        )
+      constrain = guidance.replacement(given, frames.observed)
+  denoiser = settings.clip(denoiser, system.threshold_bound)
 
   start, path = jax.vmap(lambda k: jax.random.split(k), out_axes=1)(keys)
   x = sampler.sample(
     denoiser,
-    settings.make_sampler(),
-    system.schedule.grid(settings.steps or None),
+    settings.make_sampler(any_observed),
+    settings.grid(system.schedule),
     noise.normal(start, video.shape),
     key=path,
     constrain=constrain,
   ).x
-  return jnp.where(observed, video, x + base)
+  x = x + base
+  return jnp.where(observed, video, x) if settings.restore_given else x, encoded.state

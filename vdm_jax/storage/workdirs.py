@@ -22,6 +22,7 @@ FREE = (
   "mesh",
   "model.attention",
   "model.remat",
+  "plan",
   "preflight",
   "sampling",
   "train.accumulate",
