@@ -49,6 +49,7 @@ EXTRAS = {
   "torch": ["torch>=2.4"],
   # BERT embeddings of captions.
   "text": ["torch>=2.4", "transformers>=4.45"],
+  # Tests of what other extras bring are skipped where those are missing.
   "test": [
     "av>=18.0",
     "libtpu>=0.0.40",  # Preflight compiles for a TPU slice; no TPU needed.
