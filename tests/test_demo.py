@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 from vdm_jax import demo
-from vdm_jax.demo import steps
+from vdm_jax.demo import steps, timed
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import digit_clips, digits
 from vdm_jax.pixels import to_float
@@ -153,7 +153,7 @@ def test_no_more_training_without_more_time(config, done, monkeypatch):
 def test_a_signal_stops_it(config, done, monkeypatch):
   stopped = loop.Result(None, "signal")
   monkeypatch.setattr(steps.experiment, "train", lambda *args: stopped)
-  with pytest.raises(steps.Stopped):
+  with pytest.raises(timed.Stopped):
     run(config, done[0], seconds=6.0)
 
 

@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
   common.start_jax()
 
   from vdm_jax import demo
-  from vdm_jax.demo import steps
+  from vdm_jax.demo import timed
   from vdm_jax.evaluation import digit_clips
 
   try:
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
       num_clips=_NUM_CLIPS.value,
       sample_seconds=_SAMPLE_SECONDS.value,
     )
-  except steps.Stopped:
+  except timed.Stopped:
     print(f"stopped; the same command goes on with {_OUT.value}", file=sys.stderr)
     sys.exit(1)
   accuracy = results["classifier"]["accuracy"]["test"]

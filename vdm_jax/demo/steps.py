@@ -30,12 +30,11 @@ import vdm_jax
 from vdm_jax import experiment, sampling
 from vdm_jax.data import source as sources
 from vdm_jax.data import video
-from vdm_jax.demo import page
+from vdm_jax.demo import page, timed
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import digit_clips, digits, plots
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import save
-from vdm_jax.storage import checkpoint, workdirs
 
 CHUNK = 20  # Clips sampled at a time: two of each digit.
 SHOWN = 4  # Clips of each digit in the pictures.
@@ -43,10 +42,6 @@ REAL = "real, unseen digits"
 TRAINING = "real, training digits"
 SAMPLED = "sampled"
 UNTRAINED = "untrained model"
-
-
-class Stopped(Exception):
-  """A signal stopped the demo in the middle; it can go on."""
 
 
 def run(
@@ -76,7 +71,7 @@ def run(
   Raises:
     UserError: the config is not for one moving digit with its class, or `out` holds
       the run of another config.
-    Stopped: by a signal, while training.
+    timed.Stopped: by a signal, while training.
   """
   config = _checked(config)
   if num_clips < 2 * CHUNK or num_clips % CHUNK:
@@ -86,7 +81,7 @@ def run(
     )
   out = epath.Path(out)
   dataset = config["data"]["name"]
-  clock = _Clock()
+  clock = timed.Clock()
 
   with clock("build the data"):
     sources.ensure_built(dataset, config["data"]["data_dir"] or None)
@@ -95,25 +90,16 @@ def run(
     reader, result = digits.train(
       dataset, out / "classifier", num_steps=classifier_steps
     )
-    _unless_stopped(result)
+    timed.unless_stopped(result)
     accuracy = {
       split: reader.accuracy(digits.Rendering(dataset, split))
       for split in ("train", "test")
     }
-  say(f"digit classifier: {accuracy['test']:.1%} of unseen digits read right")
+  timed.say(f"digit classifier: {accuracy['test']:.1%} of unseen digits read right")
 
   workdir = str(out / "train")
   with clock("train the diffusion model"):
-    # What a whole call was given counts in full, with its validation; of one that
-    # was killed, only the steps that it saved.
-    spent = out / "spent.json"
-    given = json.loads(spent.read_text())["seconds"] if spent.exists() else 0.0
-    left = seconds - max(given, trained_seconds(workdir))
-    if left > 0:
-      _train(config, workdir, left)
-      spent.write_text(json.dumps({"seconds": seconds}) + "\n")
-    else:
-      say(f"{workdir}: trained for {seconds:g} s already")
+    timed.train(config, workdir, seconds, out / "spent.json")
   plots.loss_curve(workdir, out / "loss.png")
 
   with clock("sample"):
@@ -161,47 +147,6 @@ def run(
   return results
 
 
-def say(text: str) -> None:
-  """Tells the person who waits."""
-  print(text, flush=True)
-
-
-def trained_seconds(workdir: str) -> float:
-  """Wall clock that the steps up to the newest checkpoint took, 0 for no run.
-
-  Time for validation and samples does not count.
-  """
-  if not epath.Path(workdir).exists():
-    return 0.0
-  steps = checkpoint.Checkpoints(workdir, read_only=True).steps
-  if not steps:
-    return 0.0
-  total, before = 0.0, 0
-  for line in workdirs.read_metrics(workdir):
-    if line.get("steps_per_second") and before < line["step"] <= steps[-1]:
-      total += (line["step"] - before) / line["steps_per_second"]
-      before = line["step"]
-  return total
-
-
-class _Clock:
-  """Announces the demo's steps and notes how long each took."""
-
-  def __init__(self):
-    self.seconds: dict[str, float] = {}
-
-  def __call__(self, name: str) -> "_Clock":
-    self._name = name
-    return self
-
-  def __enter__(self):
-    self._start = time.monotonic()
-    say(f"== {self._name}")
-
-  def __exit__(self, *exc):
-    self.seconds[self._name] = round(time.monotonic() - self._start, 1)
-
-
 def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
   digits.Rendering(config["data"]["name"], "test")  # Raises if it is no such data.
   if config["model"].get("num_labels") != digits.NUM_CLASSES:
@@ -211,20 +156,6 @@ def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
     )
   # Films come at the end; samples on the way would take from the training.
   return {**config, "train": {**config["train"], "num_samples": 0}}
-
-
-def _train(config, workdir, seconds):
-  say(f"{seconds:.0f} s of training on {jax.device_count()} {jax.default_backend()} "
-      "device(s); Ctrl-C stops it, the same command goes on")  # fmt: skip
-  timed = {**config, "train": {**config["train"], "max_seconds": float(seconds)}}
-  result = experiment.train(timed, workdir)
-  _unless_stopped(result)
-  say(f"{int(result.state.step)} steps done")
-
-
-def _unless_stopped(result):
-  if result.reason == "signal":
-    raise Stopped
 
 
 def _sample(model, config, num_clips, seconds, seed) -> digit_clips.Clips:
@@ -279,7 +210,7 @@ def _facts(model, config, workdir) -> dict[str, Any]:
     "data": config["data"]["name"],
     "steps": int(model.info["step"]),
     "batch_size": train["batch_size"],
-    "train_seconds": round(trained_seconds(workdir), 1),
+    "train_seconds": round(timed.trained_seconds(workdir), 1),
     "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(model.params))),
     "window": model.system.window,
     "sampling": dict(config["sampling"]),
