@@ -12,7 +12,7 @@ from vdm_jax import sampling, sharding, systems
 from vdm_jax.data import device, pipeline, text
 from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
-from vdm_jax.pixels import to_uint8
+from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import save
 from vdm_jax.storage import workdirs
 from vdm_jax.training import loop, program
@@ -191,13 +191,19 @@ def _sampling(config, system, workdir) -> Callable | None:
     # A multi-process run is sampled by `vdm-jax sample`, beside the training.
     return None
   model = sampling.Model(system, None, {"config": config})
+  given, places = None, list(range(system.min_given))
+  if places:
+    count = min(count, open_split(config, system, "validation").num_videos)
+    given = to_float(given_clips(config, system, "validation", count, places))
 
   def sample(step, params, log):
     model.set_params(params)
     labels = None
     if system.cond.num_labels:
       labels = np.arange(count) % system.cond.num_labels
-    videos = to_uint8(model.sample(count, label=labels, guidance=0.0))
+    videos = to_uint8(
+      model.sample(count, label=labels, guidance=0.0, given=given, given_frames=places)
+    )
     names = None if labels is None else [str(label) for label in labels]
     gif = save.save_overview(
       epath.Path(workdir) / "samples", f"step_{step:07d}", videos, captions=names

@@ -18,11 +18,23 @@ class Encoded:
     base: [B, T, H, W, C] prediction that is subtracted from the video before it
       is diffused, gradients included; None is zero.
     state: recurrent state for the next window; None if there is none.
+    scale: what is diffused is (video - base) / scale.
   """
 
   context: Any = None
   base: jax.Array | None = None
   state: Any = None
+  scale: float = 1.0
+
+  def residual(self, video: jax.Array) -> jax.Array:
+    """What is diffused of a video [B, T, H, W, C]."""
+    rest = video if self.base is None else video - self.base
+    return rest / self.scale
+
+  def video(self, residual: jax.Array) -> jax.Array:
+    """The video of which `residual` is what was diffused."""
+    rest = residual * self.scale
+    return rest if self.base is None else rest + self.base
 
 
 class Network(Protocol):

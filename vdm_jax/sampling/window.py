@@ -51,10 +51,9 @@ def sample_window(
     unconditional = system.denoiser(params, frames, hidden.context)
     denoiser = guidance.classifier_free(denoiser, unconditional, settings.guidance)
 
-  base = 0.0 if encoded.base is None else encoded.base
   constrain = None
   if any_observed and system.observed_by != "network":
-    given = video - base
+    given = encoded.residual(video)
     if system.observed_by == "paste":
       constrain = guidance.pasting(given, frames.observed)
     else:
@@ -74,5 +73,5 @@ def sample_window(
     key=path,
     constrain=constrain,
   ).x
-  x = x + base
+  x = encoded.video(x)
   return jnp.where(observed, video, x) if settings.restore_given else x, encoded.state

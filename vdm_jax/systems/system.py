@@ -203,6 +203,7 @@ class DiffusionSystem:
     threshold_bound: sampling clips estimates of what is diffused to +- this.
     plan: name of the default sampling plan.
     plan_options: of that plan.
+    min_given: frames at the start of a video that sampling must be given.
   """
 
   network: Network
@@ -218,6 +219,7 @@ class DiffusionSystem:
   threshold_bound: float = 1.0
   plan: str = "blocks"
   plan_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  min_given: int = 0
   # What the training loop asks of any system, diffusion or not.
   can_sample = True
   pipeline_extras = ()
@@ -341,7 +343,7 @@ class DiffusionSystem:
       rngs: of the network.
     """
     encoded = self._apply(params, "encode", video, frames, cond, rngs=rngs)
-    x = video if encoded.base is None else video - encoded.base
+    x = encoded.residual(video)
     eps = noise.eps
     if self.observed_by == "paste":
       # Clean frames have no noise to predict.
