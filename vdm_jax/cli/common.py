@@ -6,6 +6,7 @@ import glob
 import importlib.util
 import json
 import os
+import pathlib
 import sys
 from typing import Any
 
@@ -13,6 +14,7 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
+import vdm_jax
 from vdm_jax.errors import UserError
 
 PLATFORM = flags.DEFINE_enum(
@@ -23,10 +25,19 @@ CPU_DEVICES = flags.DEFINE_integer(
 )
 
 
-def define_config() -> flags.FlagHolder:
-  """The --config flag with --config.a.b=value overrides."""
+def define_config(default: str | None = None) -> flags.FlagHolder:
+  """The --config flag with --config.a.b=value overrides.
+
+  Args:
+    default: file in the checkout's configs/, which lies beside the package there; a
+      package without configs needs the flag.
+  """
+  path = None
+  if default is not None:
+    found = pathlib.Path(vdm_jax.__file__).parents[1] / "configs" / default
+    path = str(found) if found.exists() else None
   return config_flags.DEFINE_config_file(
-    "config", None, "Config file, for example configs/vdm_digits.py."
+    "config", path, f"Config file, for example configs/{default or 'vdm_digits.py'}."
   )
 
 

@@ -1,24 +1,13 @@
 """`vdm-jax demo --out=DIR [--seconds=N]`: trains on moving digits, shows the result."""
 
-import pathlib
-import sys
 import time
 
 from absl import flags
-from ml_collections import config_flags
 
-import vdm_jax
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
-# Beside the package in a checkout; a package without configs needs --config.
-_DEFAULT = pathlib.Path(vdm_jax.__file__).parents[1] / "configs" / "vdm_digits.py"
-
-_CONFIG = config_flags.DEFINE_config_file(
-  "config",
-  str(_DEFAULT) if _DEFAULT.exists() else None,
-  "Config to train; default configs/vdm_digits.py of the checkout.",
-)
+_CONFIG = common.define_config("vdm_digits.py")
 _OUT = flags.DEFINE_string("out", "runs/demo", "Folder of the demo.")
 _SECONDS = flags.DEFINE_float(
   "seconds", 600.0, "Wall clock for training, in all.", lower_bound=0.1
@@ -44,7 +33,7 @@ def main(argv: list[str]) -> None:
   from vdm_jax.demo import timed
   from vdm_jax.evaluation import digit_clips
 
-  try:
+  with timed.stops_cleanly(_OUT.value):
     results = demo.run(
       config,
       _OUT.value,
@@ -52,9 +41,6 @@ def main(argv: list[str]) -> None:
       num_clips=_NUM_CLIPS.value,
       sample_seconds=_SAMPLE_SECONDS.value,
     )
-  except timed.Stopped:
-    print(f"stopped; the same command goes on with {_OUT.value}", file=sys.stderr)
-    sys.exit(1)
   accuracy = results["classifier"]["accuracy"]["test"]
   print(
     f"\n{digit_clips.table(results)}\n\n"

@@ -1,8 +1,10 @@
 """Training for so many seconds in all, however often it is interrupted."""
 
+import contextlib
 import json
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -92,3 +94,13 @@ def unless_stopped(result) -> None:
   """Raises Stopped if a signal ended the training."""
   if result.reason == "signal":
     raise Stopped
+
+
+@contextlib.contextmanager
+def stops_cleanly(out: epath.PathLike) -> Iterator[None]:
+  """Turns `Stopped` into a line that says how to go on, and exit code 1."""
+  try:
+    yield
+  except Stopped:
+    print(f"stopped; the same command goes on with {out}", file=sys.stderr)
+    sys.exit(1)
