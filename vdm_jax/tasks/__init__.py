@@ -1,13 +1,25 @@
 """Tasks: training distributions over Frames, drawn on the host."""
 
 from vdm_jax.tasks.clips import JointImages, Unconditional, joint_images
+from vdm_jax.tasks.masks import PastFuture
+from vdm_jax.tasks.next_frame import NextFrame
+from vdm_jax.tasks.random_mask import RandomMask
+from vdm_jax.tasks.random_subsets import RandomSubsets
 from vdm_jax.tasks.task import Selection, Task, from_config, register
 
 register("unconditional", Unconditional)
 register("joint_images", joint_images)
+register("past_future", PastFuture)
+register("random_mask", RandomMask)
+register("random_subsets", RandomSubsets)
+register("next_frame", NextFrame)
 
 __all__ = [
   "JointImages",
+  "NextFrame",
+  "PastFuture",
+  "RandomMask",
+  "RandomSubsets",
   "Selection",
   "Task",
   "Unconditional",
