@@ -1,8 +1,63 @@
 """Plans: which frames to sample next, given what exists."""
 
+import functools
+
+from vdm_jax.plans import embedding
+from vdm_jax.plans.adaptive import AdaptiveAutoreg, AdaptiveHierarchy
 from vdm_jax.plans.blocks import Blocks
-from vdm_jax.plans.plan import Plan, build, register, stages
+from vdm_jax.plans.extension import Extension, Fill
+from vdm_jax.plans.hierarchy import Hierarchy
+from vdm_jax.plans.optimise import optimised
+from vdm_jax.plans.outline import Summary, draw, summary
+from vdm_jax.plans.plan import (
+  Listed,
+  Plan,
+  build,
+  check_stage,
+  known,
+  register,
+  stage,
+  stages,
+)
+from vdm_jax.plans.rollout import Rollout
+from vdm_jax.plans.scheme import Autoreg, LongRange, Scheme
 
 register("blocks", Blocks)
+register("extension", Extension)
+register("fill", Fill)
+register("rollout", Rollout)
+register("autoreg", Autoreg)
+register("long-range", LongRange)
+for _levels in (2, 3, 4, 5):
+  register(f"hierarchy-{_levels}", functools.partial(Hierarchy, _levels))
+register("optimised", optimised)
+register("adaptive-autoreg", AdaptiveAutoreg)
+for _levels in (2, 3):
+  register(
+    f"adaptive-hierarchy-{_levels}", functools.partial(AdaptiveHierarchy, _levels)
+  )
 
-__all__ = ["Blocks", "Plan", "build", "register", "stages"]
+__all__ = [
+  "AdaptiveAutoreg",
+  "AdaptiveHierarchy",
+  "Autoreg",
+  "Blocks",
+  "Extension",
+  "Fill",
+  "Hierarchy",
+  "Listed",
+  "LongRange",
+  "Plan",
+  "Rollout",
+  "Scheme",
+  "Summary",
+  "build",
+  "check_stage",
+  "draw",
+  "embedding",
+  "known",
+  "register",
+  "stage",
+  "stages",
+  "summary",
+]

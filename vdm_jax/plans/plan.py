@@ -1,7 +1,8 @@
 """What a plan is, how a name picks one, and how it is checked before use."""
 
+import dataclasses
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from vdm_jax import errors
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
+from vdm_jax.plans import names
 
 State = dict[str, Any]
 
@@ -19,6 +21,8 @@ class Plan(Protocol):
   Attributes:
     length: frames of the finished video.
     given: indices of the frames that exist before the first stage.
+
+  A plan may have `max_frames`, the most frames that a stage may hold: it is checked.
   """
 
   length: int
@@ -33,11 +37,13 @@ class Plan(Protocol):
 
     Args:
       state: from `start` or the stage before.
-      video: float32 [B, length, H, W, C] with what exists so far in place, for
-        plans that look at it; others take None for one row of Frames.
+      video: float32 [B, length, H, W, C] in [-1, 1] with what exists so far in
+        place, for plans that look at it. None in the check before sampling, of all
+        plans: which frames are latent and how many observed must not depend on it.
 
     Returns:
-      Frames of numpy arrays [B, T] (or [1, T]), and the next state.
+      Frames of numpy arrays [B, T] (or [1, T]), and the next state. Slots may be in
+      any order; noise belongs to slots.
     """
     ...
 
@@ -50,13 +56,20 @@ def register(name: str, make: Callable[..., Plan]) -> None:
   _REGISTRY[name] = make
 
 
+def known() -> dict[str, Callable[..., Plan]]:
+  """The registered plans by name."""
+  return dict(sorted(_REGISTRY.items()))
+
+
 def build(
   name: str, *, length: int, given: tuple[int, ...], window: int, **options: Any
 ) -> Plan:
   """The plan of a name.
 
   Args:
-    name: as registered.
+    name: as registered; or `package.module:attribute` or `file.py:attribute`, a
+      function or class of the user's with the arguments below. A generator function
+      yields one pair (observed frames, latent frames) for each stage.
     length: frames of the finished video.
     given: indices of the frames that exist already.
     window: frames that the model takes at a time.
@@ -65,43 +78,125 @@ def build(
   Raises:
     UserError: the name or an option is unknown, or the plan cannot work.
   """
-  if name not in _REGISTRY:
-    raise errors.unknown("plan", name, _REGISTRY)
+  make = names.find("plan", name, _REGISTRY)
   for index in given:
     if not 0 <= index < length:
       raise UserError(f"given frame {index}: expected 0 to {length - 1}")
   if len(set(given)) != len(given):
     raise UserError(f"given frames: {sorted(given)} names a frame twice")
-  accepted = inspect.signature(_REGISTRY[name]).parameters
   options = {key: value for key, value in options.items() if value is not None}
-  for key in options:
-    if key not in accepted:
-      raise errors.unknown(f"option of plan {name!r}", key, accepted)
-  plan = _REGISTRY[name](length=length, given=tuple(given), window=window, **options)
-  return plan
+  accepted = inspect.signature(make).parameters
+  if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+    own = [key for key in accepted if key not in ("length", "given", "window")]
+    for key in options:
+      if key not in own:
+        raise errors.unknown(f"option of plan {name!r}", key, own)
+  arguments = dict(length=length, given=tuple(given), window=window, **options)
+  if inspect.isgeneratorfunction(make):
+    return Listed(length, tuple(given), tuple(make(**arguments)))
+  return make(**arguments)
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+  """A plan whose stages are written out.
+
+  Attributes:
+    length: frames of the finished video.
+    given: frames that exist already.
+    pairs: (observed frames, latent frames) of each stage.
+    max_frames: the most frames that a stage may hold; None is not checked.
+  """
+
+  length: int
+  given: tuple[int, ...]
+  pairs: tuple[tuple[Sequence[int], Sequence[int]], ...]
+  max_frames: int | None = None
+
+  def start(self) -> State:
+    return {"stage": 0}
+
+  def next(self, state, video=None):
+    """See `Plan`; the state is the number of the next stage."""
+    del video
+    number = state["stage"]
+    if number == len(self.pairs):
+      return None
+    observed, latent = self.pairs[number]
+    return stage([observed], latent), {"stage": number + 1}
+
+
+def stage(observed: Sequence[Sequence[int]], latent: Sequence[int]) -> Frames:
+  """Frames of a stage: the observed ones as listed, then the latent ones.
+
+  Args:
+    observed: of every video (or of all, if one row), the same number for each.
+    latent: of all videos.
+  """
+  rows = [[*row, *latent] for row in observed]
+  index = np.asarray(rows, np.int32).reshape(len(rows), -1)
+  is_latent = np.zeros(index.shape, bool)
+  is_latent[:, index.shape[1] - len(latent) :] = True
+  return Frames(
+    index=index, observed=~is_latent, latent=is_latent, group=np.zeros_like(index)
+  )
+
+
+def check_stage(plan: Plan, frames: Frames, exists: set[int]) -> set[int]:
+  """Checks one stage and returns the frames that exist after it.
+
+  Args:
+    plan: whose stage it is.
+    frames: the stage.
+    exists: the frames that exist before it.
+
+  Raises:
+    UserError: it samples nothing, a frame twice, one outside the video, or not the
+      same ones in all videos; looks at one that does not exist yet or holds one
+      twice; or is longer than the plan's max_frames.
+  """
+  limit, sampled = getattr(plan, "max_frames", None), None
+  for row in range(np.shape(frames.index)[0]):
+    index, is_observed, is_latent = (
+      np.asarray(getattr(frames, name))[row] for name in ("index", "observed", "latent")
+    )
+    held = index[is_observed | is_latent].tolist()
+    latent = index[is_latent].tolist()
+    early = set(index[is_observed & ~is_latent].tolist()) - exists
+    if early:
+      raise UserError(f"plan: looks at frames {sorted(early)} too early")
+    if again := set(latent) & exists:
+      raise UserError(f"plan: samples frames {sorted(again)} twice")
+    if not latent:
+      raise UserError("plan: a stage samples no frame")
+    if any(not 0 <= i < plan.length for i in latent):
+      raise UserError(f"plan: samples frames outside 0 to {plan.length - 1}")
+    if len(set(held)) != len(held):
+      raise UserError(f"plan: a stage holds a frame twice: {held}")
+    if limit is not None and len(held) > limit:
+      raise UserError(f"plan: a stage of {len(held)} frames, max_frames is {limit}")
+    if sampled is not None and set(latent) != sampled:
+      raise UserError(
+        "plan: a stage samples other frames in some videos than in others"
+      )
+    sampled = set(latent)
+  return exists | sampled
 
 
 def stages(plan: Plan) -> Iterator[Frames]:
-  """The stages of a plan that needs no video, checked one by one.
+  """The stages of a plan, run without a video and checked one by one.
+
+  Of a plan that looks at the video, which frames are observed is not what it will
+  choose; how many and all else is.
 
   Raises:
-    UserError: a stage samples a frame twice, looks at one that does not exist
-      yet, or the plan ends before the video is complete.
+    UserError: see `check_stage`; or the plan ends before the video is complete.
   """
   exists = set(plan.given)
   state = plan.start()
   while (following := plan.next(state, None)) is not None:
     frames, state = following
-    index = np.asarray(frames.index)[0]
-    observed = {int(i) for i in index[np.asarray(frames.observed)[0]]}
-    latent = {int(i) for i in index[np.asarray(frames.latent)[0]]}
-    if observed - exists:
-      raise UserError(f"plan: looks at frames {sorted(observed - exists)} too early")
-    if latent & exists:
-      raise UserError(f"plan: samples frames {sorted(latent & exists)} twice")
-    if any(not 0 <= i < plan.length for i in latent):
-      raise UserError(f"plan: samples frames outside 0 to {plan.length - 1}")
-    exists |= latent
+    exists = check_stage(plan, frames, exists)
     yield frames
   missing = sorted(set(range(plan.length)) - exists)
   if missing:

@@ -1,0 +1,117 @@
+"""What a plan costs, and a picture of it."""
+
+import collections
+import dataclasses
+
+import numpy as np
+
+from vdm_jax.plans import plan as plan_lib
+
+# Of a frame at a stage, and its colour.
+NOTHING, EXISTS, OBSERVED, LATENT = range(4)
+COLOURS = {
+  NOTHING: ("not sampled yet", "#ffffff"),
+  EXISTS: ("exists", "#c9ced6"),
+  OBSERVED: ("observed", "#1f5fd0"),
+  LATENT: ("sampled now", "#f08c2e"),
+}
+_MAX_ROW_TICKS = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+  """What a plan costs; all of it is known before anything is sampled.
+
+  Attributes:
+    stages: (observed frames, latent frames) of each; the observed ones of a plan
+      that looks at the video are those of a dry run.
+    windows: how many stages have a window of so many frames. Every length is a
+      program that is compiled once.
+    sampled: frames that the plan samples.
+    looks_at_video: whether observed frames depend on the video.
+  """
+
+  stages: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+  windows: dict[int, int]
+  sampled: int
+  looks_at_video: bool
+
+  def num_network_calls(self, steps: int) -> int:
+    """Network calls for a batch of videos at so many sampling steps."""
+    return len(self.stages) * steps
+
+
+def summary(plan: plan_lib.Plan) -> Summary:
+  """Runs through a plan without a video.
+
+  Raises:
+    UserError: the plan is not sound, see `plan.stages`.
+  """
+  pairs, windows = [], collections.Counter()
+  for frames in plan_lib.stages(plan):
+    index, observed, latent = (
+      np.asarray(field)[0] for field in (frames.index, frames.observed, frames.latent)
+    )
+    pairs.append((tuple(index[observed].tolist()), tuple(index[latent].tolist())))
+    windows[len(index)] += 1
+  return Summary(
+    stages=tuple(pairs),
+    windows=dict(sorted(windows.items())),
+    sampled=sum(len(latent) for _, latent in pairs),
+    looks_at_video=getattr(plan, "looks_at_video", False),
+  )
+
+
+def table(plan: plan_lib.Plan) -> np.ndarray:
+  """int [stages, length]: what each frame is at each stage, see `COLOURS`."""
+  rows, exists = [], set(plan.given)
+  for observed, latent in summary(plan).stages:
+    row = np.full(plan.length, NOTHING)
+    row[list(exists)] = EXISTS
+    row[list(observed)] = OBSERVED
+    row[list(latent)] = LATENT
+    rows.append(row)
+    exists |= set(latent)
+  return np.stack(rows) if rows else np.zeros((0, plan.length), int)
+
+
+def draw(plan: plan_lib.Plan, path: str, title: str = "") -> None:
+  """Draws stages (down) by frames (across).
+
+  Args:
+    plan: that samples something.
+    path: of the picture; its ending says which kind: .png, .svg or .pdf.
+    title: above it.
+  """
+  # The object interface: no global state, no display, safe beside other plots.
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.colors import ListedColormap
+  from matplotlib.figure import Figure
+  from matplotlib.patches import Patch
+
+  rows = table(plan)
+  height = 1.6 + min(8.0, max(1.0, 0.14 * len(rows)))
+  figure = Figure(figsize=(9.0, height), dpi=150, layout="constrained")
+  FigureCanvasAgg(figure)
+  axes = figure.add_subplot()
+  colours = ListedColormap([colour for _, colour in COLOURS.values()])
+  axes.pcolormesh(
+    np.arange(plan.length + 1) - 0.5, np.arange(len(rows) + 1) - 0.5, rows,
+    cmap=colours, vmin=-0.5, vmax=len(COLOURS) - 0.5,
+    edgecolors="#e8eaee" if plan.length <= 120 else "none", linewidth=0.3,
+    rasterized=rows.size > 20_000,
+  )  # fmt: skip
+  axes.invert_yaxis()
+  if len(rows) <= _MAX_ROW_TICKS:
+    axes.set_yticks(range(len(rows)))
+    axes.tick_params(axis="y", labelsize=7)
+  axes.set(xlabel="frame", ylabel="stage", title=title)
+  axes.spines[["top", "right"]].set_visible(False)
+  axes.legend(
+    handles=[
+      Patch(facecolor=colour, edgecolor="#9aa1ab", linewidth=0.5, label=label)
+      for label, colour in COLOURS.values()
+    ],
+    loc="upper center", bbox_to_anchor=(0.5, -0.9 / height), ncols=4, frameon=False,
+  )  # fmt: skip
+  figure.savefig(path)
