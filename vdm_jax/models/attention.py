@@ -84,31 +84,44 @@ def heads_of(channels: int, head_dim: int) -> int:
 
 
 class SpaceAttention(nn.Module):
-  """Self-attention among the pixels of each frame (frames are batch).
+  """Self-attention among the pixels of each frame, or of all frames together.
 
   Attributes:
     head_dim: width of a head.
     norm_axes: axes of the group norm's statistics.
     implementation: see `attend`.
     dtype: of the computation.
+    groups: of the group norm, see `layers.GroupNorm`.
+    joint: the pixels of all frames of a video are one sequence (RaMViD); else each
+      frame is one (frames are batch).
+    normed_residual: attention is added to the normalised input (FDM); else to the
+      input.
   """
 
   head_dim: int
   norm_axes: Sequence[int]
   implementation: str = "auto"
   dtype: Any = jnp.float32
+  groups: int = 0
+  joint: bool = False
+  normed_residual: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """[B, T, H, W, C] to the same, residual included."""
     channels = x.shape[-1]
     heads = heads_of(channels, self.head_dim)
-    h = layers.GroupNorm(self.norm_axes, dtype=self.dtype, name="norm")(x)
-    qkv = layers.Dense(3 * channels, dtype=self.dtype, name="qkv")(h)
-    qkv = qkv.reshape(-1, x.shape[-3] * x.shape[-2], 3, heads, self.head_dim)
+    norm = layers.GroupNorm(
+      self.norm_axes, groups=self.groups, dtype=self.dtype, name="norm"
+    )
+    normed = norm(x)
+    qkv = layers.Dense(3 * channels, dtype=self.dtype, name="qkv")(normed)
+    tokens = math.prod(x.shape[-4 if self.joint else -3 : -1])
+    qkv = qkv.reshape(-1, tokens, 3, heads, self.head_dim)
     q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
     h = attend(q, k, v, implementation=self.implementation).reshape(x.shape)
-    return x + layers.Dense(
+    residual = normed if self.normed_residual else x
+    return residual + layers.Dense(
       channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="out"
     )(h)
 

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vdm_jax.models import conv
+from vdm_jax.models import conv, conv3d
 
 # Statistics axes of a [B, T, H, W, C] video, channels always included.
 PER_FRAME = (-3, -2, -1)
 PER_VIDEO = (-4, -3, -2, -1)
+PER_PIXEL = (-4, -1)
 
 fan_in = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
@@ -55,6 +56,36 @@ class SpaceConv(nn.Module):
     return y.reshape(*lead, *y.shape[-3:])
 
 
+class SpaceTimeConv(nn.Module):
+  """3-D convolution over time and space, with zeros around all three axes.
+
+  Attributes:
+    features: output channels.
+    kernel_size: k, of all three axes.
+    strides: of time, height and width.
+    zero_init: start from zero (the last layer of a residual branch).
+    dtype: of the computation; parameters are float32.
+  """
+
+  features: int
+  kernel_size: int = 3
+  strides: Sequence[int] = (1, 1, 1)
+  zero_init: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [B, T, H, W, C] to [B, T', H', W', features], sizes ceil(. / stride)."""
+    k = self.kernel_size
+    init = nn.initializers.zeros if self.zero_init else fan_in
+    kernel = self.param("kernel", init, (k, k, k, x.shape[-1], self.features))
+    bias = self.param("bias", nn.initializers.zeros, (self.features,))
+    y = conv3d.conv3d(
+      x.astype(self.dtype), kernel.astype(self.dtype), strides=self.strides
+    )
+    return y + bias.astype(self.dtype)
+
+
 class Dense(nn.Dense):
   """`nn.Dense` with the library's initialiser."""
 
@@ -65,8 +96,8 @@ class GroupNorm(nn.Module):
   """Group normalisation; statistics and affine map in float32.
 
   Attributes:
-    axes: axes of the statistics, `PER_FRAME` or `PER_VIDEO` for a video: a
-      required choice.
+    axes: axes of the statistics, `PER_FRAME`, `PER_VIDEO` or `PER_PIXEL` (over
+      time) for a video: a required choice.
     groups: number of channel groups; 0 takes 32, but never fewer than 4
       channels a group (one channel a group would cancel an added embedding).
     epsilon: added to the variance.
@@ -79,7 +110,8 @@ class GroupNorm(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """[..., C] to the same; mask, of x's shape: what the statistics are taken of."""
     groups = self.groups or default_groups(x.shape[-1])
     norm = nn.GroupNorm(
       num_groups=groups,
@@ -87,7 +119,7 @@ class GroupNorm(nn.Module):
       reduction_axes=self.axes,
       dtype=self.dtype,
     )
-    return norm(x)
+    return norm(x, mask=mask)
 
 
 def default_groups(channels: int) -> int:

@@ -71,37 +71,74 @@ def wire(
   return h
 
 
+def check_frame(
+  height: int, width: int, levels: int, attention_resolutions: Sequence[int]
+) -> None:
+  """Checks that frames of a size go through a U-Net of so many levels.
+
+  Raises:
+    UserError: its stride does not divide the frame, or an attention resolution (a
+      height) never occurs.
+  """
+  stride = 2 ** (levels - 1)
+  if height % stride or width % stride:
+    raise UserError(
+      f"config.data.frame_shape: {height}x{width} is not divisible by the U-Net's "
+      f"stride {stride} (config.model.channel_mults has {levels} levels)"
+    )
+  occurring = [height >> level for level in range(levels)]
+  for resolution in attention_resolutions:
+    if resolution not in occurring:
+      raise UserError(
+        f"config.model.attention_resolutions: {resolution} never occurs; "
+        f"the levels of a {height}x{width} frame are {occurring} pixels high"
+      )
+
+
 class ResBlock(nn.Module):
-  """Residual block of space-only convolutions with an added embedding.
+  """Residual block of two convolutions that an embedding conditions.
 
   Attributes:
     features: output channels.
     norm_axes: axes of the group norms' statistics.
     dropout: rate, before the last convolution.
     dtype: of the computation.
+    groups: of the group norms, see `layers.GroupNorm`.
+    scale_shift: the embedding scales and shifts what the second norm gives; else it
+      is added before that norm.
+    conv: the convolution, `layers.SpaceConv` or `layers.SpaceTimeConv`.
   """
 
   features: int
   norm_axes: Sequence[int]
   dropout: float = 0.0
   dtype: Any = jnp.float32
+  groups: int = 0
+  scale_shift: bool = False
+  conv: Callable[..., nn.Module] = layers.SpaceConv
 
   @nn.compact
   def __call__(self, x: jax.Array, emb: jax.Array, train: bool) -> jax.Array:
-    """[B, T, H, W, C], emb [B, T, E] to [B, T, H, W, features]."""
-    norm = layers.GroupNorm(self.norm_axes, dtype=self.dtype, name="norm_0")
-    h = nn.silu(norm(x))
-    h = layers.SpaceConv(self.features, dtype=self.dtype, name="conv_0")(h)
-    shift = layers.Dense(self.features, dtype=self.dtype, name="embedding")(
-      nn.silu(emb)
-    )
-    h = h + shift[..., None, None, :]
-    norm = layers.GroupNorm(self.norm_axes, dtype=self.dtype, name="norm_1")
-    h = nn.silu(norm(h))
+    """[B, T, H, W, C], emb [B, T, E] or [B, 1, E] to [B, T, H, W, features]."""
+
+    def norm(name):
+      return layers.GroupNorm(
+        self.norm_axes, groups=self.groups, dtype=self.dtype, name=name
+      )
+
+    h = nn.silu(norm("norm_0")(x))
+    h = self.conv(self.features, dtype=self.dtype, name="conv_0")(h)
+    width = 2 * self.features if self.scale_shift else self.features
+    emb = layers.Dense(width, dtype=self.dtype, name="embedding")(nn.silu(emb))
+    emb = emb[..., None, None, :]
+    if self.scale_shift:
+      scale, shift = jnp.split(emb, 2, axis=-1)
+      h = norm("norm_1")(h) * (1 + scale) + shift
+    else:
+      h = norm("norm_1")(h + emb)
+    h = nn.silu(h)
     h = nn.Dropout(self.dropout, deterministic=not train)(h)
-    h = layers.SpaceConv(
-      self.features, zero_init=True, dtype=self.dtype, name="conv_1"
-    )(h)
+    h = self.conv(self.features, zero_init=True, dtype=self.dtype, name="conv_1")(h)
     if x.shape[-1] != self.features:
       x = layers.Dense(self.features, dtype=self.dtype, name="skip")(x)
     return x + h

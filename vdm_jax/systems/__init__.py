@@ -1,9 +1,13 @@
 """Systems: one paper each, built from a config; what the commands talk to."""
 
-from vdm_jax.systems import vdm
+from vdm_jax.systems import fdm, position, ramvid, rvd, vdm
 from vdm_jax.systems.registry import build, register
 from vdm_jax.systems.system import DiffusionSystem
 
 register("vdm", vdm.build)
+register("fdm", fdm.build)
+register("ramvid", ramvid.build)
+register("rvd", rvd.build)
+register("position_regressor", position.build)
 
 __all__ = ["DiffusionSystem", "build", "register"]

@@ -1,0 +1,247 @@
+"""The U-Net of FDM (Harvey et al. 2022, section 4 and appendix).
+
+One network for any frames given any others: observed frames enter clean, with a
+channel that says so, and every frame is told how far the others are. Convolutions and
+norms are those of an image U-Net; an attention site is attention over time, then over
+space.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vdm_jax.errors import UserError
+from vdm_jax.frames import Frames
+from vdm_jax.models import attention, layers, unet
+from vdm_jax.models.fdm_attention import GROUPS, FrameAttention
+from vdm_jax.models.network import Encoded
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """Hyperparameters of the network.
+
+  Attributes:
+    channels: base width, a multiple of 32; level l has channels * channel_mults[l].
+    channel_mults: one per resolution, finest first.
+    blocks: residual blocks per resolution.
+    attention_resolutions: heights in pixels at which attention follows a block (in
+      the middle it always does).
+    num_heads: attention heads, at every resolution.
+    num_heads_upsample: the same on the way up; 0 for num_heads.
+    scale_shift: the embedding scales and shifts in residual blocks; else it is added.
+    padding_in_norm: see `fdm_attention.FrameAttention`.
+    dropout: rate in the residual blocks.
+    learn_variance: predict the variance of the reverse process beside the mean.
+    out_channels: channels of the video.
+    remat: see `unet.remat`.
+    attention: implementation of attention over space, see `attention.attend`.
+    dtype: of the computation; parameters are float32.
+  """
+
+  channels: int
+  channel_mults: Sequence[int] = (1, 2, 3, 4)
+  blocks: int = 2
+  attention_resolutions: Sequence[int] = (16, 8)
+  num_heads: int = 4
+  num_heads_upsample: int = 0
+  scale_shift: bool = True
+  padding_in_norm: bool = True
+  dropout: float = 0.0
+  learn_variance: bool = False
+  out_channels: int = 3
+  remat: str = "none"
+  attention: str = "auto"
+  dtype: Any = jnp.float32
+
+  @property
+  def widths(self) -> list[int]:
+    """Channels of each level, finest first."""
+    return [self.channels * mult for mult in self.channel_mults]
+
+  def check(self, height: int, width: int) -> None:
+    """Checks that frames of this size go through.
+
+    Raises:
+      UserError: the U-Net's stride does not divide the frame, an attention
+        resolution never occurs, or widths do not fit groups or heads.
+    """
+    levels = len(self.channel_mults)
+    unet.check_frame(height, width, levels, self.attention_resolutions)
+    for level, channels in enumerate(self.widths):
+      if channels % GROUPS:
+        raise UserError(
+          f"config.model.channels: level {level} has {channels} channels, expected a "
+          f"multiple of {GROUPS}, the groups of the normalisation"
+        )
+    for level in (*self._attending(height), levels):
+      for name in ("down", "up"):
+        self.head_dim(name, level)
+
+  def _attending(self, height: int) -> list[int]:
+    """The levels at which attention follows a block."""
+    heights = [height >> level for level in range(len(self.channel_mults))]
+    return [i for i, h in enumerate(heights) if h in self.attention_resolutions]
+
+  def attends_at(self, level: int, height: int) -> bool:
+    """Whether a level has attention sites; `len(channel_mults)` is the middle."""
+    return level == len(self.channel_mults) or level in self._attending(height)
+
+  def head_dim(self, name: str, level: int) -> int:
+    """Width of a head at the site `name` of a level, see `attends_at`.
+
+    Raises:
+      UserError: the heads do not divide the channels.
+    """
+    channels = self.widths[min(level, len(self.widths) - 1)]
+    heads, field = self.num_heads, "num_heads"
+    if name.startswith("up") and self.num_heads_upsample:
+      heads, field = self.num_heads_upsample, "num_heads_upsample"
+    if heads < 1 or channels % heads:
+      raise UserError(
+        f"config.model.{field}: {heads} does not divide the {channels} channels of an "
+        "attention level"
+      )
+    return channels // heads
+
+
+class FdmUNet(nn.Module):
+  """The network: `encode` once per window, `denoise` at every noise level."""
+
+  settings: Settings
+
+  def setup(self):
+    self.backbone = Backbone(self.settings)
+
+  def __call__(self, z, level, frames, cond, train=False):
+    """`encode` then `denoise`: initialises every parameter."""
+    encoded = self.encode(z, frames, cond)
+    return self.denoise(z, level, frames, encoded.context, train)
+
+  def encode(
+    self,
+    video: jax.Array,
+    frames: Frames,
+    cond: Mapping[str, jax.Array],
+    state: Any = None,
+  ) -> Encoded:
+    """Keeps the observed frames.
+
+    Args:
+      video: [B, T, H, W, C]; only observed frames are looked at.
+      frames: of shape [B, T].
+      cond: unused.
+      state: unused.
+
+    Returns:
+      The context is the video, zero where it is not observed.
+    """
+    del cond, state
+    return Encoded(context=jnp.where(_per_frame(frames.observed), video, 0.0))
+
+  def denoise(
+    self,
+    z: jax.Array,
+    level: Any,
+    frames: Frames,
+    context: jax.Array,
+    train: bool = False,
+  ) -> jax.Array:
+    """The prediction for a noisy window.
+
+    Args:
+      z: [B, T, H, W, C]; observed frames are not looked at.
+      level: `diffusion.schedule.Level` of shape [B]: the frames of a window share it.
+      frames: of shape [B, T]; only differences of indices within a window matter.
+      context: from `encode`.
+      train: apply dropout (needs a 'dropout' rng).
+
+    Returns:
+      float32 [B, T, H, W, out_channels], or twice the channels if it learns its
+      variance.
+    """
+    observed = _per_frame(frames.observed)
+    told = jnp.broadcast_to(observed, (*z.shape[:-1], 1))
+    z = jnp.concatenate([jnp.where(observed, context, z), told.astype(z.dtype)], -1)
+    return self.backbone(z, level.time, frames, train)
+
+
+def _per_frame(a: jax.Array) -> jax.Array:
+  """[B, T] to [B, T, 1, 1, 1]."""
+  return a[:, :, None, None, None]
+
+
+class Backbone(nn.Module):
+  """The U-Net itself."""
+
+  settings: Settings
+
+  @nn.compact
+  def __call__(self, z, time, frames, train):
+    s = self.settings
+    height = z.shape[2]
+    s.check(*z.shape[2:4])
+    widths = s.widths
+
+    emb = layers.sinusoid(time, s.channels)
+    emb = layers.Dense(4 * s.channels, dtype=s.dtype, name="embed_0")(emb)
+    emb = layers.Dense(4 * s.channels, dtype=s.dtype, name="embed_1")(nn.silu(emb))
+    emb = emb[:, None]  # All frames are at one level.
+    res_block = unet.remat(unet.ResBlock, s.remat, static=(3,))
+    frame_attention = unet.remat(FrameAttention, s.remat)
+    space_attention = unet.remat(attention.SpaceAttention, s.remat)
+
+    def block(name, width):
+      layer = res_block(
+        width,
+        layers.PER_FRAME,
+        s.dropout,
+        s.dtype,
+        groups=GROUPS,
+        scale_shift=s.scale_shift,
+        name=name,
+      )
+      return lambda h: layer(h, emb, train)
+
+    def site(name, level):
+      if not s.attends_at(level, height):
+        return None
+      head_dim = s.head_dim(name, level)
+      over_time = frame_attention(
+        head_dim, s.padding_in_norm, dtype=s.dtype, name=f"{name}_time"
+      )
+      space = space_attention(
+        head_dim,
+        layers.PER_FRAME,
+        s.attention,
+        s.dtype,
+        groups=GROUPS,
+        normed_residual=True,
+        name=f"{name}_space",
+      )
+      return lambda h: space(over_time(h, emb, frames))
+
+    h = layers.SpaceConv(s.channels, dtype=s.dtype, name="stem")(z)
+    h = unet.wire(
+      h,
+      widths=widths,
+      blocks=s.blocks,
+      block=block,
+      attention=site,
+      downsample=lambda name, level: layers.SpaceConv(
+        widths[level], stride=2, dtype=s.dtype, name=name
+      ),
+      upsample=lambda name, level: unet.Upsample(
+        widths[level], dtype=s.dtype, name=name
+      ),
+    )
+    norm = layers.GroupNorm(
+      layers.PER_FRAME, groups=GROUPS, dtype=s.dtype, name="head_norm"
+    )
+    out_channels = s.out_channels * (2 if s.learn_variance else 1)
+    # The prediction leaves in float32: conversions between x, eps and v need it.
+    return layers.SpaceConv(out_channels, zero_init=True, name="head")(nn.silu(norm(h)))

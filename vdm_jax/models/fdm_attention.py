@@ -1,0 +1,112 @@
+"""FDM's attention over time: relative positions from a network (section 4.1).
+
+For every pair of frames a small network turns the distance of their indices and the
+noise level into three vectors a head, R: added to keys, to queries and to values.
+They are the same for every pixel, so they are made once a call, [B, T, T, heads,
+head_dim], and contracted with queries, keys and weights; no pixel has a copy.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vdm_jax.frames import Frames
+from vdm_jax.models import attention, layers
+
+# Channel groups of every normalisation of FDM, whatever the width.
+GROUPS = 32
+
+
+def distance_features(frames: Frames) -> jax.Array:
+  """Float32 [B, T, T, 3]: how far after, how far before (logs), and whether here."""
+  distance = frames.distances().astype(jnp.float32)
+  after = jnp.log1p(jnp.maximum(distance, 0.0))
+  before = jnp.log1p(jnp.maximum(-distance, 0.0))
+  return jnp.stack([after, before, (distance == 0).astype(jnp.float32)], axis=-1)
+
+
+class RelativeNetwork(nn.Module):
+  """R of one of queries, keys and values; zero at the start of training.
+
+  Attributes:
+    channels: heads * head_dim.
+    dtype: of the computation.
+  """
+
+  channels: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, features: jax.Array, emb: jax.Array) -> jax.Array:
+    """Features [B, T, T, 3], emb [B, 1, E] to [B, T, T, channels]."""
+    # In float32: half precision takes distances above 30 or so for their neighbours.
+    distances = layers.Dense(self.channels, name="distances")(features)
+    level = layers.Dense(self.channels, dtype=self.dtype, name="level")(emb)
+    h = nn.silu(distances.astype(self.dtype) + level[:, :, None])
+    return layers.Dense(
+      self.channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="out"
+    )(h)
+
+
+class FrameAttention(nn.Module):
+  """Self-attention among the frames at each pixel (space is batch).
+
+  The result is added to the *normalised* input, as the authors have it: a fresh
+  block normalises.
+
+  Attributes:
+    head_dim: width of a head.
+    padding_in_norm: the norm's statistics run over all slots of the window, padding
+      too, as the authors have it: what padding holds then reaches real frames. False
+      leaves padding out.
+    dtype: of the computation.
+  """
+
+  head_dim: int
+  padding_in_norm: bool = True
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, emb: jax.Array, frames: Frames) -> jax.Array:
+    """[B, T, H, W, C], emb [B, 1, E] to [B, T, H, W, C], residual included."""
+    b, t, height, width, channels = x.shape
+    heads = attention.heads_of(channels, self.head_dim)
+    norm = layers.GroupNorm(
+      layers.PER_PIXEL, groups=GROUPS, dtype=self.dtype, name="norm"
+    )
+    normed = norm(x, self._mask(x, frames))
+    qkv = layers.Dense(3 * channels, dtype=self.dtype, name="qkv")(normed)
+    qkv = qkv.reshape(b, t, height * width, 3, heads, self.head_dim)
+    q, k, v = qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :]
+
+    features = distance_features(frames)
+
+    def relative(name):
+      network = RelativeNetwork(channels, self.dtype, name=f"relative_{name}")
+      return network(features, emb).reshape(b, t, t, heads, self.head_dim)
+
+    scale = self.head_dim**-0.5
+    q, scaled_k = q * scale, k * scale
+    scores = jnp.einsum("bipnd,bjpnd->bpnij", q, k)
+    scores = scores + jnp.einsum("bipnd,bijnd->bpnij", q, relative("key"))
+    # The pair is the other way round: from the key's frame to the query's.
+    scores = scores + jnp.einsum("bjpnd,bjind->bpnij", scaled_k, relative("query"))
+    allowed = frames.attends()[:, None, None]
+    scores = jnp.where(allowed, scores.astype(jnp.float32), -jnp.inf)
+    weight = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
+    h = jnp.einsum("bpnij,bjpnd->bipnd", weight, v)
+    h = h + jnp.einsum("bpnij,bijnd->bipnd", weight, relative("value"))
+    h = h.reshape(x.shape)
+    return normed + layers.Dense(
+      channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="out"
+    )(h)
+
+  def _mask(self, x: jax.Array, frames: Frames) -> jax.Array | None:
+    """What the norm's statistics are taken of; None is everything."""
+    if self.padding_in_norm:
+      return None
+    # A window of padding alone counts for nothing, but must stay finite.
+    real = ~frames.padding | frames.padding.all(axis=1, keepdims=True)
+    return jnp.broadcast_to(real[:, :, None, None, None], x.shape)

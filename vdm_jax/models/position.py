@@ -1,0 +1,142 @@
+"""Where on a map was this frame seen? A classifier of cells and a regressor in each.
+
+The instrument of FDM's walk metrics (Harvey et al. 2022, section 5.3). The authors
+have two ResNet-152; here one small network has both heads: one names the cell of the
+map, the other says for every cell where in it the frame was seen. The head of the
+cell that was named gives the position.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from vdm_jax.errors import UserError
+from vdm_jax.models import layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+  """Cells of a map; positions may be numpy or jax arrays.
+
+  Attributes:
+    bounds: (x_min, y_min, x_max, y_max), map units.
+    cells: n; the map is n x n cells, cell n * ix + iy.
+  """
+
+  bounds: tuple[float, float, float, float]
+  cells: int
+
+  def __post_init__(self):
+    if len(self.bounds) != 4 or not (
+      self.bounds[0] < self.bounds[2] and self.bounds[1] < self.bounds[3]
+    ):
+      raise UserError(
+        "config.model.bounds: expected (x_min, y_min, x_max, y_max), found "
+        f"{tuple(self.bounds)}"
+      )
+    if self.cells < 1:
+      raise UserError(f"config.model.cells: expected >= 1, found {self.cells}")
+
+  @property
+  def size(self) -> np.ndarray:
+    """Width and height of a cell, map units [2]."""
+    low, high = np.reshape(self.bounds, (2, 2))
+    return (high - low) / self.cells
+
+  def cell(self, position):
+    """int32 [...] of positions [..., 2]; -1 outside.
+
+    A point between two cells is in the higher one, the far edge of the map in the
+    last.
+    """
+    xp = position.__array_namespace__()
+    low, high = (xp.asarray(edge) for edge in np.reshape(self.bounds, (2, 2)))
+    inside = xp.all((position >= low) & (position <= high), axis=-1)
+    # NaN and what lies outside would have no meaning as an integer.
+    fraction = xp.where(inside[..., None], position - low, 0.0)
+    index = xp.floor(fraction / xp.asarray(self.size)).astype(np.int32)
+    index = xp.minimum(index, self.cells - 1)
+    return xp.where(inside, self.cells * index[..., 0] + index[..., 1], -1)
+
+  def centre(self, cell):
+    """Centres [..., 2] of cells int [...], map units; float32 of jax arrays."""
+    xp = cell.__array_namespace__()
+    index = xp.stack([cell // self.cells, cell % self.cells], axis=-1)
+    return xp.asarray(self.bounds[:2]) + (index + 0.5) * xp.asarray(self.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """Size of the network.
+
+  Attributes:
+    channels: base width.
+    channel_mults: stage l has channels * channel_mults[l] and halves the frame.
+    features: width before the heads.
+    dropout: before the heads.
+    dtype: of the computation.
+  """
+
+  channels: int
+  channel_mults: Sequence[int]
+  features: int
+  dropout: float = 0.0
+  dtype: Any = jnp.float32
+
+
+class Answer(NamedTuple):
+  """What the network says of frames.
+
+  Attributes:
+    logits: [..., n * n] of the cells.
+    offset: [..., n * n, 2], of each cell's head: from the cell's centre, in cells.
+  """
+
+  logits: jax.Array
+  offset: jax.Array
+
+
+class PositionNetwork(nn.Module):
+  """Residual convolutions, halved stage by stage, and two heads.
+
+  Attributes:
+    settings: its size.
+    num_cells: n * n.
+  """
+
+  settings: Settings
+  num_cells: int
+
+  @nn.compact
+  def __call__(self, frames: jax.Array, train: bool) -> Answer:
+    """float32 [..., H, W, C] in [-1, 1] to an answer."""
+    s = self.settings
+    x = frames.astype(s.dtype)
+    for level, mult in enumerate(s.channel_mults):
+      width = s.channels * mult
+      x = layers.SpaceConv(width, stride=2, dtype=s.dtype, name=f"down_{level}")(x)
+      h = self._normed(x, f"norm_{level}_0")
+      h = layers.SpaceConv(width, dtype=s.dtype, name=f"conv_{level}")(h)
+      x = x + self._normed(h, f"norm_{level}_1")
+    # Flat, not pooled: where in the frame a wall is says how far away it is.
+    x = x.reshape(*x.shape[:-3], -1)
+    x = nn.relu(layers.Dense(s.features, dtype=s.dtype, name="features")(x))
+    x = nn.Dropout(s.dropout)(x, deterministic=not train).astype(jnp.float32)
+    logits = layers.Dense(self.num_cells, name="classifier")(x)
+    offset = layers.Dense(2 * self.num_cells, name="regressors")(x)
+    return Answer(logits, offset.reshape(*logits.shape, 2))
+
+  def _normed(self, x, name):
+    norm = layers.GroupNorm(axes=layers.PER_FRAME, dtype=self.settings.dtype, name=name)
+    return nn.relu(norm(x))
+
+
+def position(grid: Grid, answer: Answer, cell: jax.Array) -> jax.Array:
+  """float32 [..., 2], map units: what the head of `cell` int [...] says."""
+  offset = jnp.take_along_axis(answer.offset, cell[..., None, None], axis=-2)
+  return grid.centre(cell) + offset[..., 0, :] * jnp.asarray(grid.size)

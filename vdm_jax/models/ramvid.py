@@ -1,0 +1,309 @@
+"""The 3-D convolutional U-Net of RaMViD (Höppe et al. 2022, section 3).
+
+An image diffusion U-Net whose every kernel is 3x3x3, with full attention among all
+pixels of all frames. It is told neither which frames are given nor where they are:
+given frames stand clean in its input, and it has to recognise them.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from vdm_jax.errors import UserError
+from vdm_jax.frames import Frames
+from vdm_jax.models import attention, layers, unet
+from vdm_jax.models.network import Encoded
+
+# Channel groups of every normalisation, whatever the width.
+GROUPS = 32
+
+
+def time_sizes(length: int, levels: int) -> list[int]:
+  """Frames that each level is restored to on the way up; 0 keeps what it has."""
+  return [length >> level for level in range(levels)]
+
+
+def takes_length(length: int, levels: int) -> bool:
+  """Whether a temporal scaling chain of this many frames closes.
+
+  Strides round up where the chain rounds down: they must agree at every level that an
+  up-sampling restores.
+  """
+  sizes = time_sizes(length, levels)
+  frames = length
+  for size, below in zip(sizes, sizes[1:], strict=False):
+    if size and frames != size:
+      return False
+    frames = -(-frames // 2) if below else frames
+  return True
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """Hyperparameters of the network.
+
+  Attributes:
+    channels: base width, a multiple of 32; level l has channels * channel_mults[l].
+    channel_mults: one per resolution, finest first.
+    blocks: residual blocks per resolution.
+    attention_resolutions: heights in pixels at which joint attention follows a block
+      (in the middle it always does).
+    num_heads: attention heads.
+    num_heads_upsample: the same on the way up; 0 for num_heads.
+    scale_time_dim: frames of a clip if time is halved with space, where it can be: the
+      network then takes no other length. 0 resizes space alone and takes any length.
+    scale_shift: the embedding scales and shifts in residual blocks; else it is added.
+    dropout: rate in the residual blocks.
+    num_labels: number of class labels; 0 for none.
+    learn_variance: predict the variance of the reverse process beside the mean.
+    out_channels: channels of the video.
+    remat: see `unet.remat`.
+    attention: implementation, see `attention.attend`.
+    dtype: of the computation; parameters are float32.
+  """
+
+  channels: int
+  channel_mults: Sequence[int] = (1, 2, 3, 4)
+  blocks: int = 2
+  attention_resolutions: Sequence[int] = (16, 8)
+  num_heads: int = 4
+  num_heads_upsample: int = 0
+  scale_time_dim: int = 0
+  scale_shift: bool = True
+  dropout: float = 0.0
+  num_labels: int = 0
+  learn_variance: bool = False
+  out_channels: int = 3
+  remat: str = "none"
+  attention: str = "auto"
+  dtype: Any = jnp.float32
+
+  @property
+  def widths(self) -> list[int]:
+    """Channels of each level, finest first."""
+    return [self.channels * mult for mult in self.channel_mults]
+
+  def heads(self, up: bool) -> int:
+    """Attention heads on the way down and in the middle, or on the way up."""
+    return self.num_heads_upsample if up and self.num_heads_upsample else self.num_heads
+
+  def check(self, length: int, height: int, width: int) -> None:
+    """Checks that clips of this size go through.
+
+    Raises:
+      UserError: the sizes of clip and network do not fit each other; or widths and
+        groups, or widths and heads.
+    """
+    levels = len(self.channel_mults)
+    for level, channels in enumerate(self.widths):
+      if channels % GROUPS:
+        raise UserError(
+          f"config.model.channels: level {level} has {channels} channels, expected a "
+          f"multiple of {GROUPS}, the groups of the normalisation"
+        )
+    unet.check_frame(height, width, levels, self.attention_resolutions)
+    attending = [
+      channels
+      for level, channels in enumerate(self.widths)
+      if height >> level in self.attention_resolutions
+    ]
+    for channels in (*attending, self.widths[-1]):  # The last is the middle.
+      for heads in (self.heads(up=False), self.heads(up=True)):
+        if heads < 1 or channels % heads:
+          raise UserError(
+            f"config.model.num_heads: {heads} does not divide the {channels} channels "
+            "of an attention level"
+          )
+    self.check_length(length)
+
+  def check_length(self, length: int) -> None:
+    """Raises UserError, which names lengths that work, if this one does not."""
+    s, levels = self.scale_time_dim, len(self.channel_mults)
+    if s == 0:
+      return
+    if not takes_length(s, levels):
+      near = range(1, s + 2 ** (levels - 1) + 1)
+      works = [str(n) for n in near if takes_length(n, levels)][-4:]
+      raise UserError(
+        f"config.model.scale_time_dim: {s} frames cannot be halved and restored over "
+        f"{levels} levels; lengths that can be: {', '.join(works)}; 0 resizes space "
+        "alone and takes any length"
+      )
+    if length != s:
+      raise UserError(
+        f"clip length: expected {s} frames (config.model.scale_time_dim={s} takes no "
+        f"other length, 0 would take any), found {length}"
+      )
+
+
+class RamvidUNet(nn.Module):
+  """The network: `encode` once per window, `denoise` at every noise level."""
+
+  settings: Settings
+
+  def setup(self):
+    if self.settings.num_labels:
+      self.label = nn.Embed(
+        self.settings.num_labels,
+        4 * self.settings.channels,
+        embedding_init=nn.initializers.normal(1.0),
+        dtype=self.settings.dtype,
+      )
+    self.backbone = Backbone(self.settings)
+
+  def __call__(self, z, level, frames, cond, train=False):
+    """`encode` then `denoise`: initialises every parameter."""
+    encoded = self.encode(z, frames, cond)
+    return self.denoise(z, level, frames, encoded.context, train)
+
+  def encode(
+    self,
+    video: jax.Array,
+    frames: Frames,
+    cond: Mapping[str, jax.Array],
+    state: Any = None,
+  ) -> Encoded:
+    """Embeds the class label, once per window.
+
+    Args:
+      video: not looked at: given frames enter through z.
+      frames: of shape [B, T].
+      cond: 'label' int32 [B, 1] if the network takes labels; -1: none.
+      state: unused.
+
+    Returns:
+      The context is [B, 4 * channels]: the label's embedding, zero without one.
+    """
+    del video, state
+    s = self.settings
+    if not s.num_labels:
+      return Encoded(context=jnp.zeros((frames.index.shape[0], 4 * s.channels)))
+    label = cond["label"][:, 0]
+    embedded = self.label(jnp.maximum(label, 0))
+    return Encoded(context=jnp.where((label >= 0)[:, None], embedded, 0))
+
+  def denoise(
+    self,
+    z: jax.Array,
+    level: Any,
+    frames: Frames,
+    context: jax.Array,
+    train: bool = False,
+  ) -> jax.Array:
+    """The prediction for a window whose observed frames are clean.
+
+    Args:
+      z: [B, T, H, W, C], observed frames as they are, the others noisy.
+      level: `diffusion.schedule.Level` of shape [B]: that of the noisy frames.
+      frames: unused: the network recognises observed frames by itself.
+      context: from `encode`.
+      train: apply dropout (needs a 'dropout' rng).
+
+    Returns:
+      float32 [B, T, H, W, out_channels], or twice the channels if it learns its
+      variance. What it says of observed frames means nothing unless the loss says so.
+    """
+    del frames
+    return self.backbone(z, level.time, context, train)
+
+
+class Backbone(nn.Module):
+  """The U-Net itself."""
+
+  settings: Settings
+
+  @nn.compact
+  def __call__(self, z, time, context, train):
+    s = self.settings
+    s.check(*z.shape[1:4])
+    widths, levels = s.widths, len(s.widths)
+    heights = [z.shape[2] >> level for level in range(levels)]
+    sizes = time_sizes(s.scale_time_dim, levels)
+
+    emb = layers.sinusoid(time, s.channels)
+    emb = layers.Dense(4 * s.channels, dtype=s.dtype, name="embed_0")(emb)
+    emb = layers.Dense(4 * s.channels, dtype=s.dtype, name="embed_1")(nn.silu(emb))
+    emb = (emb + context.astype(s.dtype))[:, None]
+    res_block = unet.remat(unet.ResBlock, s.remat, static=(3,))
+    joint_attention = unet.remat(attention.SpaceAttention, s.remat)
+
+    def block(name, width):
+      layer = res_block(
+        width,
+        layers.PER_VIDEO,
+        s.dropout,
+        s.dtype,
+        groups=GROUPS,
+        scale_shift=s.scale_shift,
+        conv=layers.SpaceTimeConv,
+        name=name,
+      )
+      return lambda h: layer(h, emb, train)
+
+    def site(name, level):
+      middle = level == levels
+      if not middle and heights[level] not in s.attention_resolutions:
+        return None
+      return joint_attention(
+        widths[min(level, levels - 1)] // s.heads(up=name.startswith("up")),
+        layers.PER_VIDEO,
+        s.attention,
+        s.dtype,
+        groups=GROUPS,
+        joint=True,
+        name=name,
+      )
+
+    def downsample(name, level):
+      strides = (2 if sizes[level + 1] else 1, 2, 2)
+      return layers.SpaceTimeConv(
+        widths[level], strides=strides, dtype=s.dtype, name=name
+      )
+
+    h = layers.SpaceTimeConv(s.channels, dtype=s.dtype, name="stem")(z)
+    h = unet.wire(
+      h,
+      widths=widths,
+      blocks=s.blocks,
+      block=block,
+      attention=site,
+      downsample=downsample,
+      upsample=lambda name, level: Upsample(
+        widths[level], sizes[level - 1], dtype=s.dtype, name=name
+      ),
+    )
+    norm = layers.GroupNorm(
+      layers.PER_VIDEO, groups=GROUPS, dtype=s.dtype, name="head_norm"
+    )
+    out_channels = s.out_channels * (2 if s.learn_variance else 1)
+    # The prediction leaves in float32: conversions between x, eps and v need it.
+    return layers.SpaceTimeConv(out_channels, zero_init=True, name="head")(
+      nn.silu(norm(h))
+    )
+
+
+class Upsample(nn.Module):
+  """Nearest-neighbour doubling of space, resizing of time, then a convolution.
+
+  Attributes:
+    features: output channels.
+    frames: T of the result; 0 keeps it.
+    dtype: of the computation.
+  """
+
+  features: int
+  frames: int = 0
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[B, T, H, W, C] to [B, frames or T, 2 H, 2 W, features]."""
+    if self.frames:
+      x = x[:, np.arange(self.frames) * x.shape[1] // self.frames]
+    x = jnp.repeat(jnp.repeat(x, 2, axis=-3), 2, axis=-2)
+    return layers.SpaceTimeConv(self.features, dtype=self.dtype, name="conv")(x)

@@ -1,0 +1,311 @@
+"""Blocks of RVD's three networks (Yang et al. 2022).
+
+Everything acts on each frame by itself, with any leading axes, but `ConvGru`, which
+is the one place where frames meet. Every convolution and linear map starts uniform
+in +-1 / sqrt(fan in), biases included, as the authors' do: the prediction starts
+small and far from its clamp.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vdm_jax.errors import unknown
+from vdm_jax.models import conv, layers
+
+GROUPS = 8
+_HEADS, _HEAD_DIM = 4, 16
+
+kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+activation = functools.partial(nn.leaky_relu, negative_slope=0.2)
+gelu = functools.partial(nn.gelu, approximate=False)
+
+
+def bias_init(fan_in: int):
+  """Initialiser of the bias of a layer with so many inputs per output."""
+
+  def init(key, shape, dtype=jnp.float32):
+    bound = fan_in**-0.5
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+  return init
+
+
+class Conv(nn.Module):
+  """k x k convolution of each frame, padded by k // 2 on every side.
+
+  Attributes:
+    features: output channels.
+    kernel_size: k, odd.
+    stride: of both spatial axes; 2 keeps ceil(H / 2) rows.
+    dtype: of the computation; parameters are float32.
+  """
+
+  features: int
+  kernel_size: int = 3
+  stride: int = 1
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[..., H, W, C] to [..., ceil(H / stride), ceil(W / stride), features]."""
+    k, channels = self.kernel_size, x.shape[-1]
+    kernel = self.param("kernel", kernel_init, (k, k, channels, self.features))
+    bias = self.param("bias", bias_init(k * k * channels), (self.features,))
+    pad = (k // 2, k // 2)
+    y = conv.conv2d(
+      x.reshape(-1, *x.shape[-3:]).astype(self.dtype),
+      kernel.astype(self.dtype),
+      strides=(self.stride,) * 2,
+      padding=(pad, pad),
+    )
+    y = y + bias.astype(self.dtype)
+    return y.reshape(*x.shape[:-3], *y.shape[1:])
+
+
+def dense(features: int, inputs: int, dtype: Any, name: str, use_bias: bool = True):
+  """A linear map of channels; a 1 x 1 convolution is one."""
+  return nn.Dense(
+    features,
+    use_bias=use_bias,
+    dtype=dtype,
+    kernel_init=kernel_init,
+    bias_init=bias_init(inputs),
+    name=name,
+  )
+
+
+class DepthwiseConv(nn.Module):
+  """7 x 7 convolution of each channel by itself; [..., H, W, C] to the same.
+
+  Attributes:
+    dtype: of the computation.
+  """
+
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    channels = x.shape[-1]
+    layer = nn.Conv(
+      channels,
+      (7, 7),
+      padding=3,
+      feature_group_count=channels,
+      dtype=self.dtype,
+      kernel_init=kernel_init,
+      bias_init=bias_init(49),
+      name="conv",
+    )
+    return layer(x.reshape(-1, *x.shape[-3:])).reshape(x.shape)
+
+
+class Upsample(nn.Module):
+  """Transposed 4 x 4 convolution of stride 2: [..., H, W, C] to [..., 2H, 2W, C].
+
+  Rows 2i and 2i + 1 of the result see two rows of x each, i - 1 and i, and i and i + 1;
+  columns likewise. So it is a 2 x 2 convolution to 4 C channels, one C for each parity
+  of row and column, of which the parities take their places.
+
+  Attributes:
+    dtype: of the computation; parameters are float32.
+  """
+
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    *lead, height, width, c = x.shape
+    # [row, column, in, out] of the transposed convolution.
+    kernel = self.param("kernel", kernel_init, (4, 4, c, c))
+    bias = self.param("bias", bias_init(16 * c), (c,))
+    # Row 2i is row i - 1 by its row 3 and row i by 1; row 2i + 1 is i by 2, i + 1 by 0.
+    # So the axes are, after the flip: row, its parity, column, its parity, in, out.
+    kernel = kernel.reshape(2, 2, 2, 2, c, c)[::-1, ::-1, ::-1, ::-1]
+    kernel = kernel.transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, c, 4 * c)
+    y = conv.conv2d(
+      x.reshape(-1, height, width, c).astype(self.dtype),
+      kernel.astype(self.dtype),
+      padding=((1, 1), (1, 1)),
+    )
+    y = y.reshape(-1, height + 1, width + 1, 2, 2, c)
+    rows = [y[:, i : i + height, :, i] for i in range(2)]
+    parts = [
+      jnp.stack([row[:, :, j : j + width, j] for j in range(2)], axis=3) for row in rows
+    ]
+    y = jnp.stack(parts, axis=2).reshape(*lead, 2 * height, 2 * width, c)
+    return y + bias.astype(self.dtype)
+
+
+def layer_norm(dtype: Any, name: str) -> nn.LayerNorm:
+  """Of each pixel over its channels."""
+  return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, dtype=dtype, name=name)
+
+
+class HalfBlock(nn.Module):
+  """Convolution, group norm of 8 groups, leaky ReLU of slope 0.2.
+
+  Attributes:
+    features: output channels, a multiple of 8.
+    dtype: of the computation.
+  """
+
+  features: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = Conv(self.features, dtype=self.dtype, name="conv")(x)
+    norm = layers.GroupNorm(
+      layers.PER_FRAME, groups=GROUPS, dtype=self.dtype, name="norm"
+    )
+    return activation(norm(x))
+
+
+class ResnetBlock(nn.Module):
+  """Two half blocks and a shortcut; the embedding is added between them.
+
+  Attributes:
+    features: output channels, a multiple of 8.
+    dtype: of the computation.
+  """
+
+  features: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, emb: jax.Array | None = None) -> jax.Array:
+    """[..., H, W, C], emb [..., E] or None, to [..., H, W, features]."""
+    h = HalfBlock(self.features, self.dtype, name="half_0")(x)
+    if emb is not None:
+      shift = dense(self.features, emb.shape[-1], self.dtype, "embedding")
+      h = h + shift(activation(emb))[..., None, None, :]
+    h = HalfBlock(self.features, self.dtype, name="half_1")(h)
+    return h + _shortcut(x, self.features, self.dtype)
+
+
+class ConvNextBlock(nn.Module):
+  """Depthwise convolution, then a pixel's MLP of twice the output width.
+
+  Attributes:
+    features: output channels.
+    dtype: of the computation.
+  """
+
+  features: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, emb: jax.Array | None = None) -> jax.Array:
+    """[..., H, W, C], emb [..., E] or None, to [..., H, W, features]."""
+    channels, wide = x.shape[-1], 2 * self.features
+    h = DepthwiseConv(self.dtype, name="depthwise")(x.astype(self.dtype))
+    if emb is not None:
+      shift = dense(channels, emb.shape[-1], self.dtype, "embedding")
+      h = h + shift(gelu(emb))[..., None, None, :]
+    h = dense(wide, channels, self.dtype, "mlp_0")(layer_norm(self.dtype, "norm_0")(h))
+    h = layer_norm(self.dtype, "norm_1")(gelu(h))
+    h = dense(self.features, wide, self.dtype, "mlp_1")(h)
+    return h + _shortcut(x, self.features, self.dtype)
+
+
+def _shortcut(x, features, dtype):
+  channels = x.shape[-1]
+  x = x.astype(dtype)
+  return x if channels == features else dense(features, channels, dtype, "skip")(x)
+
+
+BLOCKS = {"resnet": ResnetBlock, "convnext": ConvNextBlock}
+
+
+def block_class(name: str, field: str) -> type[nn.Module]:
+  """The class of a block; UserError, naming the field, if there is none."""
+  if name not in BLOCKS:
+    raise unknown(field, name, BLOCKS)
+  return BLOCKS[name]
+
+
+class LinearAttention(nn.Module):
+  """Attention over the pixels of a frame at a cost linear in their number.
+
+  4 heads of 16, whatever the width: the softmax is over the pixels of the keys
+  alone, so that keys and values are contracted first.
+
+  Attributes:
+    dtype: of the computation; the softmax is in float32.
+  """
+
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[..., H, W, C] to the same, residual included."""
+    channels = x.shape[-1]
+    hidden = _HEADS * _HEAD_DIM
+    h = layer_norm(self.dtype, "norm")(x)
+    qkv = dense(3 * hidden, channels, self.dtype, "qkv", use_bias=False)(h)
+    qkv = qkv.reshape(*x.shape[:-3], -1, 3, _HEADS, _HEAD_DIM)
+    q, k, v = (qkv[..., i, :, :] for i in range(3))
+    k = nn.softmax(k.astype(jnp.float32), axis=-3).astype(self.dtype)
+    summary = jnp.einsum("...nhd,...nhe->...hde", k, v)
+    h = jnp.einsum("...hde,...nhd->...nhe", summary, q * _HEAD_DIM**-0.5)
+    h = h.reshape(*x.shape[:-1], hidden)
+    return x + dense(channels, hidden, self.dtype, "out")(h)
+
+
+class ConvGru(nn.Module):
+  """A convolutional GRU over time; the one sequential part of the networks.
+
+  What a frame contributes to its gates is computed for all frames at once, in one
+  convolution; only what the state contributes is left to the scan.
+
+  Attributes:
+    features: channels of the state.
+    dtype: of the convolutions; gates and state are float32.
+  """
+
+  features: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, state: jax.Array) -> jax.Array:
+    """The states after each frame.
+
+    Args:
+      x: [B, T, H, W, C].
+      state: before the first frame, [B, H, W, features].
+
+    Returns:
+      float32 [B, T, H, W, features].
+    """
+    f, c = self.features, x.shape[-1]
+    fan_in = 9 * (c + f)
+    gates = self.param("gates_kernel", kernel_init, (3, 3, c + f, 2 * f))
+    gates_bias = self.param("gates_bias", bias_init(fan_in), (2 * f,))
+    candidate = self.param("candidate_kernel", kernel_init, (3, 3, c + f, f))
+    candidate_bias = self.param("candidate_bias", bias_init(fan_in), (f,))
+
+    def convolve(x, kernel):
+      y = conv.conv2d(
+        x.astype(self.dtype), kernel.astype(self.dtype), padding=((1, 1), (1, 1))
+      )
+      return y.astype(jnp.float32)
+
+    of_frame = jnp.concatenate([gates[:, :, :c], candidate[:, :, :c]], axis=-1)
+    from_frame = convolve(x.reshape(-1, *x.shape[2:]), of_frame)
+    from_frame = from_frame + jnp.concatenate([gates_bias, candidate_bias])
+    from_frame = from_frame.reshape(*x.shape[:-1], 3 * f).swapaxes(0, 1)
+
+    def step(h, from_frame):
+      gate = nn.sigmoid(from_frame[..., : 2 * f] + convolve(h, gates[:, :, c:]))
+      reset, update = jnp.split(gate, 2, axis=-1)
+      new = convolve(reset * h, candidate[:, :, c:])
+      new = jnp.tanh(from_frame[..., 2 * f :] + new)
+      h = (1.0 - update) * h + update * new
+      return h, h
+
+    _, states = jax.lax.scan(step, state.astype(jnp.float32), from_frame)
+    return states.swapaxes(0, 1)

@@ -1,0 +1,166 @@
+"""The position regressor: trained like any system, samples nothing.
+
+It reads single frames, so the task may deliver any clips: every frame counts for
+itself.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vdm_jax import tasks
+from vdm_jax.errors import UserError
+from vdm_jax.frames import Frames
+from vdm_jax.models import position
+from vdm_jax.pixels import to_float
+from vdm_jax.systems import system
+
+
+@dataclasses.dataclass(frozen=True)
+class PositionRegressor:
+  """From a frame to where it was seen.
+
+  Attributes:
+    network: the pair of heads.
+    grid: cells of the map.
+    task: which frames are read.
+    frame_shape: (H, W, C).
+    extra: per-frame extra of the data set whose first two values are (x, y).
+    extra_width: values of that extra.
+    brightness: training scales pixels by 1 +- this, and shifts them as much.
+    blur: training blurs frames by at most this share of a 3 x 3 mean, twice.
+  """
+
+  network: position.PositionNetwork
+  grid: position.Grid
+  task: tasks.Task
+  frame_shape: tuple[int, int, int]
+  extra: str = "pose"
+  extra_width: int = 3
+  brightness: float = 0.0
+  blur: float = 0.0
+  cond = system.CondSpec()
+  pipeline_cond = ()
+  can_sample = False
+
+  @property
+  def pipeline_extras(self) -> tuple[str, ...]:
+    return (self.extra,)
+
+  def batch_spec(self, batch_size: int) -> dict[str, Any]:
+    """Shapes and dtypes of a training batch."""
+    rows = (batch_size, self.task.num_frames)
+
+    def spec(dtype, *shape):
+      return jax.ShapeDtypeStruct((*rows, *shape), dtype)
+
+    return {
+      "video": spec(jnp.uint8, *self.frame_shape),
+      "frames": Frames(
+        index=spec(jnp.int32),
+        observed=spec(jnp.bool_),
+        latent=spec(jnp.bool_),
+        group=spec(jnp.int32),
+      ),
+      "cond": {},
+      "extras": {self.extra: spec(jnp.float32, self.extra_width)},
+    }
+
+  def init(self, key: jax.Array) -> Any:
+    """Float32 parameters."""
+    return self.network.init(key, jnp.zeros((1, *self.frame_shape)), False)["params"]
+
+  def loss(
+    self, params: Any, batch: Mapping[str, Any], key: jax.Array, train: bool
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Cross-entropy of the cell plus the squared error of the true cell's head.
+
+    The error is in cells, so that both are of one size. Frames outside the map count
+    in the metric `outside` alone.
+    """
+    video = to_float(batch["video"])
+    rngs = None
+    if train:
+      augment_key, dropout_key = jax.random.split(key)
+      keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, batch["example"])
+      video = jax.vmap(self._augment)(keys, video)
+      rngs = {"dropout": dropout_key}
+    answer = self.network.apply({"params": params}, video, train, rngs=rngs)
+    truth = batch["extras"][self.extra][..., :2]
+    cell = self.grid.cell(truth)
+    valid = batch.get("valid", jnp.ones(len(video), bool))
+    valid = jnp.broadcast_to(valid[:, None], cell.shape)
+    counts = valid & (cell >= 0)
+    known = jnp.maximum(cell, 0)
+    size = jnp.asarray(self.grid.size)
+    error = (position.position(self.grid, answer, known) - truth) / size
+    losses = optax.softmax_cross_entropy_with_integer_labels(answer.logits, known)
+    losses = losses + jnp.sum(jnp.square(error), axis=-1)
+    named = answer.logits.argmax(-1)
+    distance = position.position(self.grid, answer, named) - truth
+
+    def mean(values, where):
+      where = where.astype(jnp.float32)
+      return jnp.stack([jnp.sum(values * where), jnp.sum(where)])
+
+    metrics = {
+      "loss": mean(losses, counts),
+      "cell_accuracy": mean(named == cell, counts),
+      "position_error": mean(jnp.linalg.norm(distance, axis=-1), counts),
+      "outside": mean(cell < 0, valid),
+    }
+    total, count = metrics["loss"]
+    return total / jnp.maximum(count, 1.0), metrics
+
+  def predict(self, params: Any, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Positions float32 [..., 2] and cells int32 [...].
+
+    Args:
+      params: of the network.
+      frames: uint8 [..., H, W, C].
+    """
+    answer = self.network.apply({"params": params}, to_float(frames), False)
+    cell = answer.logits.argmax(-1)
+    return position.position(self.grid, answer, cell), cell
+
+  def _augment(self, key: jax.Array, clip: jax.Array) -> jax.Array:
+    """A clip [T, H, W, C] as another camera might have seen it, all frames alike."""
+    gain, shift, weight = jax.random.uniform(key, (3,), minval=-1.0)
+    weight = self.blur * jnp.abs(weight)
+    for _ in range(2):
+      around = jnp.pad(clip, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
+      mean = jax.lax.reduce_window(
+        around, 0.0, jax.lax.add, (1, 3, 3, 1), (1, 1, 1, 1), "VALID"
+      )
+      clip = (1 - weight) * clip + weight * mean / 9
+    return (1 + self.brightness * gain) * clip + self.brightness * shift
+
+
+def build(config: Mapping[str, Any]) -> PositionRegressor:
+  """The system of a config with `config.system = 'position_regressor'`.
+
+  Raises:
+    UserError: a field has no such value, or the frame does not fit the network.
+  """
+  model = dict(config["model"])
+  grid = position.Grid(tuple(model.pop("bounds")), model.pop("cells"))
+  own = {
+    name: model.pop(name) for name in ("extra", "extra_width", "brightness", "blur")
+  }
+  if own["extra_width"] < 2:
+    raise UserError(
+      f"config.model.extra_width: expected >= 2 (x and y), found {own['extra_width']}"
+    )
+  settings = position.Settings(**model, dtype=system.dtype_from_config(config))
+  height, width, channels = config["data"]["frame_shape"]
+  return PositionRegressor(
+    network=position.PositionNetwork(settings, grid.cells**2),
+    grid=grid,
+    task=tasks.from_config(config["task"]),
+    frame_shape=(height, width, channels),
+    **own,
+  )
