@@ -172,3 +172,283 @@ def arguments(arg: str | None, **defaults):
         f"found {text!r}"
       ) from None
   return values
+
+
+def next_frame(
+  num_frames: int, num_context: int = 2, stride: int = 1, flip: bool = False
+) -> ConfigDict:
+  """Task: every frame from the frames before it (RVD)."""
+  return ConfigDict(
+    dict(
+      name="next_frame",
+      num_frames=num_frames,  # Of a clip.
+      num_context=num_context,  # Given at its start, not scored.
+      stride=stride,
+      flip=flip,
+    )
+  )
+
+
+def rvd_model(height: int = 64) -> ConfigDict:
+  """Networks of RVD; the authors' presets for frames of 64, or 128 and 256, pixels."""
+  small = height == 64
+  return ConfigDict(
+    dict(
+      channels=48 if small else 64,  # Base width, of the denoiser.
+      channel_mults=(1, 2, 4, 8) if small else (1, 1, 2, 2, 4, 4),  # And context net.
+      predictor_mults=(1, 2, 2, 4) if small else (1, 2, 3, 4),  # Of the predictor.
+      context_factor=1.0,  # Base width of the context net, in units of channels.
+      predictor_factor=1.0,  # Of the predictor.
+      recurrent_block="resnet",  # Of these two; or 'convnext'.
+      denoiser_block="resnet",
+      residual=True,  # False has no predictor and diffuses frames: the ablation.
+      residual_scale=1.0,  # What residuals are divided by.
+      remat="none",
+    )
+  )
+
+
+def rvd_diffusion() -> ConfigDict:
+  """Diffusion and objective of RVD, as released."""
+  return ConfigDict(
+    dict(
+      schedule="cosine_steps",
+      num_steps=1600,
+      rescale_time=False,  # The network is told the number of the step itself.
+      predict="eps",  # 'eps', 'x' ("pred_true") or 'v'.
+      norm="l1",
+      regression_weight=0.0,  # Of a loss on the prediction itself, in this norm.
+      step_per_frame=False,  # One step for all frames of a clip.
+      stop_gradient=False,  # Keep the denoiser's loss from training the predictor.
+    )
+  )
+
+
+def rvd(height: int) -> ConfigDict:
+  """RVD as its authors train it; data and task are left to the config.
+
+  Our choice, where it is not theirs: bfloat16; an average in every step, where they
+  have one of rate 0.99 in every fifth.
+  """
+  config = base()
+  config.system = "rvd"
+  config.model = rvd_model(height)
+  config.diffusion = rvd_diffusion()
+  config.optimizer.update(
+    dict(
+      learning_rate=5e-5,
+      b2=0.999,
+      warmup_steps=0,
+      clip_norm=0.0,
+      # They call the scheduler in every step from here on, not every 100,000 steps:
+      # the rate falls to a fifth within 8.
+      decay="exponential",
+      decay_begin=100_000,
+      decay_rate=0.8,
+      decay_floor=0.2,
+    )
+  )
+  config.train.update(
+    dict(
+      batch_size=16 if height == 64 else 8,  # Theirs are 2 and 1 a device.
+      num_steps=1_000_000,
+      ema=(0.998,),
+      eval_every=4000,
+      sample_every=20_000,  # 1600 network calls for each new frame.
+      checkpoint_every=4000,
+    )
+  )
+  config.sampling.update(dict(sampler="ancestral", steps=1600, gamma=0.0))
+  config.preflight.topology = "v5e:2x4"
+  config.plan = ConfigDict(dict(name="rollout"))
+  return config
+
+
+def random_mask(
+  num_frames: int = 16,
+  max_observed: int = 4,
+  uncondition_rate: float = 0.25,
+  mask_range: tuple[int, ...] = (),
+  stride: int = 1,
+  flip: bool = False,
+) -> ConfigDict:
+  """Task: a random set of a clip's frames is given (RaMViD)."""
+  return ConfigDict(
+    dict(
+      name="random_mask",
+      num_frames=num_frames,
+      max_observed=max_observed,  # K: 1 to K frames are given ...
+      uncondition_rate=uncondition_rate,  # ... but none this often: p_U.
+      mask_range=mask_range,  # (first, one past the last) that may be given; () is all.
+      stride=stride,
+      flip=flip,
+    )
+  )
+
+
+def past_future(
+  num_past: int,
+  num_current: int,
+  num_future: int = 0,
+  drop_past: float = 0.0,
+  drop_future: float = 0.0,
+) -> ConfigDict:
+  """Task: the frames between past and future, each given or not (MCVD)."""
+  return ConfigDict(
+    dict(
+      name="past_future",
+      num_past=num_past,
+      num_current=num_current,  # Always sampled.
+      num_future=num_future,
+      drop_past=drop_past,  # How often the past is not given ...
+      drop_future=drop_future,  # ... and the future, ...
+      sync=False,  # ... both at once.
+      stride=1,
+      flip=False,
+    )
+  )
+
+
+def ramvid_model() -> ConfigDict:
+  """Network of RaMViD's published models."""
+  return ConfigDict(
+    dict(
+      channels=128,  # Base width; a multiple of 32.
+      channel_mults=(1, 2, 3, 4),
+      blocks=2,
+      attention_resolutions=(16, 8),  # Heights in pixels; always in the middle.
+      num_heads=4,
+      num_heads_upsample=0,  # On the way up; 0 is num_heads.
+      scale_time_dim=0,  # Frames, to halve time with space; 0 takes any length.
+      scale_shift=True,  # How the embedding enters residual blocks; False adds it.
+      dropout=0.0,
+      num_labels=0,
+      learn_variance=False,  # Predict the variance of the reverse process too.
+      cond_drop=0.0,  # How often training hides the label.
+      remat="none",
+      attention="auto",
+    )
+  )
+
+
+def ramvid_diffusion() -> ConfigDict:
+  """Diffusion and objective of RaMViD's published models."""
+  return ConfigDict(
+    dict(
+      schedule="linear_steps",
+      num_steps=1000,
+      rescale_time=True,  # The network is told step * 1000 / num_steps.
+      predict="eps",
+      loss_space="eps",
+      weighting="simple",
+      norm="l2",
+      # Given frames do not count, and each example is averaged over its others.
+      # 'all' and 'all' is the authors' exclude_conditional=False.
+      where="latent",
+      normalise="example",
+      kind="mse",
+      gamma=1.0,  # Fixed variance: 0 the posterior's, 1 beta.
+    )
+  )
+
+
+def ramvid(num_frames: int = 16, uncondition_rate: float = 0.25) -> ConfigDict:
+  """RaMViD as its authors train it; data are left to the config.
+
+  Our choice, where it is not theirs: bfloat16, and how often it is reported.
+  """
+  config = base()
+  config.system = "ramvid"
+  config.task = random_mask(num_frames, uncondition_rate=uncondition_rate)
+  config.model = ramvid_model()
+  config.diffusion = ramvid_diffusion()
+  config.optimizer.update(
+    dict(name="adamw", learning_rate=2e-5, b2=0.999, warmup_steps=0, clip_norm=1.0)
+  )
+  config.train.update(dict(batch_size=64, num_steps=500_000, ema=(0.9999,)))
+  config.sampling.update(dict(sampler="ancestral", steps=1000, gamma=1.0))
+  # Beyond a window: the last 5 frames are given to the next, as the authors do.
+  config.plan = ConfigDict(dict(name="blocks", overlap=5))
+  config.preflight.topology = "v5e:2x4"
+  return config
+
+
+def random_subsets(
+  max_frames: int = 20, clip_length: int = 1000, padding: str = "random"
+) -> ConfigDict:
+  """Task: any frames of a long video from any others (FDM)."""
+  return ConfigDict(
+    dict(
+      name="random_subsets",
+      max_frames=max_frames,  # Of a window, padding included.
+      clip_length=clip_length,  # Frames that a window is chosen from; more than it has.
+      padding=padding,  # 'random', frames of another video; or 'first'.
+    )
+  )
+
+
+def fdm_model() -> ConfigDict:
+  """Network of FDM for frames of 64 pixels, as its authors build it."""
+  return ConfigDict(
+    dict(
+      channels=128,  # Base width; a multiple of 32.
+      channel_mults=(1, 2, 3, 4),
+      blocks=2,
+      attention_resolutions=(16, 8),  # Heights in pixels; always in the middle.
+      num_heads=4,
+      num_heads_upsample=0,  # On the way up; 0 is num_heads.
+      scale_shift=True,  # How the embedding enters residual blocks; False adds it.
+      # Norms over time see padding, too, as in the authors' code; their weights want
+      # it so. False keeps padding from reaching real frames at all.
+      padding_in_norm=True,
+      dropout=0.0,
+      learn_variance=False,  # Predict the variance of the reverse process too.
+      remat="none",
+      attention="auto",
+    )
+  )
+
+
+def fdm_diffusion() -> ConfigDict:
+  """Diffusion and objective of FDM, as its authors train it."""
+  return ConfigDict(
+    dict(
+      schedule="linear_steps",
+      num_steps=1000,
+      rescale_time=True,  # The network is told step * 1000 / num_steps.
+      predict="eps",
+      loss_space="eps",
+      weighting="simple",
+      norm="l2",
+      # All frames that are not given count, padding too; the mean is over all frames
+      # of a window, those given as zeros. 'latent' leaves padding out.
+      where="unobserved",
+      normalise="all",
+      kind="mse",  # 'kl' is the bound; the authors' counts where='all'.
+      gamma=1.0,  # Fixed variance: 0 the posterior's, 1 beta.
+    )
+  )
+
+
+def fdm(clip_length: int, max_frames: int = 20) -> ConfigDict:
+  """FDM as its authors train it; data are left to the config.
+
+  Our choice, where it is not theirs: bfloat16, how often it is reported, and a batch of
+  8, one video for each chip of a small slice (theirs is 2 or 1, on one GPU).
+  """
+  config = base()
+  config.system = "fdm"
+  config.task = random_subsets(max_frames, clip_length)
+  config.model = fdm_model()
+  config.diffusion = fdm_diffusion()
+  config.optimizer.update(
+    dict(name="adam", learning_rate=1e-4, b2=0.999, warmup_steps=0, clip_norm=0.0)
+  )
+  config.train.update(dict(batch_size=8, ema=(0.9999,), sample_every=20_000))
+  config.sampling.update(dict(sampler="ancestral", steps=1000, gamma=1.0))
+  # The plan of their best results: half of a window is sampled at a time.
+  config.plan = ConfigDict(
+    dict(name="hierarchy-2", max_frames=max_frames, step_size=max_frames // 2)
+  )
+  config.preflight.topology = "v5e:2x4"
+  return config

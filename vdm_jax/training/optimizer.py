@@ -10,7 +10,11 @@ from vdm_jax import errors
 
 
 def learning_rate(config: Mapping[str, Any], num_steps: int) -> optax.Schedule:
-  """Linear warm-up over `warmup_steps`, then constant or decay to 0 at num_steps.
+  """Linear warm-up over `warmup_steps`, then constant or a decay.
+
+  'linear' and 'cosine' reach 0 at num_steps. 'exponential' is constant until
+  `decay_begin` more steps are done, then loses the factor `decay_rate` in every step
+  down to the fraction `decay_floor`.
 
   Raises:
     UserError: `config.decay` is unknown.
@@ -22,8 +26,17 @@ def learning_rate(config: Mapping[str, Any], num_steps: int) -> optax.Schedule:
     "linear": optax.linear_schedule(peak, 0.0, rest),
     "cosine": optax.cosine_decay_schedule(peak, rest),
   }
+  if config["decay"] == "exponential":
+    decays["exponential"] = optax.exponential_decay(
+      peak,
+      transition_steps=1,
+      decay_rate=config["decay_rate"],
+      transition_begin=config["decay_begin"],
+      end_value=config["decay_floor"] * peak,
+    )
   if config["decay"] not in decays:
-    raise errors.unknown("config.optimizer.decay", config["decay"], decays)
+    known = [*decays, "exponential"]
+    raise errors.unknown("config.optimizer.decay", config["decay"], known)
   after = decays[config["decay"]]
   if not warmup:
     return after

@@ -1,0 +1,66 @@
+"""Where in the maze was this frame seen? For WD and PO of FDM's walks; fits a CPU.
+
+    vdm-jax train --config=configs/position_regressor_maze.py --workdir=runs/position
+    vdm-jax eval --protocol=position --workdir=runs/position --out=runs/position_eval
+    vdm-jax eval --protocol=walk --samples=DIR --regressor=runs/position --out=DIR2
+
+Argument: name, the data set to train on. The maze must be one and the same in all
+videos; `model.bounds` are those of its map, which `vdm-jax eval` checks.
+All settings are our choice: the authors train two ResNet-152.
+"""
+
+import pathlib
+import runpy
+
+from ml_collections import ConfigDict
+
+common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  values = common["arguments"](arg, name="maze/64px_300frames_100videos", size=64)
+  config = common["base"]()
+  config.system = "position_regressor"
+  config.dtype = "float32"
+  for section in ("diffusion", "plan", "sampling"):
+    del config[section]  # Nothing is diffused.
+  config.data.update(
+    dict(
+      name=values["name"],
+      frame_shape=(values["size"], values["size"], 3),
+      num_threads=2,
+      prefetch_mb=64,
+    )
+  )
+  # Four frames of a video, far apart: a batch of 16 has 64 places.
+  config.task = common["unconditional"](num_frames=4, stride=25)
+  config.model = ConfigDict(
+    dict(
+      extra="pose",  # Per-frame extra of the data set that starts with (x, y).
+      extra_width=3,  # Its values.
+      bounds=(0.0, 0.0, BOUND, BOUND),  # x_min, y_min, x_max, y_max of the map.
+      cells=10,  # The map is cells x cells, each with a head of its own.
+      channels=24,  # Base width; stage l has channels * channel_mults[l].
+      channel_mults=(1, 2, 3, 4),  # One a halving of the frame.
+      features=256,  # Before the heads.
+      dropout=0.1,
+      brightness=0.1,  # Training scales and shifts pixels by up to this.
+      blur=0.5,  # And mixes in so much of a blurred frame: samples are soft.
+    )
+  )
+  config.optimizer.update(
+    dict(learning_rate=1e-3, warmup_steps=100, decay="cosine", clip_norm=1.0)
+  )
+  config.train.update(
+    dict(
+      batch_size=16,
+      num_steps=3000,
+      ema=(0.99,),
+      log_every=50,
+      eval_every=500,
+      eval_batches=16,
+      num_samples=0,
+      checkpoint_every=500,
+    )
+  )
+  return config

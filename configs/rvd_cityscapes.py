@@ -1,0 +1,22 @@
+"""RVD on Cityscapes sequences: 4 frames -> 16 frames of 128x128.
+
+    vdm-jax data build cityscapes DIR
+
+The authors' test config has 128 pixels, their training config 256 and clips of 8
+frames; the rest is theirs (`common.rvd`). To sample as they do, give 4 frames:
+`--num_obs=4 --length=20`.
+"""
+
+import pathlib
+import runpy
+
+from ml_collections import ConfigDict
+
+common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+
+
+def get_config() -> ConfigDict:
+  config = common["rvd"](128)
+  config.data.update(dict(name="cityscapes", frame_shape=(128, 128, 3)))
+  config.task = common["next_frame"](num_frames=8)
+  return config
