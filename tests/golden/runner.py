@@ -8,9 +8,16 @@ import traceback
 import jax
 
 from tests.golden import case as case_lib
-from tests.golden import fdm, ramvid, rvd, vdm
+from tests.golden import evaluation, fdm, plans, ramvid, rvd, vdm
 
-KINDS = {**vdm.KINDS, **fdm.KINDS, **ramvid.KINDS, **rvd.KINDS}
+KINDS = {
+  **vdm.KINDS,
+  **fdm.KINDS,
+  **ramvid.KINDS,
+  **rvd.KINDS,
+  **plans.KINDS,
+  **evaluation.KINDS,
+}
 
 
 def run(path: str | pathlib.Path) -> dict:
@@ -25,7 +32,7 @@ def run(path: str | pathlib.Path) -> dict:
   except Exception as error:  # One broken case must not hide the others.
     traceback.print_exc()
     return report | {"exception": f"{type(error).__name__}: {error}"}
-  return report | {"ok": case_lib.accepted(case.kind, errors), "errors": errors}
+  return report | {"ok": case_lib.accepted(case, errors), "errors": errors}
 
 
 def as_line(report: dict) -> str:
