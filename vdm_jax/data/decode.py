@@ -8,7 +8,7 @@ giving fewer frames: decoders conceal that, so it is looked for in several place
 import contextlib
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ def decode(
   size: tuple[int, int] | None = None,
   fps: float = 0.0,
   channels: int = 3,
+  crop: bool = True,
 ) -> Iterator[tuple[float, np.ndarray]]:
   """Decodes a video.
 
@@ -47,30 +48,79 @@ def decode(
       the first, whatever the video's own rate, variable or not. 0 keeps every coded
       frame once. Pictures have no times: each is kept.
     channels: 3 RGB, 1 grey.
+    crop: False keeps the whole picture and stretches it to `size`.
 
   Yields:
     (seconds since the first frame, uint8 [H, W, channels]); pictures count seconds.
 
   Raises:
-    Unreadable: the file is damaged, ends early, or holds no video.
+    Unreadable: the file is damaged, ends early, or holds no video; or numbered
+      pictures are missing.
     UserError: the `video` extra is missing.
   """
   if channels not in (1, 3):
     raise UserError(f"channels: expected 1 or 3, found {channels}")
   path = epath.Path(path)
   if path.is_dir():
-    shown = ((float(i), image) for i, image in enumerate(_pictures(path)))
+    paths = [entry for entry in path.iterdir() if is_picture(entry)]
+    if not paths:
+      raise Unreadable(f"{path}: expected pictures (png, jpg), found none")
+    if lost := missing_numbers([entry.name for entry in paths]):
+      numbers = ", ".join(map(str, lost[:5])) + ", ..." * (len(lost) > 5)
+      raise Unreadable(f"{path}: {len(lost)} pictures are missing: {numbers}")
+    shown = ((float(i), image) for i, image in enumerate(_pictures(paths)))
   else:
     if not path.exists():
       raise UserError(f"{path}: no such video")
     frames = _gif(path) if path.suffix.lower() == ".gif" else _container(path)
     shown = _resample(frames, fps) if fps else _as_coded(frames)
   for time, image in shown:
-    yield time, _fit(image, size, channels)
+    yield time, _fit(image, size, channels, crop)
+
+
+def decode_pictures(
+  paths: Iterable[epath.Path],
+  *,
+  size: tuple[int, int] | None = None,
+  channels: int = 3,
+) -> Iterator[np.ndarray]:
+  """Decodes pictures, in the natural order of their names.
+
+  Args:
+    paths: files.
+    size: see `decode`.
+    channels: 3 RGB, 1 grey.
+
+  Yields:
+    uint8 [H, W, channels].
+
+  Raises:
+    Unreadable: a picture is damaged.
+  """
+  for image in _pictures(paths):
+    yield _fit(image, size, channels)
 
 
 def is_picture(path: epath.Path) -> bool:
   return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+
+
+def missing_numbers(names: list[str]) -> list[int]:
+  """Numbers left out in a series of file names such as frame_0001.png.
+
+  Only what is clearly a series counts: names that differ in their last number alone,
+  most of them one step apart, the others whole steps. (Times, say, are none.)
+  """
+  parts = [re.fullmatch(r"(.*?)(\d+)(\D*)", name) for name in names]
+  if not all(parts) or len({(part[1], part[3]) for part in parts}) > 1:
+    return []
+  numbers = sorted(int(part[2]) for part in parts)
+  steps = np.diff(numbers)
+  step = int(min(steps, default=0))
+  if step < 1 or (steps % step).any() or (steps == step).mean() < 0.5:
+    return []
+  lost = range(numbers[0], numbers[-1], step)
+  return sorted(set(lost) - set(numbers)) if len(lost) < 2 * len(numbers) else []
 
 
 def import_av():
@@ -132,10 +182,7 @@ def _gif(path: epath.Path) -> Iterator[_Frame]:
       time += duration
 
 
-def _pictures(folder: epath.Path):
-  paths = [path for path in folder.iterdir() if is_picture(path)]
-  if not paths:
-    raise Unreadable(f"{folder}: expected pictures (png, jpg), found none")
+def _pictures(paths: Iterable[epath.Path]):
   for path in sorted(paths, key=_natural):
     with _reading(path), path.open("rb") as file, PIL.Image.open(file) as image:
       upright = PIL.ImageOps.exif_transpose(image).convert("RGB")
@@ -257,14 +304,18 @@ def _display_operations(matrix) -> tuple[bool, list]:
   return transposed, operations
 
 
-def _fit(source, size: tuple[int, int] | None, channels: int) -> np.ndarray:
-  """uint8 [H, W, channels]: the centre of a picture, at `size`."""
+def _fit(
+  source, size: tuple[int, int] | None, channels: int, crop: bool = True
+) -> np.ndarray:
+  """uint8 [H, W, channels]: the centre of a picture (or all of it), at `size`."""
   image, pixel_aspect = source
   if size is not None:
     height, width = size
     # The largest centred box of the target's aspect, in (maybe oblong) pixels.
     box_width = min(image.width, image.height * width / height / pixel_aspect)
     box_height = box_width * pixel_aspect * height / width
+    if not crop:
+      box_width, box_height = image.size
     left = max((image.width - box_width) / 2, 0)
     top = max((image.height - box_height) / 2, 0)
     right = min(left + box_width, image.width)  # Pillow minds rounding errors.

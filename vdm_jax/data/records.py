@@ -133,6 +133,10 @@ class ChunkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """The per-frame extras that every video carries."""
     return {}
 
+  def extra_metadata(self) -> Mapping[str, Any]:
+    """JSON values to keep with the data set besides its layout, such as a map."""
+    return {}
+
   def videos(self) -> Mapping[str, Iterable[Video]]:
     """The videos of every split. A split that turns out empty is left out."""
     raise NotImplementedError
@@ -162,6 +166,7 @@ class ChunkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       features=tfds.features.FeaturesDict(features),
       disable_shuffling=True,  # Where a frame is follows from the lengths alone.
       metadata=tfds.core.MetadataDict(
+        **self.extra_metadata(),
         layout=LAYOUT,
         chunk=chunk,
         frame_shape=list(self.frame_shape()),

@@ -1,5 +1,6 @@
 """Random access to the frames of a built data set."""
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -302,8 +303,9 @@ def build_command(
   """The shell command that builds a data set."""
   dataset, _, config_name = name.partition("/")
   words = ["vdm-jax data build"]
-  if dataset == "video_folder":
-    words += [dataset, "PATH", f"--name={config_name}"]
+  fields = dataclasses.fields(builders.builder_class(dataset).CONFIG)
+  if any(field.name == "path" for field in fields):
+    words += [dataset, "PATH"] + [f"--name={config_name}"] * bool(config_name)
   else:
     words.append(name)
   words += [f"--{key}={value}" for key, value in (builder_kwargs or {}).items()]

@@ -11,7 +11,17 @@ from typing import Any
 from vdm_jax import errors
 
 BUILDERS = {
+  "bair": ("vdm_jax.data.builders.bair", "BAIR"),
+  "carla": ("vdm_jax.data.builders.carla", "Carla"),
+  "cityscapes": ("vdm_jax.data.builders.cityscapes", "Cityscapes"),
+  "fluid": ("vdm_jax.data.builders.fluid", "Fluid"),
+  "gqn_mazes": ("vdm_jax.data.builders.gqn_mazes", "GqnMazes"),
+  "kinetics600": ("vdm_jax.data.builders.kinetics600", "Kinetics600"),
+  "kth": ("vdm_jax.data.builders.kth", "KTH"),
+  "maze": ("vdm_jax.data.builders.maze", "Maze"),
+  "minerl": ("vdm_jax.data.builders.minerl", "Minerl"),
   "moving_digits": ("vdm_jax.data.builders.moving_digits", "MovingDigits"),
+  "ucf101": ("vdm_jax.data.builders.ucf101", "UCF101"),
   "video_folder": ("vdm_jax.data.builders.video_folder", "VideoFolder"),
 }
 

@@ -19,13 +19,11 @@ import csv
 import dataclasses
 import hashlib
 import io
-import tempfile
 from collections.abc import Iterator
 
-import numpy as np
 from etils import epath
 
-from vdm_jax.data import decode, records
+from vdm_jax.data import decode, folder, records
 from vdm_jax.errors import UserError
 
 _SPLIT_FOLDERS = {
@@ -34,7 +32,6 @@ _SPLIT_FOLDERS = {
   "val": "validation",
   "test": "test",
 }
-_MEMORY = 256 << 20  # A longer video waits on disk until it is known to be whole.
 
 
 @dataclasses.dataclass(eq=False)
@@ -83,17 +80,21 @@ class _Item:
   path: epath.Path
 
 
-class VideoFolder(records.ChunkBuilder):
+class VideoFolder(folder.FolderBuilder):
   """A user's own folder of videos."""
 
   CONFIG = VideoFolderConfig
+
+  @classmethod
+  def parse(cls, config_name: str, **options) -> VideoFolderConfig:
+    """The config; a data set without a name is called after its folder."""
+    name = config_name or epath.Path(options.get("path", "")).name
+    return VideoFolderConfig(name=name, **options)
 
   def frame_shape(self) -> tuple[int, int, int]:
     return (*self.builder_config.size, self.builder_config.channels)
 
   def videos(self):
-    self._skipped: list[tuple[str, str]] = []
-    self._notes: list[str] = []
     items = self._find()
     self._captions = self._column("captions.csv", "caption", items)
     labels = self._column("labels.csv", "label", items)
@@ -110,13 +111,6 @@ class VideoFolder(records.ChunkBuilder):
 
   def label_names(self) -> list[str]:
     return self._label_names
-
-  def notes(self) -> list[str]:
-    lines = list(self._notes)
-    if self._skipped:
-      lines.append(f"{len(self._skipped)} videos were skipped:")
-      lines += [f"  {name}: {reason}" for name, reason in self._skipped]
-    return lines
 
   def _find(self) -> list[_Item]:
     root = epath.Path(self.builder_config.path).expanduser()
@@ -141,41 +135,26 @@ class VideoFolder(records.ChunkBuilder):
     return "validation" if place < config.test + config.validation else "train"
 
   def _read_all(self, split: str, items: list[_Item]) -> Iterator[records.Video]:
-    for item in records.progress(items, total=len(items), description=split):
-      with tempfile.SpooledTemporaryFile(_MEMORY) as spool:
-        try:
-          length, fps = self._spool(item, spool)
-        except decode.Unreadable as error:
-          reason = str(error).removeprefix(f"{item.path}: ")
-          self._skipped.append((item.name, reason))
-          continue
-        if length < max(1, self.builder_config.min_frames):
-          reason = f"{length} frames, {self.builder_config.min_frames} are needed"
-          self._skipped.append((item.name, reason))
-          continue
-        yield records.Video(
-          frames=_unspool(spool, length, self.frame_shape()),
-          label=self._labels.get(item.name, -1),
-          caption=self._captions.get(item.name, ""),
-          name=item.name,
-          fps=fps,
-        )
-
-  def _spool(self, item: _Item, spool) -> tuple[int, float]:
-    """Decodes to the end, since only there a truncated file shows; (length, fps)."""
     config = self.builder_config
-    frames = decode.decode(
-      item.path, size=config.size, fps=config.fps, channels=config.channels
+    options = dict(
+      size=config.size,
+      channels=config.channels,
+      fps=config.fps,
+      max_frames=config.max_frames,
     )
-    length, last = 0, 0.0
-    for time, frame in frames:
-      if config.max_frames and length == config.max_frames:
-        break
-      spool.write(frame.tobytes())
-      length, last = length + 1, time
-    if item.path.is_dir():
-      return length, 0.0
-    return length, (length - 1) / last if last > 0 else 0.0
+    found = ((item.name, item.path) for item in items)
+    for name, decoded in self.read_whole(found, split, **options):
+      if decoded.length < max(1, config.min_frames):
+        reason = f"{decoded.length} frames, {config.min_frames} are needed"
+        self.skip(name, reason)
+        continue
+      yield records.Video(
+        frames=decoded.frames,
+        label=self._labels.get(name, -1),
+        caption=self._captions.get(name, ""),
+        name=name,
+        fps=decoded.fps,
+      )
 
   def _column(self, file: str, column: str, items: list[_Item]) -> dict[str, str]:
     """{video name: value} of a CSV file in the folder, if there is one."""
@@ -198,17 +177,17 @@ class VideoFolder(records.ChunkBuilder):
       else:
         values[name] = (row[column] or "").strip()
     if strangers:
-      self._notes.append(
+      self.note(
         f"{file}: {len(strangers)} lines name no video, such as {strangers[0]!r}"
       )
     return {name: value for name, value in values.items() if value}
 
 
-def _walk(folder: epath.Path, root: epath.Path) -> Iterator[_Item]:
-  """All videos below `folder`. A folder that holds pictures is itself a video."""
-  entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
-  if folder != root and any(map(decode.is_picture, entries)):
-    yield _Item(folder.relative_to(root).as_posix(), folder)
+def _walk(directory: epath.Path, root: epath.Path) -> Iterator[_Item]:
+  """All videos below `directory`. A folder that holds pictures is itself a video."""
+  entries = [path for path in directory.iterdir() if not path.name.startswith(".")]
+  if directory != root and any(map(decode.is_picture, entries)):
+    yield _Item(directory.relative_to(root).as_posix(), directory)
   for path in entries:
     if path.is_dir():
       yield from _walk(path, root)
@@ -236,9 +215,3 @@ def _number(labels: dict[str, str]) -> tuple[dict[str, int], list[str]]:
   label_names = sorted(set(labels.values()))
   numbers = {label: number for number, label in enumerate(label_names)}
   return {name: numbers[label] for name, label in labels.items()}, label_names
-
-
-def _unspool(spool, length: int, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-  spool.seek(0)
-  for _ in range(length):
-    yield np.frombuffer(spool.read(int(np.prod(shape))), np.uint8).reshape(shape)

@@ -1,0 +1,114 @@
+"""Kinetics-600, from a user's videos and the split files of its release.
+
+    train.csv validate.csv test.csv        label,youtube_id,time_start,time_end,split
+    train/abseiling/0347ZoDXyP0_000095_000105.mp4 ...       {id}_{start}_{end}, seconds
+
+The CSV files may lie in a folder of their own, the videos at any depth and in any of
+the formats that FFmpeg reads; a video's split and label are those of its line, not of
+its folder. Videos that were never found online are counted; those that cannot be read
+are skipped and reported.
+"""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterator
+from typing import ClassVar, NamedTuple
+
+from etils import epath
+
+from vdm_jax import errors
+from vdm_jax.data import decode, folder, records
+
+_COLUMNS = ("youtube_id", "time_start", "time_end", "split")
+_SPLITS = {
+  "train": "train",
+  "val": "validation",
+  "validate": "validation",
+  "validation": "validation",
+  "test": "test",
+}
+
+
+@dataclasses.dataclass(eq=False)
+class Kinetics600Config(folder.FolderConfig):
+  """Options; the config's name says the size and what differs from the defaults."""
+
+  image_size: int = records.option(64, "height and width of a frame, pixels")
+  fps: float = records.option(0.0, "frames per second; 0 keeps every coded frame")
+  max_frames: int = records.option(0, "longer videos are cut; 0: no limit")
+  lists: str = records.option("", "folder of the split files", stored=False)
+
+  NUMBERS: ClassVar = {"px": "image_size", "fps": "fps", "maxframes": "max_frames"}
+
+
+class _Line(NamedTuple):
+  split: str
+  label: str  # "" where it is held back.
+
+
+class Kinetics600(folder.FolderBuilder):
+  """Kinetics-600: ten-second videos of 600 actions, with the official split."""
+
+  CONFIG = Kinetics600Config
+
+  def frame_shape(self) -> tuple[int, int, int]:
+    return (self.builder_config.image_size, self.builder_config.image_size, 3)
+
+  def label_names(self) -> list[str]:
+    return self._classes
+
+  def videos(self):
+    root = self.root("the folder of Kinetics' videos")
+    lines = _read_lists(folder.folder_or(self.builder_config.lists, root))
+    self._classes = sorted({line.label for line in lines.values()} - {""})
+    found = {p.stem: p for p in folder.find(root, decode.VIDEO_SUFFIXES)}
+    self.note_some("{} videos are in no split file", sorted(set(found) - set(lines)))
+    splits = sorted({line.split for line in lines.values()})
+    return {split: self._read(split, lines, found) for split in splits}
+
+  def _read(self, split: str, lines: dict, found: dict) -> Iterator[records.Video]:
+    names = [name for name, line in lines.items() if line.split == split]
+    self.note_some(
+      f"{{}} videos of the split {split} are missing",
+      [name for name in names if name not in found],
+    )
+    config = self.builder_config
+    options = dict(
+      size=(config.image_size, config.image_size),
+      fps=config.fps,
+      max_frames=config.max_frames,
+    )
+    items = [(name, found[name]) for name in names if name in found]
+    numbers = {name: number for number, name in enumerate(self._classes)}
+    for name, decoded in self.read_whole(items, split, **options):
+      label = numbers.get(lines[name].label, -1)
+      yield records.Video(
+        frames=decoded.frames, label=label, name=name, fps=decoded.fps
+      )
+
+
+def _read_lists(directory: epath.Path) -> dict[str, _Line]:
+  """{name of a video: its line}, of every CSV file that has the columns.
+
+  Raises:
+    UserError: there is none, or a split is unknown, or a time is no number.
+  """
+  lines: dict[str, _Line] = {}
+  for path in folder.find(directory, [".csv"]):
+    reader = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig")))
+    if not set(_COLUMNS) <= set(reader.fieldnames or []):
+      continue
+    for row in reader:
+      if row["split"] not in _SPLITS:
+        raise errors.unknown(f"split in {path}", str(row["split"]), _SPLITS)
+      try:
+        start, end = int(float(row["time_start"])), int(float(row["time_end"]))
+      except (TypeError, ValueError):
+        found = f"{row['time_start']},{row['time_end']}"
+        raise folder.missing(path, "start and end in seconds", found) from None
+      name = f"{row['youtube_id']}_{start:06d}_{end:06d}"
+      lines.setdefault(name, _Line(_SPLITS[row["split"]], row.get("label") or ""))
+  if not lines:
+    raise folder.missing(directory, f"CSV files with columns {','.join(_COLUMNS)}")
+  return lines

@@ -1,0 +1,139 @@
+"""KTH actions, from the videos and the sequence file of its release (Schuldt 2004).
+
+    boxing/person01_boxing_d1_uncomp.avi ...     at any depth; 599 videos, 160x120
+    00sequences.txt                              person01_boxing_d1 frames 1-95, ...
+
+Every video shows an action up to four times; the sequence file says in which frames,
+counted from 1, the last included. Each such sequence is one clip (2391 in all): what
+lies between shows no person.
+
+Splits are by person: the official ones, which RVD uses (training, validation and
+test, 8 + 8 + 9 persons), or MCVD's (1 to 20, 21 to 25, no validation).
+
+Frames are stretched to a square, as the papers on prediction do.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+from etils import epath
+
+from vdm_jax.data import decode, folder, records
+
+ACTIONS = ("boxing", "handclapping", "handwaving", "jogging", "running", "walking")
+PERSONS = {
+  "official": {
+    "train": (11, 12, 13, 14, 15, 16, 17, 18),
+    "validation": (1, 4, 19, 20, 21, 23, 24, 25),
+    "test": (2, 3, 5, 6, 7, 8, 9, 10, 22),
+  },
+  "mcvd": {"train": tuple(range(1, 21)), "test": tuple(range(21, 26))},
+}
+_VIDEO = re.compile(rf"person(\d\d)_({'|'.join(ACTIONS)})_d\d")
+
+
+@dataclasses.dataclass(eq=False)
+class KTHConfig(folder.FolderConfig):
+  """Options; the config's name says the size and what differs from the defaults."""
+
+  image_size: int = records.option(64, "height and width of a frame, pixels")
+  persons: str = records.option("official", "official or mcvd: who is in which split")
+  aspect: str = records.option("stretch", "stretch, or crop to the central square")
+
+  NUMBERS: ClassVar = {"px": "image_size"}
+  WORDS: ClassVar = {"mcvd": ("persons", "mcvd"), "crop": ("aspect", "crop")}
+
+  def __post_init__(self):
+    super().__post_init__()
+    self.choose("persons", PERSONS)
+    self.choose("aspect", ("stretch", "crop"))
+
+
+class KTH(folder.FolderBuilder):
+  """KTH actions: grey sequences of six actions by 25 persons."""
+
+  CONFIG = KTHConfig
+
+  def frame_shape(self) -> tuple[int, int, int]:
+    return (self.builder_config.image_size, self.builder_config.image_size, 1)
+
+  def label_names(self) -> list[str]:
+    return list(ACTIONS)
+
+  def videos(self):
+    root = self.root("the folder of KTH's videos and 00sequences.txt")
+    sequences = _read_sequences(folder.find_one(root, "00sequences.txt"))
+    found = {
+      path.stem.removesuffix("_uncomp"): path
+      for path in folder.find(root, decode.VIDEO_SUFFIXES)
+    }
+    self.note_some(
+      "{} videos of 00sequences.txt are missing", sorted(set(sequences) - set(found))
+    )
+    self.note_some(
+      "{} videos are not in 00sequences.txt", sorted(set(found) - set(sequences))
+    )
+    names = sorted(set(sequences) & set(found))
+    return {
+      split: self._read(
+        split,
+        [name for name in names if int(_VIDEO.match(name)[1]) in persons],
+        sequences,
+        found,
+      )
+      for split, persons in PERSONS[self.builder_config.persons].items()
+    }
+
+  def _read(
+    self, split: str, names: list[str], sequences: dict, found: dict
+  ) -> Iterator[records.Video]:
+    for name in records.progress(names, total=len(names), description=split):
+      frames, fps, damage = self._decode(found[name])
+      for number, (first, last) in enumerate(sequences[name], start=1):
+        if last > len(frames):
+          reason = damage or f"the video has {len(frames)} frames"
+          self.skip(f"{name}, frames {first}-{last}", reason)
+          continue
+        yield records.Video(
+          frames=frames[first - 1 : last],
+          label=ACTIONS.index(_VIDEO.match(name)[2]),
+          name=f"{name}_{number}",
+          fps=fps,
+        )
+
+  def _decode(self, path: epath.Path) -> tuple[list[np.ndarray], float, str]:
+    """(frames, frames per second, what ended the video early, "" if nothing).
+
+    One video of the release is damaged at its end, behind three good sequences.
+    """
+    config = self.builder_config
+    size = (config.image_size, config.image_size)
+    crop = config.aspect == "crop"
+    frames, last, damage = [], 0.0, ""
+    try:
+      for time, frame in decode.decode(path, size=size, channels=1, crop=crop):
+        frames.append(frame)
+        last = time
+    except decode.Unreadable as error:
+      damage = str(error).removeprefix(f"{path}: ")
+    return frames, (len(frames) - 1) / last if last else 0.0, damage
+
+
+def _read_sequences(path: epath.Path) -> dict[str, list[tuple[int, int]]]:
+  """{video: [(first, last) frame, counted from 1]} of the sequence file.
+
+  The file begins with text, and says of one video that it is missing.
+  """
+  sequences = {}
+  for line in path.read_text(errors="replace").splitlines():
+    name, _, ranges = line.strip().partition("frames")
+    match = _VIDEO.fullmatch(name.strip())
+    if match and ranges:
+      pairs = re.findall(r"(\d+)-(\d+)", ranges)
+      sequences[match[0]] = [(int(first), int(last)) for first, last in pairs]
+  if not sequences:
+    raise folder.missing(path, "lines such as 'person01_boxing_d1 frames 1-95, 96-185'")
+  return sequences
