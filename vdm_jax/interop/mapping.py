@@ -111,6 +111,8 @@ def state_shapes(entries: Iterable[Entry], params: Any) -> dict[str, Shape]:
   if sorted(paths) != sorted(flat):
     odd = sorted(set(paths) ^ set(flat)) or sorted(paths)
     raise ValueError(f"format and parameters differ: {odd[:5]}")
+  if len({entry.key for entry in entries}) < len(entries):
+    raise ValueError("format has a key twice")
   # Zero strides: a shape costs no memory.
   return {
     entry.key: entry.layout.to_torch(

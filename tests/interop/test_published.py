@@ -1,0 +1,289 @@
+"""Files in the authors' layouts, with random weights, from `.pt` to a finished run."""
+
+import collections
+import json
+import pathlib
+import runpy
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+
+from tests.golden import case
+from vdm_jax import experiment, sampling, tasks
+from vdm_jax.data import records
+from vdm_jax.data.builders import video_folder
+from vdm_jax.errors import UserError
+from vdm_jax.interop import fdm, formats, mapping, ramvid, rvd, torch_file, workdir
+from vdm_jax.models import fdm as fdm_model
+from vdm_jax.models import ramvid as ramvid_model
+from vdm_jax.models import rvd as rvd_model
+from vdm_jax.storage import workdirs
+from vdm_jax.systems import system as systems
+
+torch = pytest.importorskip("torch")
+
+GOLDEN = pathlib.Path(case.__file__).parent / "data"
+SIZE = 32
+STEPS = 40
+
+
+def examine(system, path, *, shapes_only=False, dataset=None, raw=False, asked=None):
+  """As the command does."""
+  contents = torch_file.read(str(path), shapes_only)
+  file = formats.File(path.name, contents, dataset, raw)
+  return workdir.examine(system, file, asked)
+
+
+def empty(shapes):
+  """A state dict that takes no room: one element on disk for every tensor."""
+  return collections.OrderedDict(
+    (key, torch.nn.Parameter(torch.zeros(()).expand(*shape)))
+    for key, shape in shapes.items()
+  )
+
+
+def filled(shapes, seed=0):
+  rng = np.random.default_rng(seed)
+  return collections.OrderedDict(
+    (key, torch.nn.Parameter(torch.tensor(0.1 * rng.standard_normal(shape)).float()))
+    for key, shape in shapes.items()
+  )
+
+
+def fdm_layout(name):
+  """(options, shapes, parameters)."""
+  found = json.loads((GOLDEN / "fdm_checkpoint_layout.json").read_text())
+  layout = found["layouts"][name]
+  return layout["config"], layout["state_dict"], layout["n_parameters"]
+
+
+def ramvid_layout(name):
+  """(shapes, parameters)."""
+  found = json.loads((GOLDEN / "ramvid_checkpoint_keys.json").read_text())
+  layout = found["configs"][name]
+  return layout["keys"], layout["number_of_parameters"]
+
+
+def network_shapes(network, entries, size=SIZE, frames=4):
+  """Shapes of a state dict, by key."""
+  module = systems.DiffusionSystem(
+    network=network,
+    schedule=systems.schedule_from_config(
+      {"schedule": "linear_steps", "num_steps": STEPS, "rescale_time": True}
+    ),
+    objective=systems.Objective("eps", "eps"),
+    task=tasks.Unconditional(frames),
+    frame_shape=(size, size, 3),
+  )
+  params = jax.eval_shape(module.init, jax.random.key(0))
+  return mapping.state_shapes(entries, params)
+
+
+class TestFullSize:
+  """Names and shapes of the released models; nothing of their size is made."""
+
+  @pytest.mark.parametrize("name", ["carla128_readme_command", "mazes64_defaults"])
+  def test_fdm(self, tmp_path, name):
+    config, shapes, parameters = fdm_layout(name)
+    path = tmp_path / "ema_0.9999_550000.pt"
+    torch.save({"state_dict": empty(shapes), "config": config, "step": 550000}, path)
+    examined = examine("fdm", path, shapes_only=True)
+    assert not examined.comparison
+    assert examined.num_parameters == parameters
+    assert examined.num_arrays == len(shapes)
+    assert examined.published.step == 550_000 and examined.published.ema == "0.9999"
+    assert examined.config["train"]["ema"] == (0.9999,)
+    for other in ("ramvid", "rvd"):
+      with pytest.raises(UserError, match="it looks like FDM"):
+        examine(other, path, shapes_only=True)
+
+  @pytest.mark.parametrize(
+    "dataset, name, parameters",
+    [
+      ("kinetics600", "kinetics600_and_ucf101_readme", 308_343_427),
+      ("ucf101", "kinetics600_and_ucf101_readme", 308_343_427),
+      ("bair", "bair_readme", 235_071_875),
+    ],
+  )
+  def test_ramvid(self, tmp_path, dataset, name, parameters):
+    shapes, _ = ramvid_layout(name)
+    path = tmp_path / "ema_0.9999_250000.pt"
+    torch.save(empty(shapes), path)
+    examined = examine("ramvid", path, shapes_only=True, dataset=dataset)
+    assert not examined.comparison
+    assert examined.num_parameters == parameters
+    assert examined.num_arrays == len(shapes)
+    assert examined.published.step == 250_000
+    assert examined.sources["model.channels"] == "shapes"
+    assert examined.sources["model.num_heads"] == "preset"
+    with pytest.raises(UserError, match="it looks like RaMViD"):
+      examine("fdm", path, shapes_only=True, dataset=dataset)
+
+  @pytest.mark.parametrize(
+    "height, parameters, arrays", [(64, 37_611_414, 416), (128, 43_613_702, 558)]
+  )
+  def test_rvd(self, tmp_path, height, parameters, arrays):
+    fields = next(f for heights, f in rvd.PRESETS.items() if height in heights)
+    settings = rvd_model.Settings(**fields)
+    network = rvd_model.RvdNetwork(settings)
+    shapes = network_shapes(network, rvd.entries(settings), height)
+    shapes |= dict.fromkeys(rvd.TABLES, (1600,))
+    assert len(shapes) == arrays
+    path = tmp_path / "published.pt"
+    torch.save({"step": 5, "model": empty(shapes), "ema": empty(shapes)}, path)
+    asked = {"data.frame_shape": (height, height, 3)}
+    examined = examine("rvd", path, shapes_only=True, asked=asked)
+    assert not examined.comparison
+    assert examined.num_parameters == parameters
+    with pytest.raises(UserError, match="it looks like RVD"):
+      examine("fdm", path, shapes_only=True)
+
+
+class Small(NamedTuple):
+  """A small checkpoint: contents of the file, its name, how to sample from it."""
+
+  contents: Any
+  name: str
+  asked: dict[str, Any]
+  sample: dict[str, Any]
+
+
+def small_fdm():
+  options, _, _ = fdm_layout("carla128_readme_command")
+  options |= {"image_size": SIZE, "num_channels": 32, "attention_resolutions": "8"}
+  options |= {"diffusion_steps": STEPS, "max_frames": 4, "T": 8, "batch_size": 8}
+  settings = fdm.settings_from_options(options)
+  shapes = network_shapes(fdm_model.FdmUNet(settings), fdm.entries(settings, SIZE))
+  contents = {"state_dict": filled(shapes), "config": options, "step": 3}
+  sample = {"length": 6, "given_frames": (0, 1, 2)}
+  return Small(contents, "ema_0.9999_000003.pt", {}, sample)
+
+
+def small_ramvid():
+  settings = ramvid_model.Settings(
+    channels=32, channel_mults=(1, 2), blocks=1, attention_resolutions=(16,)
+  )
+  network = ramvid_model.RamvidUNet(settings)
+  shapes = network_shapes(network, ramvid.entries(settings, SIZE))
+  asked = {
+    "data.frame_shape": (SIZE, SIZE, 3),
+    "task.num_frames": 4,
+    "task.max_observed": 2,
+    "train.batch_size": 8,
+  }
+  return Small(filled(shapes), "ema_0.9999_000003.pt", asked, {"given_frames": (1,)})
+
+
+def small_rvd():
+  settings = rvd_model.Settings(
+    channels=8, channel_mults=(1, 2), predictor_mults=(1, 2)
+  )
+  shapes = network_shapes(rvd_model.RvdNetwork(settings), rvd.entries(settings))
+  shapes |= dict.fromkeys(rvd.TABLES, (STEPS,))
+  contents = {"step": 3, "model": filled(shapes, 1), "ema": filled(shapes)}
+  asked = {
+    "data.frame_shape": (SIZE, SIZE, 3),
+    "task.num_frames": 4,
+    "train.batch_size": 8,
+  }
+  sample = {"length": 4, "given_frames": (0, 1)}
+  return Small(contents, "small.pt", asked, sample)
+
+
+SMALL = {"fdm": small_fdm, "ramvid": small_ramvid, "rvd": small_rvd}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+  """A data set of ten videos of ten frames."""
+  root = tmp_path_factory.mktemp("published")
+  rng = np.random.default_rng(0)
+  for number in range(10):
+    folder = root / "films" / f"film_{number}"
+    folder.mkdir(parents=True)
+    for frame in range(10):
+      pixels = rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+      PIL.Image.fromarray(pixels).save(folder / f"{frame}.png")
+  options = {"name": "films", "path": str(root / "films"), "image_size": str(SIZE)}
+  options |= {"validation": 0.2, "test": 0.2}
+  config = video_folder.VideoFolderConfig(**options)
+  records.build(video_folder.VideoFolder, config, root / "data")
+  return str(root / "data")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", SMALL)
+def test_from_file_to_fine_tuned_run(system, data_dir, tmp_path, capsys):
+  small = SMALL[system]()
+  path, out = tmp_path / small.name, tmp_path / "imported"
+  torch.save(small.contents, path)
+  examined = examine(system, path, asked=small.asked)
+  workdir.write(examined, str(out))
+
+  # It samples, and the given frames are in their places.
+  model = sampling.load(str(out))
+  assert model.info["step"] == 3
+  places = small.sample["given_frames"]
+  given = np.zeros((len(places), SIZE, SIZE, 3), np.float32)
+  videos = model.sample(1, steps=2, given=given, **small.sample)
+  assert np.isfinite(videos).all() and np.abs(videos).max() > 0
+  np.testing.assert_array_equal(videos[0, list(places)], given)
+
+  # The config file beside it trains on, from these weights.
+  found = runpy.run_path(str(out / "config.py"))["get_config"]()
+  config = json.loads(found.to_json_best_effort())
+  config["data"] |= {"name": "video_folder/films", "data_dir": data_dir}
+  config["train"] |= {"num_steps": 2, "eval_every": 2, "eval_batches": 1}
+  config["train"] |= {"sample_every": 0, "num_samples": 0}
+  capsys.readouterr()
+  tuned = str(tmp_path / "tuned")
+  result = experiment.train(config, tuned, init_from=str(out))
+  assert result.reason == "steps"
+  total = examined.num_arrays
+  assert f"{total} of {total} arrays taken" in capsys.readouterr().out
+
+  # What was saved is what was trained, and close to where it came from.
+  params, info = workdirs.read_weights(tuned)
+  assert info["step"] == 2
+  name = str(config["train"]["ema"][0])
+  trained = jax.device_get(result.state.ema[name])
+  jax.tree.map(np.testing.assert_array_equal, params, trained)
+  moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), params, model.params)
+  assert 0 < max(jax.tree.leaves(jax.device_get(moved))) < 0.01
+  config["train"]["num_steps"] = 3
+  assert int(experiment.train(config, tuned).state.step) == 3
+
+
+@pytest.mark.parametrize("system", SMALL)
+def test_keys_that_do_not_fit_are_listed(system, tmp_path):
+  small = SMALL[system]()
+  contents = small.contents
+  state = {"fdm": "state_dict", "rvd": "ema"}.get(system)
+  state = contents if state is None else contents[state]
+  keys = [key for key in state if key.endswith("bias")]
+  del state[keys[1]]
+  state[keys[2]] = torch.zeros(1)
+  state["surplus.weight"] = torch.zeros(1)
+  path = tmp_path / small.name
+  torch.save(contents, path)
+  examined = examine(system, path, shapes_only=True, asked=small.asked)
+  assert examined.comparison.missing == [keys[1]]
+  assert examined.comparison.unexpected == ["surplus.weight"]
+  (line,) = examined.comparison.misshaped
+  assert line.startswith(f"{keys[2]}: expected (") and line.endswith("found (1,)")
+
+
+def test_raw_parameters_beside_averages(tmp_path):
+  small = small_rvd()
+  path = tmp_path / small.name
+  torch.save(small.contents, path)
+  ema = examine("rvd", path, asked=small.asked)
+  raw = examine("rvd", path, asked=small.asked, raw=True)
+  assert raw.published.ema is None and ema.published.ema is not None
+  key = "transform_fn.mu.weight"
+  for examined, name in ((ema, "ema"), (raw, "model")):
+    expected = small.contents[name][key].detach().numpy()
+    np.testing.assert_array_equal(np.asarray(examined.published.state[key]), expected)

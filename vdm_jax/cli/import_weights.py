@@ -1,0 +1,80 @@
+"""`vdm-jax import --system=NAME FILE.pt --out=DIR`: published weights as a workdir.
+
+Prints where each config field came from and which keys and shapes do not fit; writes
+nothing unless all do. No code of the file is run. `vdm-jax sample --workdir=DIR` and
+`vdm-jax train --config=DIR/config.py --init_from=DIR` take it from there.
+"""
+
+import ast
+import pathlib
+from typing import Any
+
+from absl import flags
+
+from vdm_jax.cli import common
+from vdm_jax.errors import UserError
+
+_SYSTEM = flags.DEFINE_string("system", None, "Whose: fdm, ramvid or rvd.")
+_OUT = flags.DEFINE_string("out", None, "New local folder for the workdir.")
+_DRY_RUN = flags.DEFINE_bool(
+  "dry_run", False, "Only report; reads names and shapes alone."
+)
+_DATASET = flags.DEFINE_string(
+  "dataset", None, "The authors' preset, for what the file does not tell."
+)
+_RAW = flags.DEFINE_bool(
+  "raw", False, "The raw parameters of a file that has averages too."
+)
+_SET = flags.DEFINE_multi_string(
+  "set", [], "FIELD=VALUE of the config, as model.num_heads=8; again for more."
+)
+
+
+def main(argv: list[str]) -> None:
+  """Reports, and writes unless it is a dry run."""
+  if len(argv) != 2 or not _SYSTEM.value:
+    raise UserError("import: expected --system=NAME FILE.pt --out=DIR (or --dry_run)")
+  if not _DRY_RUN.value and not _OUT.value:
+    raise UserError("import: expected --out=DIR, or --dry_run to look only")
+  common.start_jax()
+
+  from vdm_jax.interop import formats, torch_file, workdir
+
+  formats.load(_SYSTEM.value)
+  if _OUT.value:
+    workdir.check_free(_OUT.value)
+  path = argv[1]
+  file = formats.File(
+    name=pathlib.Path(path).name,
+    contents=torch_file.read(path, shapes_only=_DRY_RUN.value),
+    dataset=_DATASET.value,
+    raw=_RAW.value,
+  )
+  examined = workdir.examine(_SYSTEM.value, file, asked())
+  print(workdir.report(examined))
+  workdir.check_fits(examined)
+  if _DRY_RUN.value:
+    print("dry run: nothing written")
+    return
+  workdir.write(examined, _OUT.value)
+  out = _OUT.value
+  print(
+    f"written to {out}\n"
+    f"  vdm-jax sample --workdir={out} --out=SAMPLES\n"
+    f"  vdm-jax train --config={out}/config.py --init_from={out} --workdir=NEW "
+    "--config.data.name=YOUR_DATA"
+  )
+
+
+def asked() -> dict[str, Any]:
+  """The fields of --set, by dotted name."""
+  found = {}
+  for text in _SET.value:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+      raise UserError(f"--set: expected FIELD=VALUE, found {text!r}")
+    try:
+      found[name] = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+      found[name] = value
+  return found

@@ -1,0 +1,248 @@
+"""From a published checkpoint to a workdir that `sample` and `train` take."""
+
+import contextlib
+import datetime
+import math
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from vdm_jax import systems
+from vdm_jax.errors import UserError
+from vdm_jax.interop import formats, mapping
+from vdm_jax.storage import checkpoint, workdirs
+
+
+class Examined(NamedTuple):
+  """A file, the config it belongs to, and what of it does not fit that config.
+
+  Attributes:
+    file: what was read.
+    title: of the format.
+    published: the arrays and which parameters they are.
+    config: complete, as `systems.build` takes it.
+    sources: where each field came from, by dotted name.
+    comparison: what is missing, unexpected and misshaped.
+    num_arrays: that the model has.
+    num_parameters: in them.
+  """
+
+  file: formats.File
+  title: str
+  published: formats.Published
+  config: dict[str, Any]
+  sources: Mapping[str, str]
+  comparison: mapping.Comparison
+  num_arrays: int
+  num_parameters: int
+
+
+def examine(
+  system: str, file: formats.File, asked: Mapping[str, Any] | None = None
+) -> Examined:
+  """Puts a config together and compares every name and shape; reads no values.
+
+  Args:
+    system: the name of a format.
+    file: of that system.
+    asked: config fields that the user sets, by dotted name.
+
+  Raises:
+    UserError: the file is of another system (named, if it is known), or says too
+      little or contradicts what was asked for, or the config cannot be built.
+  """
+  form = formats.load(system)
+  if not form.recognises(file.contents):
+    others = [formats.load(name).TITLE for name in formats.looks_like(file.contents)]
+    like = f"it looks like {' or '.join(others)}" if others else "none is recognised"
+    raise UserError(f"{file.name}: not a checkpoint of {form.TITLE}; {like}")
+  fields = formats.Fields(asked)
+  published = form.read(file, fields)
+  if file.raw and published.ema is not None:
+    raise UserError(f"--raw: {file.name} holds averages alone")
+  config = fields.config()
+  built = systems.build(config)
+  params = jax.eval_shape(built.init, jax.random.key(0))
+  shapes = {
+    key: tuple(value.shape)
+    for key, value in published.state.items()
+    if key not in published.tables
+  }
+  leaves = jax.tree.leaves(params)
+  return Examined(
+    file=file,
+    title=form.TITLE,
+    published=published,
+    config=config,
+    sources=fields.sources,
+    comparison=mapping.compare(published.entries, shapes, params),
+    num_arrays=len(leaves),
+    num_parameters=sum(math.prod(leaf.shape) for leaf in leaves),
+  )
+
+
+def report(examined: Examined) -> str:
+  """What was found, for the user: fields by source, then keys and shapes."""
+  published = examined.published
+  weights = f"average of rate {published.ema}" if published.ema else "raw parameters"
+  lines = [
+    f"{examined.file.name}: {examined.title}, {weights}, "
+    + (f"step {published.step}" if published.step else "step not told")
+  ]
+  flat = _flatten(examined.config)
+  for source in formats.SOURCES:
+    names = [name for name in flat if examined.sources[name] == source]
+    if names:
+      lines.append(f"config from {_SOURCES[source]}:")
+      lines += [f"  {name} = {flat[name]!r}" for name in names]
+  lines.append(
+    f"the model has {examined.num_parameters:,} parameters in {examined.num_arrays} "
+    "arrays"
+  )
+  for kind, found in examined.comparison._asdict().items():
+    lines.append(f"{kind}: {len(found) or 'none'}")
+    lines += [f"  {line}" for line in found]
+  return "\n".join(lines)
+
+
+_SOURCES = {
+  "file": "the configuration in the file",
+  "shapes": "the shapes of the arrays",
+  "name": "the file's name",
+  "preset": "the preset",
+  "flag": "--set",
+  "default": "defaults",
+}
+
+
+def check_fits(examined: Examined) -> None:
+  """Raises UserError unless every key and shape is accounted for."""
+  if examined.comparison:
+    counts = ", ".join(
+      f"{len(found)} {kind}"
+      for kind, found in examined.comparison._asdict().items()
+      if found
+    )
+    raise UserError(
+      f"{examined.file.name}: does not fit the config above: {counts} (each is listed)"
+    )
+
+
+def check_free(out: str) -> None:
+  """Raises UserError unless `out` is a local folder that is empty or not there."""
+  if "://" in out:
+    raise UserError(
+      f"--out={out}: expected a local folder; vdm-jax export copies it from there"
+    )
+  target = pathlib.Path(out)
+  if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    raise UserError(f"--out={out}: not empty")
+
+
+def write(examined: Examined, out: str) -> None:
+  """Writes the workdir; it is there complete or not at all.
+
+  It holds one checkpoint, in the form of `vdm-jax export`, `config.json`, and
+  `config.py`, a config file with the same values for `vdm-jax train`.
+
+  Raises:
+    UserError: `out` is not empty, something does not fit, or a value is not finite.
+  """
+  check_free(out)
+  check_fits(examined)
+  published = examined.published
+  params = mapping.to_params(published.entries, published.state)
+  _check_finite(examined, params)
+  rates = [published.ema] if published.ema else []
+  meta = workdirs.describe(examined.config, "")
+  meta["config"]["train"]["ema"] = rates
+  meta["imported_from"] = examined.file.name
+  meta["imported_at"] = datetime.datetime.now(datetime.UTC).isoformat(
+    timespec="seconds"
+  )
+  meta["sources"] = dict(examined.sources)
+  target = pathlib.Path(out).absolute()
+  target.parent.mkdir(parents=True, exist_ok=True)
+  with _folder_beside(target) as folder:
+    tree = {"ema": {published.ema: params}} if rates else {"params": params}
+    checkpoints = checkpoint.Checkpoints(str(folder), keep_last=1)
+    checkpoints.save(published.step, tree, None, meta)
+    checkpoints.close()
+    (folder / "config.py").write_text(config_file(examined))
+    workdirs.write_description(str(folder), meta)
+    if target.exists():
+      target.rmdir()
+    folder.rename(target)
+
+
+def config_file(examined: Examined) -> str:
+  """The config as Python, a comment at each field telling its source."""
+  name = examined.file.name
+  lines = [
+    f'"""The config of {name}, written by `vdm-jax import`.',
+    "",
+    "Comments say where each value is from. Fine-tuning, of the folder beside it:",
+    "",
+    "    vdm-jax train --config=THIS_FILE --init_from=FOLDER --workdir=NEW \\\\",
+    "      --config.data.name=YOUR_DATA",
+    '"""',
+    "",
+    "from ml_collections import ConfigDict",
+    "",
+    "",
+    "def get_config():",
+    "  config = ConfigDict()",
+  ]
+  for key, value in examined.config.items():
+    if not isinstance(value, Mapping):
+      lines.append(f"  config.{key} = {value!r}  # {examined.sources[key]}")
+      continue
+    lines += [f"  config.{key} = ConfigDict(", "    dict("]
+    lines += [
+      f"      {inner}={item!r},  # {examined.sources[f'{key}.{inner}']}"
+      for inner, item in value.items()
+    ]
+    lines += ["    )", "  )"]
+  return "\n".join([*lines, "  return config", ""])
+
+
+@contextlib.contextmanager
+def _folder_beside(target: pathlib.Path):
+  """A new folder beside `target`, gone afterwards unless it was renamed."""
+  made = tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent)
+  folder = pathlib.Path(made)
+  folder.chmod(0o755)
+  try:
+    yield folder
+  finally:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_finite(examined: Examined, params: Any) -> None:
+  flat = _flatten(params, separator="/")
+  odd = [
+    entry.key
+    for entry in examined.published.entries
+    if not np.isfinite(flat[entry.path]).all()
+  ]
+  if odd:
+    raise UserError(
+      f"{examined.file.name}: damaged: values that are not finite in {len(odd)} "
+      f"arrays, {', '.join(odd[:3])}"
+    )
+
+
+def _flatten(tree: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, Mapping):
+      inner = _flatten(value, separator)
+      flat.update({f"{key}{separator}{name}": leaf for name, leaf in inner.items()})
+    else:
+      flat[key] = value
+  return flat
