@@ -1,0 +1,140 @@
+"""The position regressor: cells, its loss, and that it learns places."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.helpers import load_config
+from vdm_jax import systems
+from vdm_jax.errors import UserError
+from vdm_jax.frames import clip
+from vdm_jax.models.position import Answer, Grid, position
+
+BOUNDS = (-8.0, 0.0, 24.0, 16.0)
+GRID = Grid(BOUNDS, 4)
+
+
+def small(**sections):
+  """A config of the regressor for frames of 8 pixels."""
+  model = dict(
+    bounds=BOUNDS,
+    cells=2,
+    channels=16,
+    channel_mults=(1, 2),
+    features=32,
+    dropout=0.0,
+    brightness=0.0,
+    blur=0.0,
+  )
+  config = load_config("position_regressor_maze")
+  config["data"] |= {"name": "places", "frame_shape": (8, 8, 3), "num_threads": 1}
+  config["task"] |= {"num_frames": 2, "stride": 3}
+  config["model"] |= model | sections.pop("model", {})
+  for name, values in sections.items():
+    config[name] |= values
+  return config
+
+
+def place_frames(position, size=8):
+  """Frames uint8 [N, S, S, 3] of positions [N, 2]: the colour says where."""
+  low, high = np.reshape(BOUNDS, (2, 2))
+  share = (np.asarray(position) - low) / (high - low)
+  colour = np.stack([share[:, 0], share[:, 1], 1 - share[:, 0]], -1)
+  return np.broadcast_to(
+    np.rint(255 * colour).astype(np.uint8)[:, None, None], (len(share), size, size, 3)
+  )
+
+
+def batch_of(config, batch_size, seed=0, valid=None):
+  rng = np.random.default_rng(seed)
+  t = config["task"]["num_frames"]
+  xy = rng.uniform(BOUNDS[:2], BOUNDS[2:], (batch_size * t, 2)).astype(np.float32)
+  frames = place_frames(xy).reshape(batch_size, t, 8, 8, 3)
+  pose = np.concatenate([xy, np.zeros((len(xy), 1), np.float32)], 1)
+  batch = {
+    "video": jnp.asarray(frames),
+    "frames": clip(batch_size, t),
+    "cond": {},
+    "extras": {"pose": jnp.asarray(pose.reshape(batch_size, t, 3))},
+    "example": jnp.arange(batch_size),
+    "stratum": jnp.arange(batch_size) / batch_size,
+  }
+  return batch if valid is None else batch | {"valid": jnp.asarray(valid)}
+
+
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+def test_cells(array):
+  inside = array([[-8.0, 0.0], [24.0, 16.0], [0.0, 3.9], [0.0, 4.0], [-8.0, 16.0]])
+  np.testing.assert_array_equal(GRID.cell(inside), [0, 15, 4, 5, 3])
+  outside = array([[-8.1, 0.0], [0.0, 16.1], [np.nan, 1.0]])
+  np.testing.assert_array_equal(GRID.cell(outside), -1)
+  cells = array(np.arange(16))
+  np.testing.assert_array_equal(GRID.cell(GRID.centre(cells)), cells)
+
+
+def test_the_head_of_the_named_cell_gives_the_position():
+  offset = np.zeros((1, 16, 2), np.float32)
+  offset[0, 6] = 0.5, -0.25
+  answer = Answer(jnp.zeros((1, 16)), jnp.asarray(offset))
+  cell = jnp.asarray([6])  # ix 1, iy 2: 8 by 4 units, its centre at (4, 10).
+  np.testing.assert_allclose(position(GRID, answer, cell), [[8.0, 9.0]])
+
+
+def test_batch_spec_and_loss_agree():
+  config = small()
+  system = systems.build(config)
+  batch = batch_of(config, 3)
+  spec = system.batch_spec(3)
+  for name in ("video", "extras", "cond"):
+    found = jax.tree.map(lambda a: (a.shape, a.dtype), batch[name])
+    assert found == jax.tree.map(lambda a: (a.shape, a.dtype), spec[name])
+  assert system.pipeline_extras == ("pose",) and not system.can_sample
+
+
+def test_rows_that_do_not_count_change_nothing():
+  config = small()
+  system = systems.build(config)
+  params = system.init(jax.random.key(0))
+  batch = batch_of(config, 3, valid=[True, True, False])
+  loss, metrics = system.loss(params, batch, jax.random.key(1), False)
+  batch["extras"]["pose"] = batch["extras"]["pose"].at[2].set(5.0)
+  again, _ = system.loss(params, batch, jax.random.key(1), False)
+  assert loss == again
+  assert metrics["position_error"][1] == 4
+
+
+def test_a_frame_outside_the_map_is_counted_and_not_scored():
+  config = small()
+  system = systems.build(config)
+  params = system.init(jax.random.key(0))
+  batch = batch_of(config, 2)
+  batch["extras"]["pose"] = batch["extras"]["pose"].at[0].set(-100.0)
+  loss, metrics = system.loss(params, batch, jax.random.key(1), False)
+  np.testing.assert_array_equal(metrics["outside"], [2, 4])
+  assert np.isfinite(loss) and metrics["cell_accuracy"][1] == 2
+
+
+def test_augmentation_is_of_training_alone_and_of_a_whole_clip():
+  system = systems.build(small(model=dict(brightness=0.2, blur=0.5)))
+  rng = np.random.default_rng(0)
+  frame = jnp.asarray(rng.uniform(-1, 1, (8, 8, 3)), jnp.float32)
+  clips = jnp.stack([frame, frame])
+  seen = system._augment(jax.random.key(0), clips)
+  np.testing.assert_array_equal(seen[0], seen[1])
+  assert np.std(seen) < np.std(clips)  # Blurred.
+  plain = systems.build(small())
+  np.testing.assert_allclose(plain._augment(jax.random.key(0), clips), clips)
+
+
+@pytest.mark.parametrize(
+  "model, message",
+  [
+    ({"bounds": (0.0, 0.0, 0.0, 1.0)}, "config.model.bounds"),
+    ({"cells": 0}, "config.model.cells"),
+    ({"extra_width": 1}, "config.model.extra_width"),
+  ],
+)
+def test_a_wrong_field_is_named(model, message):
+  with pytest.raises(UserError, match=message):
+    systems.build(small(model=model))

@@ -1,0 +1,127 @@
+"""Figures of protocols: curves by lead time, speeds, walks on their map."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+COLOURS = ("#1f5fd0", "#d0561f", "#2e8b57", "#8a4fbf", "#b8860b", "#555555")
+
+
+@contextmanager
+def _figure(out: epath.PathLike, size: tuple[float, float]) -> Iterator[Any]:
+  """A matplotlib figure that is written as PNG in the end."""
+  # The object interface: no global state, no display, safe beside other plots.
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=size, dpi=120, layout="constrained")
+  FigureCanvasAgg(figure)
+  yield figure
+  out = epath.Path(out)
+  out.parent.mkdir(parents=True, exist_ok=True)
+  with out.open("wb") as file:
+    figure.savefig(file, format="png")
+
+
+def by_lead(
+  out: epath.PathLike,
+  panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
+) -> None:
+  """Curves over lead time, a panel a measure.
+
+  Args:
+    out: path of the PNG.
+    panels: title -> curve's name -> (values [T], standard errors [T]).
+  """
+  with _figure(out, (4.6 * len(panels), 3.4)) as figure:
+    for axes, (title, curves) in zip(
+      np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True
+    ):
+      for i, (name, (values, errors)) in enumerate(curves.items()):
+        lead, colour = np.arange(1, len(values) + 1), COLOURS[i % len(COLOURS)]
+        axes.plot(lead, values, "o-", color=colour, markersize=3, label=name)
+        axes.fill_between(
+          lead, values - errors, values + errors, color=colour, alpha=0.2, linewidth=0
+        )
+      axes.set(xlabel="lead time, frames", title=title)
+      _plain(axes)
+      axes.legend(frameon=False, fontsize=8)
+
+
+def speeds(
+  out: epath.PathLike,
+  curves: Mapping[str, np.ndarray],
+  threshold: float,
+  unit: str,
+) -> None:
+  """Densities of speeds.
+
+  Args:
+    out: path of the PNG.
+    curves: name -> speeds [K].
+    threshold: above it a speed is an outlier; they share the last bin.
+    unit: of speeds.
+  """
+  edges = np.linspace(0, threshold, 41)
+  beyond = 1.04 * threshold
+  with _figure(out, (7.2, 3.6)) as figure:
+    axes = figure.add_subplot()
+    for i, (name, values) in enumerate(curves.items()):
+      counts, _ = np.histogram(values, np.append(edges, np.inf))
+      share = counts / max(1, len(values))
+      axes.stairs(
+        share, np.append(edges, beyond), color=COLOURS[i % len(COLOURS)], label=name
+      )
+    axes.axvline(threshold, color="#999999", linestyle="--", linewidth=1)
+    axes.set(xlabel=f"speed, {unit}; right of the line: outliers", ylabel="share")
+    _plain(axes)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def walks(
+  out: epath.PathLike,
+  panels: Mapping[str, Sequence[np.ndarray]],
+  *,
+  walls: np.ndarray,
+  bounds: Sequence[float],
+  longest: float,
+) -> None:
+  """Trajectories drawn on the map, a panel a set.
+
+  Args:
+    out: path of the PNG.
+    panels: title -> walks [T, 2].
+    walls: [M, 4], (x0, y0, x1, y1) of each; M may be 0.
+    bounds: (x_min, y_min, x_max, y_max).
+    longest: a longer step is a jump: it is dotted.
+  """
+  columns = min(3, len(panels))
+  rows = -(-len(panels) // columns)
+  height = (bounds[3] - bounds[1]) / (bounds[2] - bounds[0])
+  with _figure(out, (4.2 * columns, (4.2 * min(height, 2) + 0.4) * rows)) as figure:
+    grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    for axes in grid[len(panels) :]:
+      axes.set_axis_off()
+    for axes, (title, paths) in zip(grid, panels.items(), strict=False):
+      for wall in walls:
+        axes.plot(wall[[0, 2]], wall[[1, 3]], color="#333333", linewidth=1)
+      for i, path in enumerate(paths):
+        colour = COLOURS[i % len(COLOURS)]
+        steps = np.linalg.norm(np.diff(path, axis=0), axis=-1)
+        for part in np.split(path, 1 + np.flatnonzero(steps > longest)):
+          axes.plot(*part.T, color=colour, linewidth=1)
+        for jump in np.flatnonzero(steps > longest):
+          axes.plot(*path[jump : jump + 2].T, ":", color=colour, linewidth=0.7)
+        axes.plot(*path[0], "o", color=colour, markersize=5)
+      axes.set_title(title, fontsize=9)
+      axes.set(xlim=(bounds[0], bounds[2]), ylim=(bounds[1], bounds[3]))
+      axes.set_aspect("equal")
+      axes.tick_params(labelsize=7)
+
+
+def _plain(axes) -> None:
+  axes.grid(color="#e4e4e4", linewidth=0.6)
+  axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,151 @@
+"""How good is an ensemble of continuations? Scores by lead time, clip after clip.
+
+Everything is measured on what a user gets: 8-bit frames, scaled to [0, 1]. Lead time
+k is the k-th frame after the context.
+
+    crps, crps_fair   of every pixel and channel, then averaged; see `crps`
+    psnr, ssim        mean over the members
+    ..._best          of the member whose mean over the clip is best, chosen for each
+                      of the two by itself
+    ..._of_mean       of the mean of the members, which is no sample: it is blurred
+                      where members disagree
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from vdm_jax.evaluation import image, motion
+from vdm_jax.evaluation.crps import crps
+
+# Of equal frames PSNR is infinite: in means they count as this. One pixel that is one
+# level off leaves 84 dB in grey frames of 64 x 64 and 96 dB in 256 x 256.
+PSNR_CAP = 100.0
+TITLES = {
+  "crps": "CRPS, plug-in",
+  "crps_fair": "CRPS, fair",
+  "psnr": "PSNR, mean of members (dB)",
+  "psnr_best": "PSNR, best member (dB)",
+  "psnr_of_mean": "PSNR, of the ensemble mean (dB)",
+  "ssim": "SSIM, mean of members",
+  "ssim_best": "SSIM, best member",
+  "ssim_of_mean": "SSIM, of the ensemble mean",
+}
+
+Scores = dict[str, np.ndarray]
+
+
+def score(members: np.ndarray, truth: np.ndarray) -> Scores:
+  """Scores of one clip's ensemble, a frame in memory at a time.
+
+  Args:
+    members: uint8 [S, T, H, W, C], predicted frames alone.
+    truth: uint8 [T, H, W, C].
+
+  Returns:
+    For every key of `TITLES` float64 [T]; NaN for the fair CRPS of one member, and
+    for SSIM of frames that are smaller than its window.
+  """
+  size, length = members.shape[:2]
+  found = {key: np.full(length, np.nan) for key in TITLES}
+  each = {key: np.full((size, length), np.nan) for key in ("psnr", "ssim")}
+  measures = {"psnr": _capped_psnr}
+  if min(truth.shape[1:3]) >= image.SSIM_MIN_SIZE:
+    measures["ssim"] = image.ssim
+  for t in range(length):
+    x, y = members[:, t] / 255.0, truth[t] / 255.0
+    found["crps"][t] = crps(x, y).mean()
+    found["crps_fair"][t] = crps(x, y, fair=True).mean()
+    for key, measure in measures.items():
+      each[key][:, t] = measure(x, np.broadcast_to(y, x.shape))
+      found[f"{key}_of_mean"][t] = measure(x.mean(0), y)
+  for key in measures:
+    found[key] = each[key].mean(0)
+    found[f"{key}_best"] = each[key][each[key].mean(1).argmax()]
+  return found
+
+
+def score_point(forecast: np.ndarray, truth: np.ndarray) -> Scores:
+  """The same of a single sure forecast uint8 [T, H, W, C].
+
+  Its law is a point, so both forms of the CRPS are the absolute error.
+  """
+  return score(np.stack([forecast, forecast]), truth)
+
+
+def mean_by_lead(clips: Iterable[Scores]) -> dict[str, dict[str, np.ndarray | float]]:
+  """Means over clips by lead time and over all, with standard errors over clips.
+
+  Returns:
+    For every key: `by_lead` and `error_by_lead` [T], `mean` and `error`.
+  """
+  clips = list(clips)
+  count = len(clips)
+
+  def error(values):
+    if count < 2:
+      return np.full(values.shape[1:], np.nan)
+    return values.std(0, ddof=1) / np.sqrt(count)
+
+  result = {}
+  for key in TITLES:
+    values = np.stack([np.asarray(clip[key], np.float64) for clip in clips])
+    result[key] = {
+      "by_lead": values.mean(0),
+      "error_by_lead": error(values),
+      "mean": float(values.mean()),
+      "error": float(error(values.mean(1))),
+    }
+  return result
+
+
+def copy_last(context: np.ndarray, length: int) -> np.ndarray:
+  """The last frame of the context uint8 [T0, H, W, C], `length` times."""
+  return np.repeat(context[-1:], length, axis=0)
+
+
+def constant_velocity(context: np.ndarray, length: int) -> np.ndarray:
+  """The last frame, moved on in every step as the two last frames say.
+
+  The movement is the whole-pixel shift of the whole frame that best turns the last
+  but one into the last: right for one thing on an even ground and for a camera that
+  pans, wrong for things that move apart, and it knows of no walls. What comes in at
+  the border has the median colour of the border.
+
+  Args:
+    context: uint8 [T0 >= 2, H, W, C].
+    length: number of frames.
+  """
+  last = context[-1]
+  limit = max(2, max(last.shape[:2]) // 8)
+  dx, dy = motion.best_shift(context[None, -2:], limit).offset[0, 0]
+  edges = [last[0], last[-1], last[:, 0], last[:, -1]]
+  ground = np.median(np.concatenate(edges), axis=0).astype(np.uint8)
+  return np.stack([_moved(last, k * dx, k * dy, ground) for k in range(1, length + 1)])
+
+
+def baselines(context: np.ndarray, length: int) -> dict[str, np.ndarray]:
+  """Forecasts uint8 [length, H, W, C] that need no learning, by their names."""
+  made = {"last frame copied": copy_last(context, length)}
+  if len(context) > 1:
+    made["constant velocity"] = constant_velocity(context, length)
+  return made
+
+
+def _capped_psnr(frames, truth):
+  return np.minimum(image.psnr(frames, truth), PSNR_CAP)
+
+
+def _moved(frame, dx, dy, ground):
+  """A frame shifted by whole pixels, `ground` where nothing was."""
+  result = np.broadcast_to(ground, frame.shape).copy()
+  height, width = frame.shape[:2]
+  if abs(dx) < width and abs(dy) < height:
+    y, x = _overlap(dy, height), _overlap(dx, width)
+    result[y, x] = frame[_overlap(-dy, height), _overlap(-dx, width)]
+  return result
+
+
+def _overlap(shift: int, size: int) -> slice:
+  """Where a row of `size` still lies on itself when moved by `shift`."""
+  return slice(max(shift, 0), size + min(shift, 0))

@@ -1,0 +1,217 @@
+"""Protocol `forecast`: an ensemble of continuations of every clip of a split.
+
+    OUT/
+      clips.jsonl    scores of each clip that is done: a job that was stopped goes on
+      clip.png       the first clip: truth, members, their mean, the baselines
+      by_lead.png    CRPS, PSNR and SSIM by lead time
+      table.txt      means over all lead times, then by lead time
+      results.json   everything
+
+Only the members of the clip at hand are held.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import tqdm
+from etils import epath
+
+from vdm_jax.data import sheet
+from vdm_jax.errors import UserError
+from vdm_jax.evaluation import ensembles, figures, forecast, protocol
+
+ESTIMATORS = ("both", "plugin", "fair")
+_SHOWN = 4  # Members in the picture.
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+  """CRPS, PSNR and SSIM by lead time, of a run or of folders of samples."""
+
+  name: ClassVar[str] = "forecast"
+
+  workdir: str = protocol.setting("", "run or export whose model continues the clips")
+  samples: tuple[str, ...] = protocol.setting(
+    (), "instead, folders of samples, one a member, each of another seed"
+  )
+  data: str = protocol.setting("", "data set; default that of the run")
+  data_dir: str = protocol.setting("", "where data sets are; default the run's")
+  split: str = protocol.setting("test", "whose first clips are continued")
+  num_clips: int = protocol.setting(64, "clips; 0 for all there are")
+  members: int = protocol.setting(8, "continuations of each clip")
+  num_context: int = protocol.setting(4, "frames at the start that are given")
+  num_frames: int = protocol.setting(
+    0, "frames of a clip, context included; 0: the model's window"
+  )
+  crps: str = protocol.setting("both", "which estimator: plugin, fair or both")
+  ema: str = protocol.setting("", "which average of the weights; default the first")
+  step: int = protocol.setting(0, "which checkpoint; 0: the newest")
+  seed: int = protocol.setting(0, "of the noise")
+  batch_size: int = protocol.setting(16, "members sampled at a time")
+  plan: str = protocol.setting("", "sampling plan; default the config's")
+  sampling: tuple[str, ...] = protocol.setting(
+    (), "KEY=VALUE of the sampling settings, such as steps=50"
+  )
+
+  def run(self, out: epath.Path) -> protocol.Outcome:
+    """See the module's text."""
+    self._check()
+    job = ensembles.from_folders(self) if self.samples else ensembles.from_run(self)
+    if self.crps != "plugin" and job.members < 2:
+      raise UserError(
+        f"--members={job.members}: the fair CRPS needs 2 members or more; take more, "
+        "or --crps=plugin"
+      )
+    done = list(self._clips(job, out))
+    sets = {
+      name: forecast.mean_by_lead(clip[name] for clip in done) for name in done[0]
+    }
+    keys = self._keys(sets[job.title])
+    result = {
+      **job.origin,
+      "clips": len(done),
+      "members": job.members,
+      "context": job.context,
+      "lead_times": len(done[0][job.title]["crps"]),
+      "scale": "[0, 1], from 8-bit frames; equal frames count as "
+      f"{forecast.PSNR_CAP:g} dB",
+      "errors": "standard errors over clips",
+      "titles": {key: forecast.TITLES[key] for key in keys},
+      "sets": {name: {key: means[key] for key in keys} for name, means in sets.items()},
+    }
+    _plot(out / "by_lead.png", sets, keys)
+    head = f"{job.members} members, {job.context} given frames, {len(done)} clips"
+    return protocol.Outcome(result, _table(sets, keys, head))
+
+  def _check(self) -> None:
+    if bool(self.workdir) == bool(self.samples):
+      raise UserError("forecast: expected --workdir=RUN or --samples=DIR, one of them")
+    if self.crps not in ESTIMATORS:
+      raise UserError(f"--crps={self.crps}: expected {', '.join(ESTIMATORS)}")
+    for field, least in (("members", 1), ("num_context", 1), ("num_clips", 0)):
+      if getattr(self, field) < least:
+        raise UserError(f"--{field}: expected >= {least}, found {getattr(self, field)}")
+
+  def _keys(self, means) -> list[str]:
+    """What is reported: not the estimator that was not asked for, nor all-NaN."""
+    hidden = {"plugin": "crps_fair", "fair": "crps"}.get(self.crps)
+    return [
+      key
+      for key in forecast.TITLES
+      if key != hidden and np.isfinite(means[key]["by_lead"]).any()
+    ]
+
+  def _clips(
+    self, job: ensembles.Ensembles, out: epath.Path
+  ) -> Iterator[dict[str, Any]]:
+    """The scores of every clip, read where they exist, made where not."""
+    path, head = out / "clips.jsonl", {**protocol.describe(self), **job.origin}
+    lines = _read_lines(path)
+    if lines and lines[0] != _plain(head):
+      raise UserError(
+        f"--out={out}: holds an unfinished evaluation of other settings; choose "
+        "another folder"
+      )
+    lines = lines or [_plain(head)]
+    bar = tqdm.tqdm(
+      total=job.count,
+      initial=len(lines) - 1,
+      desc="forecast",
+      unit="clip",
+      disable=None,
+    )
+    yield from lines[1:]
+    with bar:
+      for number in range(len(lines) - 1, job.count):
+        lines.append(_plain(self._score(job, number, out)))
+        # As a whole, by renaming: a kill leaves the old file or the new one.
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        partial.replace(path)
+        bar.update()
+        yield lines[-1]
+
+  def _score(self, job: ensembles.Ensembles, number: int, out: epath.Path):
+    """The scores of a clip, by forecast; draws the first one."""
+    clip = job.clip(number)
+    context, truth = clip.truth[: job.context], clip.truth[job.context :]
+    scores = {job.title: forecast.score(clip.members[:, job.context :], truth)}
+    for name, made in forecast.baselines(context, len(truth)).items():
+      scores[name] = forecast.score_point(made, truth)
+    out.mkdir(parents=True, exist_ok=True)
+    if number == 0:
+      _picture(out / "clip.png", clip, job.context)
+    return scores
+
+
+def _plain(value: Any) -> Any:
+  """A value as it is once it was written and read."""
+  return json.loads(protocol.as_json(value))
+
+
+def _read_lines(path: epath.Path) -> list[dict[str, Any]]:
+  """The lines of a file, if it is there."""
+  if not path.exists():
+    return []
+  return [json.loads(text) for text in path.read_text().splitlines()]
+
+
+Means = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+def _table(sets: Means, keys: Sequence[str], head: str) -> str:
+  """Means over all lead times, a column a set; then CRPS and PSNR by lead time."""
+  rows = [["mean over lead times", *sets]]
+  for key in keys:
+    row = [
+      protocol.cell(means[key]["mean"], means[key]["error"]) for means in sets.values()
+    ]
+    rows.append([forecast.TITLES[key], *row])
+  parts = [f"{head}; ± one standard error over clips", protocol.table(rows)]
+  for key in _shown(keys):
+    rows = [[f"lead time: {forecast.TITLES[key]}", *sets]]
+    for t in range(len(next(iter(sets.values()))[key]["by_lead"])):
+      row = [
+        protocol.cell(means[key]["by_lead"][t], means[key]["error_by_lead"][t])
+        for means in sets.values()
+      ]
+      rows.append([str(t + 1), *row])
+    parts.append(protocol.table(rows))
+  return "\n\n".join(parts)
+
+
+def _plot(path: epath.Path, sets: Means, keys: Sequence[str]) -> None:
+  panels = {
+    forecast.TITLES[key]: {
+      name: (means[key]["by_lead"], means[key]["error_by_lead"])
+      for name, means in sets.items()
+    }
+    for key in _shown(keys)
+  }
+  figures.by_lead(path, panels)
+
+
+def _shown(keys: Sequence[str]) -> list[str]:
+  """One measure of each kind: the fair CRPS where there is one."""
+  crps = "crps_fair" if "crps_fair" in keys else "crps"
+  return [key for key in (crps, "psnr", "ssim") if key in keys]
+
+
+def _picture(path: epath.Path, clip: ensembles.Clip, context: int) -> None:
+  """A clip, some of its members, their mean and the baselines, row by row."""
+  rows = {"truth": clip.truth}
+  for i, member in enumerate(clip.members[:_SHOWN]):
+    rows[f"member {i + 1}"] = member
+  mean = clip.members.mean(0)
+  rows[f"mean of {len(clip.members)}"] = np.rint(mean).astype(np.uint8)
+  given = clip.truth[:context]
+  for name, forecasted in forecast.baselines(given, len(clip.truth) - context).items():
+    rows[name] = np.concatenate([given, forecasted])
+  seen = np.arange(len(clip.truth)) < context
+  border = [sheet.OBSERVED if observed else None for observed in seen]
+  sheet.write_contact_sheet(
+    path, list(rows.values()), captions=list(rows), borders=[border] * len(rows)
+  )

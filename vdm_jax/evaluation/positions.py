@@ -1,0 +1,208 @@
+"""A trained position regressor, applied to frames, and its protocol `position`."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+from etils import epath
+
+from vdm_jax import systems
+from vdm_jax.data import source as sources
+from vdm_jax.errors import UserError
+from vdm_jax.evaluation import figures, protocol
+from vdm_jax.models.position import Grid
+from vdm_jax.storage import workdirs
+from vdm_jax.systems.position import PositionRegressor
+
+# Frames of one call: a constant, so that one compiled program serves all counts.
+_BATCH = 128
+_SHOWN = 2  # Videos on the map.
+
+
+class PositionReader:
+  """Reads positions off frames.
+
+  Attributes:
+    system: the regressor.
+    info: config, checkpoint step and origin.
+  """
+
+  def __init__(self, system: PositionRegressor, params: Any, info: dict[str, Any]):
+    self.system, self.info = system, info
+    self._params = params
+    self._predict = jax.jit(system.predict)
+
+  @property
+  def grid(self) -> Grid:
+    return self.system.grid
+
+  def __call__(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions float64 [..., 2] and cells int [...] of frames uint8 [..., H, W, C]."""
+    lead = frames.shape[:-3]
+    flat = np.asarray(frames).reshape(-1, *self.system.frame_shape)
+    found = []
+    for start in range(0, len(flat), _BATCH):
+      part = flat[start : start + _BATCH]
+      full = np.zeros((_BATCH, *self.system.frame_shape), np.uint8)
+      full[: len(part)] = part
+      answer = self._predict(self._params, full)
+      found.append([np.asarray(values)[: len(part)] for values in answer])
+    position, cell = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return position.astype(np.float64).reshape(*lead, 2), cell.reshape(lead)
+
+
+def load(workdir: str, flag: str) -> PositionReader:
+  """The regressor of a workdir or export.
+
+  Args:
+    workdir: of the run.
+    flag: by which it was named.
+
+  Raises:
+    UserError: there is none.
+  """
+  if not workdir:
+    raise UserError(
+      f"--{flag}: expected the workdir of a position regressor, as "
+      "configs/position_regressor_maze.py trains it"
+    )
+  params, info = workdirs.read_weights(workdir)
+  if (name := info["config"]["system"]) != "position_regressor":
+    raise UserError(
+      f"--{flag}={workdir}: expected a run of the system position_regressor, found "
+      f"{name!r}"
+    )
+  return PositionReader(systems.build(info["config"]), params, info)
+
+
+def open_data(
+  reader: PositionReader, name: str, data_dir: str, split: str
+) -> sources.VideoSource:
+  """The data set that a regressor is used on; by default the one it was trained on.
+
+  Raises:
+    UserError: its frames or its map are not the regressor's, or it has no positions.
+  """
+  data = reader.info["config"]["data"]
+  name, data_dir = name or data["name"], data_dir or data["data_dir"] or None
+  sources.ensure_built(name, data_dir)
+  source = sources.load(name, data_dir, split)
+  source.check_extra(reader.system.extra)
+  if tuple(source.frame_shape) != tuple(reader.system.frame_shape):
+    raise UserError(
+      f"frames of {source.full_name} are {tuple(source.frame_shape)}, the regressor "
+      f"reads {tuple(reader.system.frame_shape)}"
+    )
+  bounds = (source.metadata.get("map") or {}).get("bounds")
+  if bounds is not None and not np.allclose(bounds, reader.grid.bounds):
+    raise UserError(
+      f"the map of {source.full_name} has bounds {list(bounds)}, the regressor's "
+      f"config.model.bounds are {list(reader.grid.bounds)}"
+    )
+  return source
+
+
+def walls_of(source: sources.VideoSource) -> np.ndarray:
+  """float64 [M, 4], (x0, y0, x1, y1) of each wall of the map; M = 0 if unknown."""
+  walls = (source.metadata.get("map") or {}).get("walls") or []
+  return np.asarray(walls, np.float64).reshape(-1, 4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+  """How exactly a position regressor reads held-out frames."""
+
+  name: ClassVar[str] = "position"
+
+  workdir: str = protocol.setting("", "run or export of the regressor")
+  data: str = protocol.setting("", "data set; default the one it was trained on")
+  data_dir: str = protocol.setting("", "where data sets are; default the run's")
+  split: str = protocol.setting("test", "which videos")
+  num_videos: int = protocol.setting(0, "the first so many; 0 for all there are")
+
+  def run(self, out: epath.Path) -> protocol.Outcome:
+    """Median error and cell accuracy; map.png shows some walks, true and read."""
+    reader = load(self.workdir, "workdir")
+    source = open_data(reader, self.data, self.data_dir, self.split)
+    count = min(self.num_videos or source.num_videos, source.num_videos)
+    truth, read, cells = [], [], []
+    for video in range(count):
+      frames = np.arange(source.lengths[video])
+      fields = ("frames", reader.system.extra)
+      (found,) = source.read_many([(video, frames)], fields)
+      position, cell = reader(found["frames"])
+      truth.append(found[reader.system.extra][:, :2].astype(np.float64))
+      read.append(position)
+      cells.append(cell)
+    result = self._result(reader.grid, truth, read, cells)
+    panels = {
+      f"{self.split} video {i}: true (blue), read (red)": [truth[i], read[i]]
+      for i in range(min(_SHOWN, count))
+    }
+    bounds = reader.grid.bounds
+    figures.walks(
+      out / "map.png",
+      panels,
+      walls=walls_of(source),
+      bounds=bounds,
+      longest=min(bounds[2] - bounds[0], bounds[3] - bounds[1]) / 10,
+    )
+    result |= {
+      "data": source.full_name,
+      "data_fingerprint": source.fingerprint,
+      "checkpoint_step": reader.info["step"],
+      "videos": count,
+      "bounds": list(bounds),
+      "cells": reader.grid.cells,
+    }
+    return protocol.Outcome(result, _table(result))
+
+  def _result(
+    self,
+    grid: Grid,
+    truth: Sequence[np.ndarray],
+    read: Sequence[np.ndarray],
+    cells: Sequence[np.ndarray],
+  ) -> dict[str, Any]:
+    distances = [
+      np.linalg.norm(a - b, axis=-1) for a, b in zip(truth, read, strict=True)
+    ]
+    right = [grid.cell(a) == c for a, c in zip(truth, cells, strict=True)]
+    middle = np.median(np.concatenate(truth), axis=0)
+    guess = [np.linalg.norm(a - middle, axis=-1) for a in truth]
+    cell_size = float(np.mean(grid.size))
+    statistics = {
+      "median_error": (distances, np.median),
+      "error_90": (distances, lambda d: np.quantile(d, 0.9)),
+      "far_off": (distances, lambda d: np.mean(d > cell_size)),
+      "cell_accuracy": (right, np.mean),
+      "median_error_of_guess": (guess, np.median),
+    }
+    result = {}
+    for key, (values, statistic) in statistics.items():
+      value, error = protocol.jackknife(
+        lambda chosen, values=values, statistic=statistic: statistic(
+          np.concatenate([values[i] for i in chosen])
+        ),
+        len(values),
+      )
+      result[key] = {"value": value, "error": error}
+    return {"frames": sum(map(len, truth)), "results": result}
+
+
+def _table(result: dict[str, Any]) -> str:
+  titles = {
+    "median_error": "median error, map units",
+    "error_90": "90 % are closer than",
+    "far_off": "farther off than a cell is wide",
+    "cell_accuracy": "cell named right",
+    "median_error_of_guess": "median error of always the middle",
+  }
+  rows = [["position", f"{result['videos']} videos, {result['frames']} frames"]]
+  for key, title in titles.items():
+    found = result["results"][key]
+    percent = key in ("far_off", "cell_accuracy")
+    rows.append([title, protocol.cell(found["value"], found["error"], percent=percent)])
+  return protocol.table(rows) + "\n\n± one standard error over videos (jackknife)"

@@ -1,0 +1,80 @@
+"""Folders of samples, as `vdm-jax sample` leaves them, read back."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from vdm_jax import systems
+from vdm_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+  """The samples of one folder.
+
+  Attributes:
+    folder: as it was named.
+    videos: uint8 [N, T, H, W, C].
+    record: how they came about.
+  """
+
+  folder: str
+  videos: np.ndarray
+  record: Mapping[str, Any]
+
+  @property
+  def observed(self) -> np.ndarray:
+    """bool [T]: frames that were given."""
+    places = self.record.get("given_frames") or []
+    return np.isin(np.arange(self.videos.shape[1]), places)
+
+  @property
+  def stride(self) -> int:
+    """Source frames from one frame to the next."""
+    return systems.build(self.record["config"]).stride
+
+
+def load(folder: str) -> Samples:
+  """Reads a folder.
+
+  Raises:
+    UserError: it holds no samples, or unfinished ones.
+  """
+  path = epath.Path(folder)
+  for name in ("videos.npz", "record.json"):
+    if not (path / name).exists():
+      raise UserError(
+        f"--samples={folder}: expected a folder that vdm-jax sample wrote, found no "
+        f"{name} there"
+      )
+  with (path / "videos.npz").open("rb") as file, np.load(file) as archive:
+    videos = archive["videos"]
+  return Samples(str(folder), videos, json.loads((path / "record.json").read_text()))
+
+
+def names(folders: Sequence[str]) -> list[str]:
+  """What to call folders in a table: the last part of each, or all if that is not
+  enough to tell them apart."""
+  short = [os.path.basename(os.path.normpath(folder)) for folder in folders]
+  return short if len(set(short)) == len(short) else list(folders)
+
+
+def check_alike(found: Sequence[Samples]) -> None:
+  """Raises UserError unless all have one shape, one pace and the same given frames."""
+  first = found[0]
+  for other in found[1:]:
+    for what, mine, theirs in (
+      ("frames", first.videos.shape[1:], other.videos.shape[1:]),
+      ("given frames", first.observed.tolist(), other.observed.tolist()),
+      ("stride", first.stride, other.stride),
+    ):
+      if mine != theirs:
+        raise UserError(
+          f"--samples: {first.folder} and {other.folder} differ in {what}"
+          + (f": {mine} and {theirs}" if what != "given frames" else "")
+        )
