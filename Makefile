@@ -5,6 +5,9 @@
 VENV ?= .venv
 DEMO_SECONDS ?=
 DEMO_OUT ?= runs/demo
+MAZE_DEMO_OUT ?= runs/maze_demo
+TASKS_DEMO_OUT ?= runs/tasks_demo
+FORECAST_DEMO_OUT ?= runs/forecast_demo
 WORKERS ?= 2
 EXTRAS ?= test,video
 
@@ -19,10 +22,10 @@ STAMP := $(VENV)/.installed
 SETUP_LOG := $(VENV)/setup.log
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow lint format clean
+.PHONY: help venv demo maze-demo tasks-demo forecast-demo test test-slow lint format clean
 
 help: ## Shows this list.
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 venv: $(STAMP) ## Sets up .venv.
 
@@ -44,6 +47,25 @@ $(STAMP): setup.py constraints.txt
 demo: $(STAMP) ## Trains a small model on moving digits and shows its samples.
 	@"$(BIN)/python" -m vdm_jax.cli.main demo --out="$(DEMO_OUT)" \
 	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS))
+
+maze-demo: $(STAMP) $(VENV)/.maze ## Trains FDM in a maze, samples a walk, draws it on the map.
+	@"$(BIN)/python" -m vdm_jax.cli.main maze-demo --out="$(MAZE_DEMO_OUT)" \
+	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS))
+
+tasks-demo: $(STAMP) ## Trains RaMViD on digits; predicts, infills, up-samples, generates.
+	@"$(BIN)/python" -m vdm_jax.cli.main tasks-demo --out="$(TASKS_DEMO_OUT)" \
+	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS))
+
+forecast-demo: $(STAMP) ## Trains RVD on digits, with and without its residual.
+	@"$(BIN)/python" -m vdm_jax.cli.main forecast-demo --out="$(FORECAST_DEMO_OUT)" \
+	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS))
+
+# What renders the maze is an extra of its own.
+$(VENV)/.maze: $(STAMP)
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check \
+	  --progress-bar off --log "$(SETUP_LOG)" -c constraints.txt -e ".[maze]" \
+	  || { echo "make: set-up of the maze failed; see $(SETUP_LOG)" >&2; exit 1; }
+	@touch $@
 
 test: $(STAMP) ## Runs the fast tests.
 	@"$(BIN)/python" -m pytest -n $(WORKERS) -q -m "not slow"

@@ -45,7 +45,7 @@ class Model:
       window=4, stride=1, frame_shape=(12, 12, 1), cond=cond, init=self.init
     )
     self.params = {"w": np.ones(3)}
-    self.info = {"config": config, "step": 1234, "ema": "0.9"}
+    self.info = {"config": config, "step": 1234, "ema": "0.9", "workdir": "run"}
     self._digits = digits.Rendering(config["data"]["name"], "train")
 
   def init(self, key):

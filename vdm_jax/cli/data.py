@@ -2,6 +2,7 @@
 
 vdm-jax data build moving_digits/16px_1digit_8frames
 vdm-jax data build video_folder ~/clips --name=clips --image_size=64 --fps=8
+vdm-jax data build kth ~/kth
 vdm-jax data list
 vdm-jax data show video_folder/clips --out=/tmp/look
 """
@@ -83,7 +84,7 @@ def _build(arguments: list[str]) -> None:
     if len(arguments) < 2:
       raise UserError(f"data build {dataset}: expected the folder of the videos")
     options["path"] = arguments[1]
-    config_name = _NAME.value or config_name or epath.Path(arguments[1]).name
+    config_name = _NAME.value or config_name
   elif len(arguments) > 1:
     raise UserError(f"data build {dataset}: takes no path, found {arguments[1]!r}")
   cls, config = builders.parse(f"{dataset}/{config_name}", **options)

@@ -15,6 +15,9 @@ COMMANDS = {
   "import": "read a published PyTorch checkpoint",
   "preflight": "will a config fit on an accelerator, and how fast could it be?",
   "demo": "train on moving digits and show that it works",
+  "maze-demo": "FDM: train in a maze, sample a long walk, draw it on the map",
+  "tasks-demo": "RaMViD: one model predicts, infills, up-samples and generates",
+  "forecast-demo": "RVD: forecast digits with and without the residual",
 }
 
 # Modules whose name is not the command's: `import` is a word of Python's.
@@ -27,7 +30,7 @@ def run(argv: list[str] | None = None) -> None:
   if not argv or argv[0] in ("-h", "--help", "help"):
     print("usage: vdm-jax COMMAND [ARGUMENTS]; vdm-jax COMMAND --help says more\n")
     for name, summary in COMMANDS.items():
-      print(f"  {name:10} {summary}")
+      print(f"  {name:14} {summary}")
     sys.exit(0 if argv else 2)
   name, rest = argv[0], argv[1:]
   # TensorFlow, if it is installed, would grab the accelerator's memory.
@@ -40,7 +43,8 @@ def run(argv: list[str] | None = None) -> None:
   try:
     if name not in COMMANDS:
       raise errors.unknown("command", name, COMMANDS)
-    module = importlib.import_module(f"vdm_jax.cli.{_MODULES.get(name, name)}")
+    file = _MODULES.get(name, name.replace("-", "_"))
+    module = importlib.import_module(f"vdm_jax.cli.{file}")
     if set(rest) & {"-h", "--help"}:
       print(_help(module))
       return

@@ -127,25 +127,22 @@ def main(argv: list[str]) -> None:
     **settings,
   )
   seconds = time.perf_counter() - start
-  record = {
-    "workdir": _WORKDIR.value,
-    "checkpoint_step": model.info["step"],
-    "ema": model.info["ema"],
-    "seed": _SEED.value,
-    "settings": {
+  record = save.describe(
+    model,
+    seed=_SEED.value,
+    settings={
       **model.info["config"]["sampling"],
       **{name: value for name, value in settings.items() if value is not None},
     },
-    "plan": _PLAN.value or model.system.plan,
-    "plan_options": _plan_options(),
-    "length": videos.shape[1],
-    "label": labels,
-    "caption": _CAPTION.value,
-    "given": origin,
-    "given_frames": places,
-    "seconds_per_video": seconds / len(videos),
-    "config": model.info["config"],
-  }
+    plan=_PLAN.value or model.system.plan,
+    plan_options=_plan_options(),
+    length=videos.shape[1],
+    label=labels,
+    caption=_CAPTION.value,
+    given=origin,
+    given_frames=places,
+    seconds_per_video=seconds / len(videos),
+  )
   captions = None
   if labels is not None:
     captions = [

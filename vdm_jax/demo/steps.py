@@ -110,7 +110,7 @@ def run(
     samples = out / "samples"
     if samples.exists():
       shutil.rmtree(samples)
-    _write_samples(samples, sampled, workdir, model, config)
+    _write_samples(samples, sampled, model, config)
 
   with clock("measure"):
     system = model.system
@@ -190,16 +190,13 @@ def _sample_untrained(model, config) -> digit_clips.Clips:
     model.set_params(trained)
 
 
-def _write_samples(folder, clips, workdir, model, config):
-  record = {
-    "workdir": workdir,
-    "checkpoint_step": model.info["step"],
-    "ema": model.info["ema"],
-    "seeds": f"0, 1, ... for every {CHUNK} videos",
-    "settings": dict(config["sampling"]),
-    "label": clips.labels.tolist(),
-    "config": model.info["config"],
-  }
+def _write_samples(folder, clips, model, config):
+  record = save.describe(
+    model,
+    seeds=f"0, 1, ... for every {CHUNK} videos",
+    settings=dict(config["sampling"]),
+    label=clips.labels.tolist(),
+  )
   captions = [str(label) for label in clips.labels]
   save.save(folder, to_float(clips.videos), record, captions=captions)
 

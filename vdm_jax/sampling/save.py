@@ -109,6 +109,29 @@ def save(
   (out / "record.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
+def describe(model: Any, **facts: Any) -> dict[str, Any]:
+  """The record of samples: which model made them, and what the caller adds."""
+  info = model.info
+  return {
+    "workdir": info["workdir"],
+    "checkpoint_step": info["step"],
+    "ema": info["ema"],
+    **facts,
+    "config": info["config"],
+  }
+
+
+def read_record(folder: epath.PathLike) -> dict[str, Any]:
+  """The record of a complete folder of samples."""
+  return json.loads((epath.Path(folder) / "record.json").read_text())
+
+
+def read(folder: epath.PathLike) -> np.ndarray:
+  """The videos uint8 [N, T, H, W, C] of a folder of samples."""
+  with (epath.Path(folder) / "videos.npz").open("rb") as file, np.load(file) as found:
+    return found["videos"]
+
+
 def check_free(out: epath.PathLike) -> None:
   """Raises UserError if the folder holds samples already."""
   if (epath.Path(out) / "videos.npz").exists():

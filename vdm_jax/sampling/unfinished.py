@@ -126,7 +126,7 @@ class Unfinished:
   def _write(self, name: str, content: bytes) -> None:
     aside = self._folder / f"writing.{name}"
     aside.write_bytes(content)
-    aside.rename(self._folder / name)
+    aside.replace(self._folder / name)
 
 
 def leaves(state: Any) -> list[np.ndarray]:

@@ -1,0 +1,112 @@
+"""The demo of RaMViD's tasks: what is given, what is measured, what is drawn."""
+
+import types
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from tests import helpers
+from vdm_jax.data import sheet
+from vdm_jax.demo import tasks
+from vdm_jax.errors import UserError
+
+
+def test_places_of_a_window():
+  found = tasks.places(8)
+  assert found == {
+    "prediction": [0, 1],
+    "infilling": [0, 7],
+    "up-sampling": [0, 2, 4, 6],
+    "generation": [],
+  }
+  assert tasks.places(16)["prediction"] == [0, 1, 2, 3]
+
+
+def test_nearest_given_frame_is_the_earlier_of_two():
+  truth = np.arange(5, dtype=np.uint8).reshape(1, 5, 1, 1, 1)
+  found = tasks.nearest_given(truth, [0, 2])
+  assert found.ravel().tolist() == [0, 0, 2, 2, 2]
+
+
+class Model:
+  """Answers with the truth: perfect where frames are given, and in generation."""
+
+  def __init__(self, truth):
+    self.truth = truth
+    self.calls = []
+
+  def sample(self, num_videos, *, given, given_frames, plan, length, **options):
+    assert plan == "fill" and num_videos == len(self.truth)
+    assert length == self.truth.shape[1]
+    self.calls.append(list(given_frames))
+    whole = self.truth / 127.5 - 1.0
+    if given_frames:
+      np.testing.assert_allclose(given, whole[:, given_frames], atol=1e-6)
+    return whole
+
+
+def reader(clips):
+  """A stand-in: the mean of each quarter of a frame."""
+  n, t, h, w, _ = clips.shape
+  quarters = clips.reshape(n, t, 2, h // 2, 2, w // 2).mean((3, 5))
+  return None, quarters.reshape(n, t, 4)
+
+
+def test_numbers_and_pictures(tmp_path):
+  rng = np.random.default_rng(0)
+  truth = rng.integers(0, 256, (6, 8, 12, 12, 1), dtype=np.uint8)
+  model = Model(truth)
+  sampled = tasks.sample_tasks(model, truth)
+  assert model.calls == list(tasks.places(8).values())
+  measured = tasks.measure(truth, sampled, reader)
+  for name in ("prediction", "infilling", "up-sampling"):
+    perfect, copies = measured[name]["model"], measured[name]["nearest given frame"]
+    assert perfect["ssim"] == pytest.approx(1.0)
+    assert copies["psnr"] < 12 and copies["ssim"] < 0.5
+  assert abs(measured["generation"]["frechet"]) < 1e-6
+
+  tasks.draw(tmp_path, truth, sampled)
+  with PIL.Image.open(tmp_path / "tasks.png") as picture:
+    colours = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+  assert (colours == sheet.OBSERVED).all(1).any()  # Given frames are framed.
+  with PIL.Image.open(tmp_path / "tasks.gif") as film:
+    assert film.n_frames >= 2
+
+  measured["steps"] = 10
+  results = {
+    "data": "x", "clips": 6, "models": {"p_0.25": measured}, "real_against_real": 1.5
+  }  # fmt: skip
+  text = tasks.table(results)
+  assert "model p_0.25, 10 steps" in text and "nearest given frame" in text
+  assert text.splitlines()[-1].split()[-1] == "1.5"
+
+
+def test_only_for_models_of_its_task(tmp_path):
+  with pytest.raises(UserError, match="random_mask"):
+    tasks.run(helpers.load_config(), tmp_path, seconds=1.0)
+
+
+def test_results_name_every_rate(tmp_path, monkeypatch):
+  """The loop over rates, around stand-ins for training and model."""
+  truth = np.random.default_rng(1).integers(0, 256, (4, 8, 12, 12, 1), dtype=np.uint8)
+  trained = []
+  stand_in = Model(truth)
+  stand_in.info = {"step": 7}
+  fake = types.SimpleNamespace(train=lambda *a, **k: (reader, None))
+  monkeypatch.setattr(tasks, "digits", fake)
+  monkeypatch.setattr(tasks.timed, "unless_stopped", lambda result: None)
+  monkeypatch.setattr(tasks.sources, "ensure_built", lambda *a: None)
+  monkeypatch.setattr(
+    tasks.timed,
+    "train",
+    lambda config, workdir, *a: trained.append(config["task"]["uncondition_rate"]),
+  )
+  monkeypatch.setattr(tasks.sampling, "load", lambda workdir: stand_in)
+  monkeypatch.setattr(tasks, "_clips", lambda *a: truth)
+  config = helpers.load_config()
+  config["task"] = {"name": "random_mask", "uncondition_rate": 0.25}
+  results = tasks.run(config, tmp_path, seconds=1.0, rates=[0, 0.5], num_clips=4)
+  assert trained == [0.0, 0.5]
+  assert list(results["models"]) == ["p_0", "p_0.5"]
+  assert (tmp_path / "table.txt").read_text().count("7 steps") == 2

@@ -1,0 +1,55 @@
+"""`vdm-jax maze-demo --out=DIR [--seconds=N]`: FDM walks through a maze."""
+
+import json
+import pathlib
+import runpy
+
+from absl import flags
+
+import vdm_jax
+from vdm_jax.cli import common
+from vdm_jax.errors import UserError
+
+_CONFIG = common.define_config("fdm_maze_small.py")
+_OUT = flags.DEFINE_string("out", "runs/maze_demo", "Folder of the demo.")
+_SECONDS = flags.DEFINE_float(
+  "seconds", 300.0, "Wall clock for training the model, in all.", lower_bound=0.1
+)
+_REGRESSOR_SECONDS = flags.DEFINE_float(
+  "regressor_seconds",
+  None,
+  "The same of the position regressor; default a third of it.",
+  lower_bound=0.1,
+)
+_PLANS = flags.DEFINE_list("plans", ["hierarchy-2"], "Sampling plans to compare.")
+_NUM_VIDEOS = flags.DEFINE_integer("num_videos", 4, "Walks, a plan.", lower_bound=1)
+_LENGTH = flags.DEFINE_integer("length", 100, "Frames of a walk.", lower_bound=2)
+_NUM_OBS = flags.DEFINE_integer("num_obs", 10, "Given frames of it.", lower_bound=2)
+
+
+def main(argv: list[str]) -> None:
+  """Trains, samples, measures; prints the table and where the figures are."""
+  if len(argv) > 1:
+    raise UserError(f"maze-demo takes flags only, found {argv[1]!r}")
+  config = common.config_dict(_CONFIG)
+  path = pathlib.Path(vdm_jax.__file__).parents[1] / "configs"
+  module = runpy.run_path(str(path / "position_regressor_maze.py"))
+  regressor = json.loads(module["get_config"]().to_json_best_effort())
+  common.start_jax()
+
+  from vdm_jax.demo import maze, timed
+
+  with timed.stops_cleanly(_OUT.value):
+    maze.run(
+      config,
+      regressor,
+      _OUT.value,
+      seconds=_SECONDS.value,
+      regressor_seconds=_REGRESSOR_SECONDS.value or _SECONDS.value / 3,
+      plan_names=_PLANS.value,
+      num_videos=_NUM_VIDEOS.value,
+      length=_LENGTH.value,
+      num_obs=_NUM_OBS.value,
+    )
+  with open(f"{_OUT.value}/table.txt") as file:
+    print(f"\n{file.read()}\nLook at {_OUT.value}/walks.gif and walk/map.png")

@@ -1,0 +1,41 @@
+"""`vdm-jax tasks-demo --out=DIR [--seconds=N]`: four tasks of one RaMViD model."""
+
+from absl import flags
+
+from vdm_jax.cli import common
+from vdm_jax.errors import UserError
+
+_CONFIG = common.define_config("ramvid_digits.py")
+_OUT = flags.DEFINE_string("out", "runs/tasks_demo", "Folder of the demo.")
+_SECONDS = flags.DEFINE_float(
+  "seconds", 300.0, "Wall clock for training each model, in all.", lower_bound=0.1
+)
+_RATES = flags.DEFINE_list(
+  "rates", [], "Shares of examples without given frames, a model each; default the"
+  " config's.",
+)  # fmt: skip
+_NUM_CLIPS = flags.DEFINE_integer("num_clips", 64, "Test clips.", lower_bound=2)
+
+
+def main(argv: list[str]) -> None:
+  """Trains, samples, measures; prints the table and where the figure is."""
+  if len(argv) > 1:
+    raise UserError(f"tasks-demo takes flags only, found {argv[1]!r}")
+  config = common.config_dict(_CONFIG)
+  try:
+    rates = [float(rate) for rate in _RATES.value]
+  except ValueError:
+    raise UserError(f"--rates={','.join(_RATES.value)}: expected numbers") from None
+  common.start_jax()
+
+  from vdm_jax.demo import tasks, timed
+
+  with timed.stops_cleanly(_OUT.value):
+    results = tasks.run(
+      config,
+      _OUT.value,
+      seconds=_SECONDS.value,
+      rates=rates,
+      num_clips=_NUM_CLIPS.value,
+    )
+  print(f"\n{tasks.table(results)}\n\nLook at {_OUT.value}/tasks.png and tasks.gif")
