@@ -6,13 +6,21 @@ hyperparameters are stored: widths follow from shapes, and what does not (what t
 network predicts, the loss) from the file's name, if it still has the authors'.
 """
 
+import dataclasses
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from vdm_jax.errors import UserError
-from vdm_jax.interop.mapping import CONV, KEEP, LINEAR, Entry, Layout, Shape, pointwise
+from vdm_jax.interop import formats
+from vdm_jax.interop.mapping import Shape
+from vdm_jax.interop.rvd_layout import entries
 from vdm_jax.models.rvd import Settings
+
+TITLE = "RVD"
+_FIRST = "denoise_fn.time_mlp.1.weight"
+# Theirs is 0.99 in every fifth step: as much as this in every one.
+_EMA = "0.998"
 
 # Of the noise schedule; every one has the length of the schedule.
 TABLES = (
@@ -29,6 +37,28 @@ TABLES = (
   "posterior_mean_coef1",
   "posterior_mean_coef2",
 )
+
+
+class Dataset(NamedTuple):
+  """What the authors' test configurations say of a data set.
+
+  Attributes:
+    height: of a frame, and its width.
+    channels: of a frame.
+    num_frames: 4 given ones and those predicted.
+  """
+
+  height: int
+  channels: int
+  num_frames: int
+
+
+DATASETS = {
+  "bair": Dataset(64, 3, 20),
+  "kth": Dataset(64, 1, 16),
+  "cityscapes": Dataset(128, 3, 20),
+  "simulation": Dataset(128, 1, 20),
+}
 # Fields of the settings by the heights of the frames that they were published for.
 PRESETS = {
   (64,): {
@@ -42,132 +72,6 @@ PRESETS = {
     "predictor_mults": (1, 2, 3, 4),
   },
 }
-
-_POINT = pointwise(2)
-# Gain and offset of a layer norm, [1, C, 1, 1].
-_CHANNELS = Layout(lambda a: a.reshape(-1), lambda a: a.reshape(1, -1, 1, 1))
-# A transposed convolution: [in, out, kh, kw] to [kh, kw, in, out].
-_TRANSPOSED = Layout(
-  lambda a: a.transpose(2, 3, 0, 1), lambda a: a.transpose(2, 3, 0, 1)
-)
-
-
-def entries(settings: Settings) -> list[Entry]:
-  """The arrays of a state dict of these settings; `TABLES` come on top."""
-  found = [
-    *_layer("denoise_fn.time_mlp.1", "denoiser/embed_0", LINEAR),
-    *_layer("denoise_fn.time_mlp.3", "denoiser/embed_1", LINEAR),
-    *_denoiser(settings),
-    *_recurrent("history_fn", "context", settings.context_widths, settings),
-  ]
-  if settings.residual:
-    found += _predictor(settings)
-  return found
-
-
-def _layer(key: str, path: str, layout: Layout) -> Iterator[Entry]:
-  yield Entry(f"{key}.weight", f"{path}/kernel", layout)
-  yield Entry(f"{key}.bias", f"{path}/bias")
-
-
-def _norm(key: str, path: str) -> Iterator[Entry]:
-  yield Entry(f"{key}.g", f"{path}/scale", _CHANNELS)
-  yield Entry(f"{key}.b", f"{path}/bias", _CHANNELS)
-
-
-def _half(key: str, path: str) -> Iterator[Entry]:
-  yield from _layer(f"{key}.block.0", f"{path}/conv", CONV)
-  yield Entry(f"{key}.block.1.weight", f"{path}/norm/GroupNorm_0/scale")
-  yield Entry(f"{key}.block.1.bias", f"{path}/norm/GroupNorm_0/bias")
-
-
-def _block(
-  key: str, path: str, kind: str, timed: bool, inputs: int, outputs: int
-) -> Iterator[Entry]:
-  if timed:
-    yield from _layer(f"{key}.mlp.1", f"{path}/embedding", LINEAR)
-  if kind == "resnet":
-    for i in range(2):
-      yield from _half(f"{key}.block{i + 1}", f"{path}/half_{i}")
-  else:
-    yield from _layer(f"{key}.ds_conv", f"{path}/depthwise/conv", CONV)
-    for i, (norm, mlp) in enumerate(((0, 1), (3, 4))):
-      yield from _norm(f"{key}.net.{norm}", f"{path}/norm_{i}")
-      yield from _layer(f"{key}.net.{mlp}", f"{path}/mlp_{i}", _POINT)
-  if inputs != outputs:
-    yield from _layer(f"{key}.res_conv", f"{path}/skip", _POINT)
-
-
-def _attention(key: str, path: str) -> Iterator[Entry]:
-  yield Entry(f"{key}.fn.fn.to_qkv.weight", f"{path}/qkv/kernel", _POINT)
-  yield from _layer(f"{key}.fn.fn.to_out", f"{path}/out", _POINT)
-  yield from _norm(f"{key}.fn.norm", f"{path}/norm")
-
-
-def _denoiser(s: Settings) -> Iterator[Entry]:
-  key, path = "denoise_fn", "denoiser"
-  levels = len(s.widths)
-
-  def block(key_end, path_end, inputs, outputs):
-    yield from _block(
-      f"{key}.{key_end}", f"{path}/{path_end}", s.denoiser_block, True, inputs, outputs
-    )
-
-  inputs = s.out_channels
-  for i, (width, context) in enumerate(zip(s.widths, s.context_widths, strict=True)):
-    yield from block(f"downs.{i}.0", f"down_{i}_0", inputs, width)
-    yield from block(f"downs.{i}.1", f"down_{i}_1", width + context, width)
-    yield from _attention(f"{key}.downs.{i}.2", f"{path}/down_{i}_attention")
-    if i < levels - 1:
-      yield from _layer(f"{key}.downs.{i}.3.conv", f"{path}/down_{i}_resample", CONV)
-    inputs = width
-  for j in range(levels - 1):
-    deep, width = s.widths[levels - 1 - j], s.widths[levels - 2 - j]
-    yield from block(f"ups.{j}.0", f"up_{j}_0", 2 * deep, width)
-    yield from block(f"ups.{j}.1", f"up_{j}_1", width, width)
-    yield from _attention(f"{key}.ups.{j}.2", f"{path}/up_{j}_attention")
-    yield from _upsample(f"{key}.ups.{j}.3", f"{path}/up_{j}_resample")
-  yield from block("mid_block1", "middle_0", inputs, inputs)
-  yield from _attention(f"{key}.mid_attn", f"{path}/middle_attention")
-  yield from block("mid_block2", "middle_1", inputs, inputs)
-  yield from _half(f"{key}.final_conv.0", f"{path}/head_0")
-  yield from _layer(f"{key}.final_conv.1", f"{path}/head_1", _POINT)
-
-
-def _upsample(key: str, path: str) -> Iterator[Entry]:
-  yield from _layer(f"{key}.conv", path, _TRANSPOSED)
-
-
-def _recurrent(key: str, path: str, widths, s: Settings) -> Iterator[Entry]:
-  inputs = s.out_channels
-  for i, width in enumerate(widths):
-    yield from _block(
-      f"{key}.downs.{i}.0", f"{path}/block_{i}", s.recurrent_block, False, inputs, width
-    )
-    for theirs, ours in (("conv_gates", "gates"), ("conv_cans", "candidate")):
-      gate, gru = f"{key}.downs.{i}.1.{theirs}.0", f"{path}/gru_{i}/{ours}"
-      yield Entry(f"{gate}.weight", f"{gru}_kernel", CONV)
-      yield Entry(f"{gate}.bias", f"{gru}_bias", KEEP)
-    if i < len(widths) - 1:
-      yield from _layer(f"{key}.downs.{i}.2.conv", f"{path}/down_{i}", CONV)
-    inputs = width
-
-
-def _predictor(s: Settings) -> Iterator[Entry]:
-  key, path, widths = "transform_fn", "predictor", s.predictor_widths
-  yield from _layer(f"{key}.mu", f"{path}/mu", CONV)
-  yield from _recurrent(key, f"{path}/down", widths, s)
-  for j in range(len(widths) - 1):
-    deep, width = widths[len(widths) - 1 - j], widths[len(widths) - 2 - j]
-    yield from _block(
-      f"{key}.ups.{j}.0",
-      f"{path}/up_{j}",
-      s.recurrent_block,
-      False,
-      2 * deep if j else deep,
-      width,
-    )
-    yield from _upsample(f"{key}.ups.{j}.1", f"{path}/up_{j}_resample")
 
 
 def infer(shapes: Mapping[str, Shape]) -> Settings:
@@ -278,3 +182,87 @@ def from_name(name: str) -> dict[str, Any]:
     return {}
   predict = {"noise": "eps", "pred_true": "x"}[match["predict"]]
   return {"predict": predict, "norm": match["norm"], "dataset": match["dataset"]}
+
+
+def recognises(contents: Any) -> bool:
+  """Whether a file's contents are those of RVD; see `formats`."""
+  if not isinstance(contents, Mapping):
+    return False
+  states = (contents.get(name) for name in ("model", "ema"))
+  return any(formats.state_dict_shape(state, _FIRST) is not None for state in states)
+
+
+def read(file: formats.File, fields: formats.Fields) -> formats.Published:
+  """See `formats`. Averages are read, or raw parameters if they are asked for."""
+  name = "model" if file.raw else "ema"
+  state = file.contents.get(name)
+  if formats.state_dict_shape(state, _FIRST) is None:
+    raise UserError(f"{file.name}: expected a state dict under {name!r}, found none")
+  shapes = {key: tuple(getattr(a, "shape", ())) for key, a in state.items()}
+  settings = infer(shapes)
+  fields.set("system", "rvd", "shapes")
+  _read_frames(file, fields, settings)
+  for field in dataclasses.fields(Settings):
+    if field.name in ("residual_scale", "remat"):
+      fields.set(f"model.{field.name}", field.default, "default")
+    elif field.name not in ("out_channels", "dtype"):
+      fields.set(f"model.{field.name}", getattr(settings, field.name), "shapes")
+  _read_run(file, fields, num_steps(shapes))
+  ema = None if file.raw else _EMA
+  step = file.contents.get("step", 0)
+  return formats.Published(
+    entries=entries(settings),
+    state=state,
+    tables=TABLES,
+    step=int(step) if isinstance(step, int) else 0,
+    ema=ema,
+  )
+
+
+def _read_frames(file: formats.File, fields: formats.Fields, settings: Settings):
+  """The frame's shape: of the data set, or of the preset that the widths are."""
+  height, source = next(iter(preset(settings)), 64), "default"
+  if preset(settings):
+    source = "preset"
+  if file.dataset is not None:
+    dataset, source = file.preset(DATASETS), "preset"
+    height = dataset.height
+    if dataset.channels != settings.out_channels:
+      raise UserError(
+        f"{file.name}: frames have {settings.out_channels} channels by its shapes, "
+        f"{dataset.channels} in --dataset={file.dataset}"
+      )
+  shape = (height, height, settings.out_channels)
+  shape = fields.set("data.frame_shape", shape, source)
+  if len(shape) != 3 or shape[2] != settings.out_channels:
+    raise UserError(
+      f"--set=data.frame_shape={shape!r}: the shapes in the file say (height, width, "
+      f"{settings.out_channels})"
+    )
+  check_height(settings, shape[0])
+
+
+def _read_run(file: formats.File, fields: formats.Fields, steps: int) -> None:
+  """Task, diffusion, optimizer, training, sampling and plan."""
+  told = from_name(file.name)
+  fields.set("task.name", "next_frame", "default")
+  length, source = 20, "default"
+  if file.dataset is not None:
+    length, source = file.preset(DATASETS).num_frames, "preset"
+  fields.set("task.num_frames", length, source)
+  fields.section("task", {"num_context": 2, "stride": 1, "flip": False}, "default")
+  fields.section("diffusion", {"schedule": "cosine_steps", "rescale_time": False},
+                 "default")  # fmt: skip
+  fields.set("diffusion.num_steps", steps, "shapes")
+  for name, default in (("predict", "eps"), ("norm", "l1")):
+    source = "name" if name in told else "default"
+    fields.set(f"diffusion.{name}", told.get(name, default), source)
+  options = {"regression_weight": 0.0, "step_per_frame": False, "stop_gradient": False}
+  fields.section("diffusion", options, "default")
+  fields.set("optimizer.name", "adam", "default")
+  fields.set("optimizer.learning_rate", 5e-5, "default")
+  fields.set("optimizer.clip_norm", 0.0, "default")
+  fields.set("train.ema", (float(_EMA),), "default")
+  fields.set("sampling.steps", steps, "shapes")
+  fields.set("sampling.gamma", 0.0, "default")
+  fields.set("plan.name", "rollout", "default")
