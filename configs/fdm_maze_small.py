@@ -2,7 +2,7 @@
 
 What `make maze-demo` trains. Nothing to download (needs the extra `maze`):
 
-    vdm-jax data build maze/32px_300frames_8videos
+    vdm-jax data build maze/32px_300frames_8videos_4heldout
     vdm-jax train --config=configs/fdm_maze_small.py --workdir=DIR
     vdm-jax sample --workdir=DIR --length=100 --num_obs=10
 
@@ -22,7 +22,7 @@ common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  arguments = common["arguments"](arg, name="maze/32px_300frames_8videos")
+  arguments = common["arguments"](arg, name="maze/32px_300frames_8videos_4heldout")
   config = common["fdm"](clip_length=300, max_frames=8)
   config.dtype = "float32"
   config.data.update(

@@ -4,7 +4,7 @@
     vdm-jax eval --protocol=position --workdir=runs/position --out=runs/position_eval
     vdm-jax eval --protocol=walk --samples=DIR --regressor=runs/position --out=DIR2
 
-Argument: name, the data set to train on. The maze must be one and the same in all
+Arguments: name, the data set to train on; size, height and width of its frames. The maze must be one and the same in all
 videos; `model.bounds` are those of its map, which `vdm-jax eval` checks.
 All settings are our choice: the authors train two ResNet-152.
 """
@@ -38,7 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     dict(
       extra="pose",  # Per-frame extra of the data set that starts with (x, y).
       extra_width=3,  # Its values.
-      bounds=(0.0, 0.0, BOUND, BOUND),  # x_min, y_min, x_max, y_max of the map.
+      bounds=(0.0, 0.0, 992.0, 992.0),  # x_min, y_min, x_max, y_max of the map.
       cells=10,  # The map is cells x cells, each with a head of its own.
       channels=24,  # Base width; stage l has channels * channel_mults[l].
       channel_mults=(1, 2, 3, 4),  # One a halving of the frame.
