@@ -10,6 +10,7 @@ import os
 import pathlib
 import shlex
 import tempfile
+import threading
 
 import numpy as np
 
@@ -21,6 +22,9 @@ TICS = 4  # Of the game, a frame.
 FPS = 35 / TICS  # Frames a second of the game's time.
 SIZES = (32, 64, 128)
 _WARM_UP = 28  # Tics before the first frame, in which the walker gains speed.
+# A program that is still open for writing cannot be started, and a process that another
+# thread starts in that moment keeps it open: games start one at a time.
+_STARTING = threading.Lock()
 _UNSEEN = ("hud", "weapon", "crosshair", "decals", "particles", "messages")
 
 
@@ -60,9 +64,10 @@ def film(
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / "maze.wad"
     path.write_bytes(wad.encode(layout, guide.start, guide.heading))
-    game = _game(path, image_size)
-    try:
+    with _STARTING:
+      game = _game(path, image_size)
       game.init()
+    try:
       for _ in range(_WARM_UP):
         _step(game, guide, render=False)
       for number in range(num_frames):
