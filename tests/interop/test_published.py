@@ -251,8 +251,9 @@ def test_from_file_to_fine_tuned_run(system, data_dir, tmp_path, capsys):
   name = str(config["train"]["ema"][0])
   trained = jax.device_get(result.state.ema[name])
   jax.tree.map(np.testing.assert_array_equal, params, trained)
-  moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), params, model.params)
-  assert 0 < max(jax.tree.leaves(jax.device_get(moved))) < 0.01
+  before, after = jax.device_get((model.params, params))
+  moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), before, after)
+  assert 0 < max(jax.tree.leaves(moved)) < 0.01
   config["train"]["num_steps"] = 3
   assert int(experiment.train(config, tuned).state.step) == 3
 
