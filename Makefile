@@ -4,6 +4,7 @@
 
 VENV ?= .venv
 DEMO_SECONDS ?=
+DEMO_FLAGS ?=
 DEMO_OUT ?= runs/demo
 MAZE_DEMO_OUT ?= runs/maze_demo
 TASKS_DEMO_OUT ?= runs/tasks_demo
@@ -50,15 +51,15 @@ demo: $(STAMP) ## Trains a small model on moving digits and shows its samples.
 
 maze-demo: $(STAMP) $(VENV)/.maze ## Trains FDM in a maze, samples a walk, draws it on the map.
 	@"$(BIN)/python" -m vdm_jax.cli.main maze-demo --out="$(MAZE_DEMO_OUT)" \
-	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS))
+	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS)) $(DEMO_FLAGS)
 
 tasks-demo: $(STAMP) ## Trains RaMViD on digits; predicts, infills, up-samples, generates.
 	@"$(BIN)/python" -m vdm_jax.cli.main tasks-demo --out="$(TASKS_DEMO_OUT)" \
-	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS))
+	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS)) $(DEMO_FLAGS)
 
 forecast-demo: $(STAMP) ## Trains RVD on digits, with and without its residual.
 	@"$(BIN)/python" -m vdm_jax.cli.main forecast-demo --out="$(FORECAST_DEMO_OUT)" \
-	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS))
+	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS)) $(DEMO_FLAGS)
 
 # What renders the maze is an extra of its own.
 $(VENV)/.maze: $(STAMP)

@@ -4,8 +4,9 @@
     vdm-jax eval --protocol=position --workdir=runs/position --out=runs/position_eval
     vdm-jax eval --protocol=walk --samples=DIR --regressor=runs/position --out=DIR2
 
-Arguments: name, the data set to train on; size, height and width of its frames. The maze must be one and the same in all
-videos; `model.bounds` are those of its map, which `vdm-jax eval` checks.
+Arguments: name, the data set to train on; size, height and width of its frames. The
+maze must be one and the same in all videos; `model.bounds` are those of its map, which
+`vdm-jax eval` checks.
 All settings are our choice: the authors train two ResNet-152.
 """
 

@@ -4,6 +4,7 @@
 stand, but for what TINY adds or replaces.
 """
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -17,10 +18,12 @@ import pytest
 
 from vdm_jax.data import video
 
+HAS_TORCH = importlib.util.find_spec("torch") is not None
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # What a command gets so that it ends within seconds, by its first words.
 TINY = {
+  "vdm-jax sample --workdir=runs/maze_demo/train": ["--steps=2", "--length=60"],
   "vdm-jax sample": ["--steps=2", "--num_videos=1"],
   "vdm-jax data build": ["--image_size=12", "--validation=0.4", "--test=0"],
   "vdm-jax data list": [],
@@ -34,11 +37,18 @@ TINY = {
     "--config.train.batch_size=4", "--config.train.num_steps=2",
     "--config.train.eval_batches=1", "--config.train.num_samples=0",
   ],
+  "vdm-jax plan list": [],
+  "vdm-jax plan show": [],
+  "vdm-jax import": ["--dry_run"],
+  "vdm-jax eval": ["--num_clips=1", "--members=2", "--sampling=steps=2"],
   "vdm-jax status": [],
   "vdm-jax export": [],
   "vdm-jax preflight": [],
 }  # fmt: skip
-RUN_BY_CI = {"make demo", "make test", "source .venv/bin/activate"}
+RUN_BY_CI = {
+  "make demo", "make test", "make maze-demo", "make tasks-demo", "make forecast-demo",
+  "source .venv/bin/activate",
+}  # fmt: skip
 
 
 def commands():
@@ -59,7 +69,7 @@ def test_every_command_is_known_to_a_test_or_to_ci():
     if command not in RUN_BY_CI:
       prefix(command)
   ci = (ROOT / ".ci" / "run").read_text()
-  assert "make test" in ci and "make demo" in ci
+  assert all(command in ci for command in RUN_BY_CI if command.startswith("make"))
 
 
 def test_every_link_leads_somewhere():
@@ -79,15 +89,44 @@ def folder(tmp_path_factory):
     path = folder / "clips" / f"{i}.{'gif' if i % 2 else 'mp4'}"
     path.parent.mkdir(exist_ok=True)
     video.write_video(path, clip)
+  tiny_run(folder, "debug", "runs/demo/train")
+  data = "moving_digits/12px_1digit_40frames_8digitpx_64videos"
+  shared = [f"--config.data.name={data}", "--config.data.frame_shape=(12,12,1)"]
+  tiny_run(
+    folder, "fdm_maze_small", "runs/maze_demo/train", *shared,
+    "--config.model.channel_mults=(1,)", "--config.model.attention_resolutions=(12,)",
+    "--config.task.max_frames=4", "--config.task.clip_length=40",
+    "--config.plan.max_frames=4", "--config.plan.step_size=2",
+  )  # fmt: skip
+  tiny_run(
+    folder, "rvd_digits", "runs/forecast_demo/residual", *shared,
+    "--config.model.channels=8", "--config.model.channel_mults=(1,2)",
+    "--config.model.predictor_mults=(1,2)", "--config.task.num_frames=6",
+  )  # fmt: skip
+  if HAS_TORCH:
+    published(folder / "ema_0.9999_550000.pt")
+  return folder
+
+
+def tiny_run(folder, config, workdir, *overrides):
+  """A run of one step."""
   run(
     [
-      "vdm-jax", "train", "--config=configs/debug.py", "--workdir=runs/demo/train",
+      "vdm-jax", "train", f"--config=configs/{config}.py", f"--workdir={workdir}",
       "--config.train.num_steps=1", "--config.train.eval_every=0",
-      "--config.train.num_samples=0",
+      "--config.train.num_samples=0", *overrides,
     ],
     folder,
   )  # fmt: skip
-  return folder
+
+
+def published(path):
+  """A file in the layout of FDM's released checkpoint, small and random."""
+  import torch
+
+  from tests.interop import test_published
+
+  torch.save(test_published.small_fdm().contents, path)
 
 
 def run(words, folder):
@@ -107,12 +146,14 @@ def run(words, folder):
 
 def test_the_commands_run_in_their_order(folder):
   for command in commands():
-    if command in RUN_BY_CI:
+    if command in RUN_BY_CI or (command.startswith("vdm-jax import") and not HAS_TORCH):
       continue
     run([*shlex.split(command), *TINY[prefix(command)]], folder)
   for path in (
     "runs/threes/sheet.gif", "runs/long/videos.npz", "runs/continued/record.json",
-    "runs/look", "runs/mine/metrics.jsonl", "runs/mine_slim/config.json",
+    "runs/look", "runs/scheme.png", "runs/walk/videos.npz",
+    "runs/mine/metrics.jsonl", "runs/mine_slim/config.json",
+    "runs/forecast/results.json",
   ):  # fmt: skip
     assert (folder / path).exists(), path
 

@@ -201,11 +201,12 @@ class TestKTH:
       "person21_running_d2_1",
       "person22_walking_d1_1",
     }
+
+    def row(source):
+      return building.frames(source, "person11_boxing_d1_2")[-1, 24, :, 0]
+
     # A line from corner to corner would do: 48 columns in 32, or the middle 32.
-    edges = [
-      np.abs(np.diff(building.frames(s, "person11_boxing_d1_2")[-1, 24, :, 0].astype(int)))
-      for s in (stretched, cropped["train"])
-    ]
+    edges = [np.abs(np.diff(row(s).astype(int))) for s in (stretched, cropped["train"])]
     assert [int(edge.argmax()) for edge in edges] == [15, 15]
 
   def test_good_sequences_of_a_damaged_video_are_kept(self, root, tmp_path, report):
