@@ -17,7 +17,11 @@ def build(
   cls, config = builders.parse(dataset, path=str(root), **options)
   directory = records.build(cls, config, data_dir)
   # What a config file would ask for.
-  assert source_lib.locate(f"{cls.name}/{config.name}", data_dir) == directory
+  name = f"{dataset.partition('/')[0]}/{config.name}"
+  assert (
+    source_lib.VideoSource(directory, source_lib.splits(directory)[0]).full_name == name
+  )
+  assert source_lib.locate(name, data_dir) == directory
   return {
     split: source_lib.VideoSource(directory, split)
     for split in source_lib.splits(directory)

@@ -56,7 +56,7 @@ class TestBAIR:
     np.testing.assert_array_equal(place, np.float32([[0.5, 1, 2], [1, 1, 2]]))
 
   def test_other_camera_from_the_folder_above(self, root, tmp_path):
-    sources = building.build("bair/main_0holdout", root.parent, tmp_path / "data")
+    sources = building.build("bair/main_0heldoutfiles", root.parent, tmp_path / "data")
     assert set(sources) == {"train", "test"} and sources["train"].num_videos == 6
     assert sources["test"].read(0, np.array([2]))[0, 0, 0].tolist() == [200, 2, 1]
 
@@ -89,7 +89,10 @@ class TestMistakes:
     ("config", "message"),
     [
       ("bair/aux2", "expected parts such as .*aux1, main; found 'aux2'"),
-      ("bair/3holdout", "holdout: expected fewer than the 3 files, found 3"),
+      (
+        "bair/3heldoutfiles",
+        "held_out_files: expected fewer than the 3 files, found 3",
+      ),
     ],
   )
   def test_options(self, root, tmp_path, config, message):

@@ -6,7 +6,7 @@ import pytest
 from absl import logging
 
 from tests.data import helpers
-from vdm_jax.data import records, video
+from vdm_jax.data import decode, records, video
 from vdm_jax.data import source as source_lib
 from vdm_jax.data.builders import video_folder
 from vdm_jax.errors import UserError
@@ -158,12 +158,38 @@ class TestFolder:
       "test/b.mp4": "test",
     }
 
+  def test_missing_pictures(self, folder, tmp_path, caplog):
+    (folder / "walk" / "7.png").unlink()
+    logging.use_absl_handler()
+    with caplog.at_level("WARNING", logger="absl"):
+      found = build(folder, tmp_path)
+    assert set(found) == set(GOOD) - {"walk"}
+    assert "walk: missing pictures, by number: 7" in caplog.text
+
   def test_a_single_video_is_for_training(self, tmp_path):
     for number in range(12):  # Whatever its hash.
       root = tmp_path / str(number)
       helpers.write(root / f"{number}.mp4", helpers.quadrants(2))
       found = build(root, tmp_path, name=f"n{number}", validation=0.45, test=0.5)
       assert found[f"{number}.mp4"][0].split == "train"
+
+
+@pytest.mark.parametrize(
+  ("names", "missing"),
+  [
+    (["f1.png", "f2.png", "f4.png"], [3]),
+    (["f001.png", "f011.png", "f021.png", "f051.png"], [31, 41]),  # Every tenth.
+    (["s2_9.png", "s2_10.png", "s2_11.png"], []),  # Only the last number counts.
+    (["1.png", "2.png", "3.jpg", "9.jpg"], []),  # Not one series.
+    (["1.png", "01.png", "3.png"], []),
+    (["0.png", "33.png", "67.png", "100.png", "200.png"], []),  # Times.
+    (["1.png", "2.png", "90.png", "91.png"], []),  # Two films.
+    (["a.png", "b.png"], []),
+    (["7.png"], []),
+  ],
+)
+def test_what_counts_as_missing(names, missing):
+  assert decode.missing_numbers(names) == missing
 
 
 class TestMistakes:

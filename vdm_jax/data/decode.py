@@ -67,7 +67,7 @@ def decode(
       raise Unreadable(f"{path}: expected pictures (png, jpg), found none")
     if lost := missing_numbers([entry.name for entry in paths]):
       numbers = ", ".join(map(str, lost[:5])) + ", ..." * (len(lost) > 5)
-      raise Unreadable(f"{path}: {len(lost)} pictures are missing: {numbers}")
+      raise Unreadable(f"{path}: missing pictures, by number: {numbers}")
     shown = ((float(i), image) for i, image in enumerate(_pictures(paths)))
   else:
     if not path.exists():
@@ -195,13 +195,13 @@ def _natural(path: epath.Path) -> list:
 
 
 @contextlib.contextmanager
-def _reading(path: epath.Path):
-  """Turns a decoder's exceptions into `Unreadable`."""
+def _reading(path: epath.Path, *others: type[Exception]):
+  """Turns a decoder's exceptions, and those of `others`, into `Unreadable`."""
   try:
     yield
   except UserError:
     raise
-  except (OSError, EOFError, SyntaxError, ValueError) as error:
+  except (OSError, EOFError, SyntaxError, ValueError, *others) as error:
     # FFmpeg's errors repeat the path in their text, but not here.
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     raise Unreadable(f"{path}: cannot be decoded ({reason.splitlines()[0]})") from error
@@ -210,8 +210,11 @@ def _reading(path: epath.Path):
 def _container(path: epath.Path) -> Iterator[_Frame]:
   """The frames of a container file, through FFmpeg."""
   av = import_av()
-  # FFmpeg's errors are subclasses of OSError or ValueError, so `_reading` sees them.
-  with _reading(path), path.open("rb") as file, av.open(file) as container:
+  with (
+    _reading(path, av.FFmpegError),
+    path.open("rb") as file,
+    av.open(file) as container,
+  ):
     if not container.streams.video:
       raise Unreadable(f"{path}: expected a video stream, found none")
     stream = container.streams.video[0]

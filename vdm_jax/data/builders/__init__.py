@@ -21,7 +21,7 @@ BUILDERS = {
   "maze": ("vdm_jax.data.builders.maze", "Maze"),
   "minerl": ("vdm_jax.data.builders.minerl", "Minerl"),
   "moving_digits": ("vdm_jax.data.builders.moving_digits", "MovingDigits"),
-  "ucf101": ("vdm_jax.data.builders.ucf101", "UCF101"),
+  "ucf101": ("vdm_jax.data.builders.ucf101", "Ucf101"),
   "video_folder": ("vdm_jax.data.builders.video_folder", "VideoFolder"),
 }
 

@@ -31,9 +31,11 @@ class BAIRConfig(folder.FolderConfig):
   """Options; the config's name says the camera and what differs from the defaults."""
 
   camera: str = records.option("aux1", "aux1 or main: which camera's frames")
-  holdout: int = records.option(1, "training files (of 256 clips) for validation")
+  held_out_files: int = records.option(
+    1, "training files (of 256 clips) for validation"
+  )
 
-  NUMBERS: ClassVar = {"holdout": "holdout"}
+  NUMBERS: ClassVar = {"heldoutfiles": "held_out_files"}
   WORDS: ClassVar = {camera: ("camera", camera) for camera in CAMERAS}
   SHOWN: ClassVar = ("camera",)
 
@@ -58,10 +60,10 @@ class BAIR(folder.FolderBuilder):
     inner = root / "softmotion30_44k"
     root = inner if inner.is_dir() else root
     train, test = (self._files(root / split) for split in ("train", "test"))
-    holdout = self.builder_config.holdout
-    if holdout and holdout >= len(train):
-      self.builder_config.refuse("holdout", f"fewer than the {len(train)} files")
-    kept = len(train) - holdout
+    held_out = self.builder_config.held_out_files
+    if held_out and held_out >= len(train):
+      self.builder_config.refuse("held_out_files", f"fewer than the {len(train)} files")
+    kept = len(train) - held_out
     splits = {"train": train[:kept], "validation": train[kept:], "test": test}
     return {split: self._read(split, files) for split, files in splits.items()}
 

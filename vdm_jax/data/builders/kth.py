@@ -128,7 +128,7 @@ def _read_sequences(path: epath.Path) -> dict[str, list[tuple[int, int]]]:
   The file begins with text, and says of one video that it is missing.
   """
   sequences = {}
-  for line in path.read_text(errors="replace").splitlines():
+  for line in path.read_bytes().decode(errors="replace").splitlines():
     name, _, ranges = line.strip().partition("frames")
     match = _VIDEO.fullmatch(name.strip())
     if match and ranges:

@@ -20,7 +20,7 @@ from vdm_jax.data import decode, folder, records
 
 
 @dataclasses.dataclass(eq=False)
-class UCF101Config(folder.FolderConfig):
+class Ucf101Config(folder.FolderConfig):
   """Options; the config's name says size, fold and what differs from the defaults."""
 
   image_size: int = records.option(64, "height and width of a frame, pixels")
@@ -36,10 +36,10 @@ class UCF101Config(folder.FolderConfig):
     self.choose("fold", range(4))
 
 
-class UCF101(folder.FolderBuilder):
+class Ucf101(folder.FolderBuilder):
   """UCF-101: 13,320 videos of 101 actions, with an official split."""
 
-  CONFIG = UCF101Config
+  CONFIG = Ucf101Config
 
   def frame_shape(self) -> tuple[int, int, int]:
     return (self.builder_config.image_size, self.builder_config.image_size, 3)
