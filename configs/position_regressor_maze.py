@@ -40,7 +40,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
       extra="pose",  # Per-frame extra of the data set that starts with (x, y).
       extra_width=3,  # Its values.
       bounds=(0.0, 0.0, 992.0, 992.0),  # x_min, y_min, x_max, y_max of the map.
-      cells=10,  # The map is cells x cells, each with a head of its own.
+      # The map is cells x cells, each with a head of its own. As many as the maze has:
+      # their borders are in its walls, not along the middle of a corridor.
+      cells=6,
+      regression_weight=10.0,  # Of squared errors in cells, beside the cross-entropy.
       channels=24,  # Base width; stage l has channels * channel_mults[l].
       channel_mults=(1, 2, 3, 4),  # One a halving of the frame.
       features=256,  # Before the heads.

@@ -5,52 +5,30 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.evaluation import places
 from tests.helpers import load_config
 from vdm_jax import systems
+from vdm_jax.data import builders
+from vdm_jax.data.builders import maze
 from vdm_jax.errors import UserError
 from vdm_jax.frames import clip
 from vdm_jax.models.position import Answer, Grid, position
 
-BOUNDS = (-8.0, 0.0, 24.0, 16.0)
-GRID = Grid(BOUNDS, 4)
+GRID = Grid(places.BOUNDS, 4)
 
 
-def small(**sections):
-  """A config of the regressor for frames of 8 pixels."""
-  model = dict(
-    bounds=BOUNDS,
-    cells=2,
-    channels=16,
-    channel_mults=(1, 2),
-    features=32,
-    dropout=0.0,
-    brightness=0.0,
-    blur=0.0,
-  )
-  config = load_config("position_regressor_maze")
-  config["data"] |= {"name": "places", "frame_shape": (8, 8, 3), "num_threads": 1}
-  config["task"] |= {"num_frames": 2, "stride": 3}
-  config["model"] |= model | sections.pop("model", {})
-  for name, values in sections.items():
-    config[name] |= values
-  return config
-
-
-def place_frames(position, size=8):
-  """Frames uint8 [N, S, S, 3] of positions [N, 2]: the colour says where."""
-  low, high = np.reshape(BOUNDS, (2, 2))
-  share = (np.asarray(position) - low) / (high - low)
-  colour = np.stack([share[:, 0], share[:, 1], 1 - share[:, 0]], -1)
-  return np.broadcast_to(
-    np.rint(255 * colour).astype(np.uint8)[:, None, None], (len(share), size, size, 3)
-  )
+def small(**model):
+  """A config of the regressor, two frames an example."""
+  return places.config(task={"num_frames": 2}, model=model)
 
 
 def batch_of(config, batch_size, seed=0, valid=None):
   rng = np.random.default_rng(seed)
   t = config["task"]["num_frames"]
-  xy = rng.uniform(BOUNDS[:2], BOUNDS[2:], (batch_size * t, 2)).astype(np.float32)
-  frames = place_frames(xy).reshape(batch_size, t, 8, 8, 3)
+  xy = rng.uniform(places.BOUNDS[:2], places.BOUNDS[2:], (batch_size * t, 2)).astype(
+    np.float32
+  )
+  frames = places.frames_of(xy).reshape(batch_size, t, 8, 8, 3)
   pose = np.concatenate([xy, np.zeros((len(xy), 1), np.float32)], 1)
   batch = {
     "video": jnp.asarray(frames),
@@ -81,6 +59,18 @@ def test_the_head_of_the_named_cell_gives_the_position():
   np.testing.assert_allclose(position(GRID, answer, cell), [[8.0, 9.0]])
 
 
+def test_the_config_has_the_bounds_and_cells_of_the_maze():
+  config = load_config("position_regressor_maze")
+  _, options = builders.parse(config["data"]["name"])
+  layout = maze.fixed_layout(options)
+  grid = systems.build(config).grid
+  assert list(grid.bounds) == layout.figure()["bounds"]
+  assert grid.cells == options.cells == layout.cells
+  # The middle of every cell of the maze is the middle of a cell of the grid.
+  centres = [layout.centre((x, y)) for x in range(6) for y in range(6)]
+  np.testing.assert_array_equal(grid.cell(np.asarray(centres, float)), np.arange(36))
+
+
 def test_batch_spec_and_loss_agree():
   config = small()
   system = systems.build(config)
@@ -92,31 +82,34 @@ def test_batch_spec_and_loss_agree():
   assert system.pipeline_extras == ("pose",) and not system.can_sample
 
 
-def test_rows_that_do_not_count_change_nothing():
-  config = small()
-  system = systems.build(config)
-  params = system.init(jax.random.key(0))
-  batch = batch_of(config, 3, valid=[True, True, False])
-  loss, metrics = system.loss(params, batch, jax.random.key(1), False)
+@pytest.fixture(scope="module")
+def score():
+  """batch -> (loss, metrics) of fresh parameters, compiled."""
+  system = systems.build(small())
+  params = jax.jit(system.init)(jax.random.key(0))
+  loss = jax.jit(lambda batch: system.loss(params, batch, jax.random.key(1), False))
+  return loss
+
+
+def test_rows_that_do_not_count_change_nothing(score):
+  batch = batch_of(small(), 3, valid=[True, True, False])
+  loss, metrics = score(batch)
   batch["extras"]["pose"] = batch["extras"]["pose"].at[2].set(5.0)
-  again, _ = system.loss(params, batch, jax.random.key(1), False)
+  again, _ = score(batch)
   assert loss == again
   assert metrics["position_error"][1] == 4
 
 
-def test_a_frame_outside_the_map_is_counted_and_not_scored():
-  config = small()
-  system = systems.build(config)
-  params = system.init(jax.random.key(0))
-  batch = batch_of(config, 2)
+def test_a_frame_outside_the_map_is_counted_and_not_scored(score):
+  batch = batch_of(small(), 3, valid=[True, True, True])
   batch["extras"]["pose"] = batch["extras"]["pose"].at[0].set(-100.0)
-  loss, metrics = system.loss(params, batch, jax.random.key(1), False)
-  np.testing.assert_array_equal(metrics["outside"], [2, 4])
-  assert np.isfinite(loss) and metrics["cell_accuracy"][1] == 2
+  loss, metrics = score(batch)
+  np.testing.assert_array_equal(metrics["outside"], [2, 6])
+  assert np.isfinite(loss) and metrics["cell_accuracy"][1] == 4
 
 
 def test_augmentation_is_of_training_alone_and_of_a_whole_clip():
-  system = systems.build(small(model=dict(brightness=0.2, blur=0.5)))
+  system = systems.build(small(brightness=0.2, blur=0.5))
   rng = np.random.default_rng(0)
   frame = jnp.asarray(rng.uniform(-1, 1, (8, 8, 3)), jnp.float32)
   clips = jnp.stack([frame, frame])
@@ -137,4 +130,4 @@ def test_augmentation_is_of_training_alone_and_of_a_whole_clip():
 )
 def test_a_wrong_field_is_named(model, message):
   with pytest.raises(UserError, match=message):
-    systems.build(small(model=model))
+    systems.build(small(**model))

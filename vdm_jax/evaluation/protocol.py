@@ -138,9 +138,11 @@ def cell(value: float, error: float = math.nan, *, percent: bool = False) -> str
     return "-"
   if percent:
     value, error = 100 * value, 100 * error
-  scale = error if math.isfinite(error) and error else abs(value) / 10
-  places = 1 - math.floor(math.log10(scale)) if scale else 1
-  places = min(max(places, 0), 1 if percent else 4)
+    places = 1 if abs(value) >= 1 else 2
+  else:
+    scale = error if math.isfinite(error) and error else abs(value) / 10
+    places = 1 - math.floor(math.log10(scale)) if scale else 1
+    places = min(max(places, 0), 4)
   text = f"{value:.{places}f}"
   if math.isfinite(error):
     text += f" ± {error:.{places}f}"

@@ -128,7 +128,9 @@ class PositionNetwork(nn.Module):
     x = nn.relu(layers.Dense(s.features, dtype=s.dtype, name="features")(x))
     x = nn.Dropout(s.dropout)(x, deterministic=not train).astype(jnp.float32)
     logits = layers.Dense(self.num_cells, name="classifier")(x)
-    offset = layers.Dense(2 * self.num_cells, name="regressors")(x)
+    # From zero: a head that has seen little says the middle of its cell.
+    zeros = nn.initializers.zeros
+    offset = layers.Dense(2 * self.num_cells, kernel_init=zeros, name="regressors")(x)
     return Answer(logits, offset.reshape(*logits.shape, 2))
 
   def _normed(self, x, name):

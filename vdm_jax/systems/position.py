@@ -19,6 +19,9 @@ from vdm_jax.models import position
 from vdm_jax.pixels import to_float
 from vdm_jax.systems import system
 
+# Fields of config.model that are not the network's.
+_OWN = ("extra", "extra_width", "regression_weight", "brightness", "blur")
+
 
 @dataclasses.dataclass(frozen=True)
 class PositionRegressor:
@@ -31,6 +34,7 @@ class PositionRegressor:
     frame_shape: (H, W, C).
     extra: per-frame extra of the data set whose first two values are (x, y).
     extra_width: values of that extra.
+    regression_weight: of the squared error of positions, in cells.
     brightness: training scales pixels by 1 +- this, and shifts them as much.
     blur: training blurs frames by at most this share of a 3 x 3 mean, twice.
   """
@@ -41,6 +45,7 @@ class PositionRegressor:
   frame_shape: tuple[int, int, int]
   extra: str = "pose"
   extra_width: int = 3
+  regression_weight: float = 1.0
   brightness: float = 0.0
   blur: float = 0.0
   cond = system.CondSpec()
@@ -79,8 +84,7 @@ class PositionRegressor:
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Cross-entropy of the cell plus the squared error of the true cell's head.
 
-    The error is in cells, so that both are of one size. Frames outside the map count
-    in the metric `outside` alone.
+    Frames outside the map count in the metric `outside` alone.
     """
     video = to_float(batch["video"])
     rngs = None
@@ -99,7 +103,8 @@ class PositionRegressor:
     size = jnp.asarray(self.grid.size)
     error = (position.position(self.grid, answer, known) - truth) / size
     losses = optax.softmax_cross_entropy_with_integer_labels(answer.logits, known)
-    losses = losses + jnp.sum(jnp.square(error), axis=-1)
+    squared = jnp.sum(jnp.square(error), axis=-1)
+    losses = losses + self.regression_weight * squared
     named = answer.logits.argmax(-1)
     distance = position.position(self.grid, answer, named) - truth
 
@@ -148,9 +153,7 @@ def build(config: Mapping[str, Any]) -> PositionRegressor:
   """
   model = dict(config["model"])
   grid = position.Grid(tuple(model.pop("bounds")), model.pop("cells"))
-  own = {
-    name: model.pop(name) for name in ("extra", "extra_width", "brightness", "blur")
-  }
+  own = {name: model.pop(name) for name in _OWN}
   if own["extra_width"] < 2:
     raise UserError(
       f"config.model.extra_width: expected >= 2 (x and y), found {own['extra_width']}"

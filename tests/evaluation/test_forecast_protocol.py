@@ -1,0 +1,203 @@
+"""Ensembles of a run and of folders through `vdm-jax eval`'s protocol."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from tests.evaluation import places
+from tests.helpers import ROOT, lively, load_config
+from vdm_jax import sampling, systems
+from vdm_jax.data import source as sources
+from vdm_jax.errors import UserError
+from vdm_jax.evaluation import forecast, protocol, protocols
+from vdm_jax.storage import checkpoint, workdirs
+
+NAME = "moving_digits/12px_1digit_4frames_8digitpx_64videos"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """An export of a small model that was never trained."""
+  root = tmp_path_factory.mktemp("run")
+  config = load_config(
+    train={"ema": []}, data={"data_dir": str(root / "data")}, sampling={"steps": 2}
+  )
+  system = systems.build(config)
+  params = lively(jax.device_get(jax.jit(system.init)(jax.random.key(0))))
+  meta = workdirs.describe(config, "none")
+  checkpoints = checkpoint.Checkpoints(str(root / "run"), keep_last=1)
+  checkpoints.save(3, {"params": params}, None, meta)
+  checkpoints.close()
+  sources.ensure_built(NAME, root / "data")
+  return str(root / "run")
+
+
+def settings(run, **changed):
+  fields = {"workdir": run, "num_clips": 3, "members": 3, "num_context": 2, **changed}
+  return protocols.build("forecast", fields)
+
+
+def test_a_stopped_evaluation_goes_on_with_the_same_numbers(run, tmp_path, monkeypatch):
+  whole = protocol.evaluate(settings(run), tmp_path / "whole").result
+  assert whole["clips"] == 3 and whole["lead_times"] == 2 and whole["members"] == 3
+  assert set(whole["sets"]) == {"model", "last frame copied", "constant velocity"}
+  for found in whole["sets"].values():
+    assert set(found) == set(forecast.TITLES)
+
+  calls = []
+  sample = sampling.Model.sample
+
+  def interrupted(self, *args, **kwargs):
+    calls.append(kwargs["seed"])
+    if len(calls) == 2:
+      raise KeyboardInterrupt
+    return sample(self, *args, **kwargs)
+
+  monkeypatch.setattr(sampling.Model, "sample", interrupted)
+  out = tmp_path / "stopped"
+  with pytest.raises(KeyboardInterrupt):
+    protocol.evaluate(settings(run), out)
+  assert not (out / "results.json").exists()
+  with pytest.raises(UserError, match="other settings"):
+    protocol.evaluate(settings(run, seed=1), out)
+  protocol.evaluate(settings(run), out)
+  assert calls == [0, 1, 1, 2]  # Clip 0 was not sampled again.
+  texts = [(tmp_path / name / "results.json").read_text() for name in ("whole", out)]
+  assert texts[0] == texts[1]
+  for name in ("clip.png", "by_lead.png", "table.txt"):
+    assert (out / name).exists()
+  with pytest.raises(UserError, match="holds results already"):
+    protocol.evaluate(settings(run), out)
+
+
+def test_the_model_is_given_the_context_and_scored_on_the_rest(run, tmp_path):
+  found = protocol.evaluate(settings(run, num_clips=1), tmp_path).result
+  model = sampling.load(run)
+  data = model.info["config"]["data"]
+  source = sources.load(NAME, data["data_dir"], "test")
+  truth = source.read(0, np.arange(4))
+  made = model.sample(
+    3, seed=0, given=truth[:2] / 127.5 - 1, given_frames=[0, 1], length=4
+  )
+  made = np.rint((np.clip(made, -1, 1) + 1) * 127.5).astype(np.uint8)
+  expected = forecast.score(made[:, 2:], truth[2:])
+  for key, values in expected.items():
+    np.testing.assert_allclose(
+      found["sets"]["model"][key]["by_lead"], values, rtol=1e-6, atol=1e-6
+    )
+  # One clip has no spread.
+  written = json.loads((tmp_path / "results.json").read_text())
+  assert written["sets"]["model"]["crps"]["error"] is None
+
+
+VIDEOS = [2, 4]  # Of the test split, that samples go on from.
+
+
+def folders_of_samples(run, root):
+  """(folders, their videos uint8, truth): two seeds, one given frame."""
+  data = sampling.load(run).info["config"]["data"]
+  source = sources.load(NAME, data["data_dir"], "test")
+  truth = np.stack([source.read(i, np.arange(4)) for i in VIDEOS])
+  videos = [np.maximum(truth, level) for level in (20, 60)]
+  given = {"data": NAME, "split": "test", "videos": VIDEOS}
+  folders = [root / f"seed{seed}" for seed in range(2)]
+  for seed, (folder, made) in enumerate(zip(folders, videos, strict=True)):
+    config = load_config(data=data)
+    places.write_samples(folder, made, (0,), config, given=given, seed=seed)
+  return [str(folder) for folder in folders], videos, truth
+
+
+def test_folders_are_members(run, tmp_path):
+  folders, videos, truth = folders_of_samples(run, tmp_path)
+  found = protocols.build("forecast", {"samples": tuple(folders)}).run(tmp_path).result
+  assert (found["members"], found["clips"], found["context"]) == (2, 2, 1)
+  each = [
+    forecast.score(np.stack([made[i, 1:] for made in videos]), truth[i, 1:])["crps"]
+    for i in range(2)
+  ]
+  np.testing.assert_allclose(
+    found["sets"]["samples"]["crps"]["by_lead"], np.mean(each, axis=0)
+  )
+  again = protocols.build("forecast", {"samples": (folders[0],) * 2})
+  with pytest.raises(UserError, match="seeds of their own"):
+    again.run(tmp_path / "again")
+  alone = protocols.build("forecast", {"samples": (folders[0],)})
+  with pytest.raises(UserError, match="fair CRPS needs 2 members"):
+    alone.run(tmp_path / "alone")
+
+
+@pytest.mark.parametrize(
+  "changed, message",
+  [
+    ({"members": 1}, "--members=1: the fair CRPS needs 2 members"),
+    ({"members": 0}, "--members: expected >= 1"),
+    ({"workdir": ""}, "--workdir=RUN or --samples=DIR"),
+    ({"samples": ("x",)}, "--workdir=RUN or --samples=DIR"),
+    ({"crps": "best"}, "--crps=best: expected both, plugin, fair"),
+    ({"num_context": 4}, "--num_frames=4: expected more than the 4"),
+    ({"num_clips": 1000}, "--num_clips=1000"),
+    ({"num_frames": 99}, "videos of 99 frames or more"),
+    ({"sampling": ("steps",)}, "--sampling: expected KEY=VALUE"),
+    ({"sampling": ("stepz=2",)}, "stepz"),
+    ({"split": "tset"}, "tset"),
+  ],
+)
+def test_a_mistake_is_named_and_leaves_nothing(run, tmp_path, changed, message):
+  with pytest.raises(UserError, match=message):
+    protocol.evaluate(settings(run, **changed), tmp_path / "out")
+  assert not (tmp_path / "out").exists()
+
+
+def test_one_member_has_a_plug_in_score(run, tmp_path):
+  one = settings(run, members=1, crps="plugin", num_clips=1)
+  found = protocol.evaluate(one, tmp_path).result["sets"]["model"]
+  assert "crps_fair" not in found and np.isfinite(found["crps"]["mean"])
+
+
+def test_names_are_checked():
+  with pytest.raises(UserError, match="Did you mean 'forecast'.*position, walk"):
+    protocols.build("forcast", {})
+  with pytest.raises(UserError, match="--regressor: protocol 'forecast' has no such"):
+    protocols.build("forecast", {"regressor": "x"})
+
+
+def vdm_jax(*arguments, cwd):
+  """The command in a process of its own: flags are global."""
+  command = [sys.executable, "-m", "vdm_jax.cli.main", "eval", *arguments]
+  return subprocess.run(
+    command,
+    cwd=cwd,
+    capture_output=True,
+    text=True,
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+  )
+
+
+def test_command(run, tmp_path):
+  folders, _, _ = folders_of_samples(run, tmp_path)
+  arguments = [f"--samples={folder}" for folder in folders]
+  arguments += ["--protocol=forecast", "--crps=fair", f"--out={tmp_path / 'out'}"]
+  done = vdm_jax(*arguments, cwd=tmp_path)
+  assert done.returncode == 0, done.stderr
+  assert "CRPS, fair" in done.stdout and "plug-in" not in done.stdout
+  written = json.loads((tmp_path / "out" / "results.json").read_text())
+  assert written["settings"]["samples"] == folders
+  assert written["settings"]["crps"] == "fair" and written["members"] == 2
+
+
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
+    ([], "eval: expected --protocol=NAME, one of forecast, position, walk"),
+    (["--protocol=wlak"], "Did you mean 'walk'? Known: forecast, position, walk."),
+  ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(arguments, message, tmp_path):
+  done = vdm_jax(*arguments, cwd=tmp_path)
+  assert done.returncode == 2 and "Traceback" not in done.stderr
+  assert message in done.stderr.strip().splitlines()[-1]
