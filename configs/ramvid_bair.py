@@ -1,12 +1,12 @@
 """RaMViD on BAIR robot pushing: trained on 20 frames of 64x64, sampled 1 -> 15.
 
-The settings of the authors' README; 250,000 steps on 8 GPUs and FVD 84.20 as they
-report. Their batch is 4 a process: 32 here.
+The settings of the authors' README. Published for it: FVD 84.20. How many steps and
+processes they do not say: 250,000 steps, and their 4 videos a process on 8 processes,
+are our choice.
 
     vdm-jax sample --workdir=DIR --given=CLIP --given_frames=0 --length=16 --plan=fill
 
-Data: see docs/data.md. Our choice: bfloat16, and `remat` and `accumulate`, which make
-it fit 8 chips of 16 GB and change no number.
+Data: see docs/data.md. Our choice: bfloat16.
 """
 
 import pathlib

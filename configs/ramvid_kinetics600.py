@@ -1,12 +1,12 @@
 """RaMViD on Kinetics-600: one model of 16x64x64 for all four tasks.
 
-The settings of the authors' README; 500,000 steps on 8 GPUs and FVD 16.46 (5 frames
-given, 11 predicted) as they report. Their batch is 8 a process: 64 here.
+The settings of the authors' README. Published for it: FVD 16.46 (5 frames given, 11
+predicted). How many steps and processes they do not say: 500,000 steps, and their 8
+videos a process on 8 processes, are our choice.
 
     vdm-jax sample --workdir=DIR --given=CLIP --given_frames=0,1,2,3,4
 
-Data: see docs/data.md. Our choice: bfloat16, and `remat` and `accumulate`, which make
-it fit 8 chips of 16 GB and change no number.
+Data: see docs/data.md. Our choice: bfloat16.
 """
 
 import pathlib

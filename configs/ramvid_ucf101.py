@@ -1,10 +1,9 @@
 """RaMViD on UCF-101: 16x64x64, mostly for unconditional generation (p_U = 0.75).
 
 The settings of the authors' README. They do not say how long they trained: 500,000
-steps, as for Kinetics-600, is our choice. Their batch is 8 a process: 64 here, for 8.
+steps, as for Kinetics-600, is our choice, and so are 8 processes of their 8 videos.
 
-Data: see docs/data.md. Our choice: bfloat16, and `remat` and `accumulate`, which make
-it fit 8 chips of 16 GB and change no number.
+Data: see docs/data.md. Our choice: bfloat16.
 """
 
 import pathlib
