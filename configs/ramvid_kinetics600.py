@@ -1,8 +1,8 @@
 """RaMViD on Kinetics-600: one model of 16x64x64 for all four tasks.
 
-The settings of the authors' README. Published for it: FVD 16.46 (5 frames given, 11
-predicted). How many steps and processes they do not say: 500,000 steps, and their 8
-videos a process on 8 processes, are our choice.
+The settings of the authors' README; 500,000 steps on 8 GPUs, as their project page
+says, so that their 8 videos a process make 64. Published for it: FVD 16.46 (5 frames
+given, 11 predicted).
 
     vdm-jax sample --workdir=DIR --given=CLIP --given_frames=0,1,2,3,4
 

@@ -70,8 +70,8 @@ class Extension:
   The first window begins with the video, however many frames are given there; each
   other `max_cond` frames before the first one that is missing (or with the video, if
   fewer exist). A window goes on until `prediction_step` frames are missing in it, so
-  windows differ in length. Frames given further on are observed where they are. The
-  last window ends with the video.
+  windows differ in length. Frames given further on are observed where they are, also
+  up to `max_cond` that follow the last missing one. No window goes beyond the video.
 
   Attributes:
     length: frames of the finished video.
@@ -105,4 +105,6 @@ class Extension:
       return None
     first = max(int(missing[0]) - self.max_cond, 0) if state["missing"] else 0
     end = int(missing[: self.prediction_step][-1]) + 1
+    after = exists[end : end + self.max_cond]
+    end += len(after) if after.all() else int(np.argmin(after))
     return _consecutive(first, exists[first:end]), {"missing": end}
