@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,8 @@ from vdm_jax.models import rvd
 from vdm_jax.pixels import to_float
 
 BATCH, LENGTH, SIZE = 2, 5, 8
-MODEL = {"channels": 16, "channel_mults": (1, 1, 2), "predictor_mults": (1, 2)}
+IN_FRONT = re.compile("(block_0|down_0_0)/(depthwise|embedding|norm_0/scale)")
+MODEL = {"channels": 16, "channel_mults": (1, 2), "predictor_mults": (1, 2)}
 
 
 def config(model=(), diffusion=(), **task):
@@ -39,10 +41,17 @@ def build(model=(), **diffusion):
   return _system(tuple(dict(model).items()), tuple(diffusion.items()))
 
 
-@functools.cache
+# By network: systems cannot be hashed.
+_PARAMS = {}
+
+
 def params_of(system):
   """A fresh network, a little moved: no weight is special."""
-  return helpers.lively(jax.jit(system.init)(jax.random.key(0)), scale=0.02)
+  settings = system.network.settings
+  if settings not in _PARAMS:
+    fresh = jax.jit(system.init)(jax.random.key(0))
+    _PARAMS[settings] = helpers.lively(fresh, scale=0.02)
+  return jax.tree.map(lambda a: a, _PARAMS[settings])
 
 
 def case(seed=0):
@@ -84,8 +93,13 @@ def encode(system, video, state=None, last=1):
     ({}, {}),
     ({"recurrent_block": "convnext", "denoiser_block": "convnext"}, {"norm": "l2"}),
     ({"residual": False, "context_factor": 0.5}, {"predict": "x"}),
-    (
-      {"predictor_factor": 1.5, "residual_scale": 0.5},
+    (  # Three levels: the first number of them with a skip in use.
+      {
+        "channel_mults": (1, 1, 2),
+        "predictor_mults": (1, 1, 2),
+        "predictor_factor": 1.5,
+        "residual_scale": 0.5,
+      },
       {"step_per_frame": True, "regression_weight": 0.3},
     ),
   ],
@@ -172,7 +186,11 @@ def test_every_parameter_matters_and_has_a_finite_gradient(block):
   system = build({"recurrent_block": block, "denoiser_block": block})
   for path, grad in jax.tree_util.tree_leaves_with_path(gradient(system)):
     assert np.isfinite(grad).all()
-    assert np.abs(grad).max() > 1e-9, jax.tree_util.keystr(path)
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    # ConvNeXt's first layer norm is over the channels of a frame, here one: whatever
+    # comes before it is lost, as in the authors' code.
+    lost = block == "convnext" and IN_FRONT.search(name)
+    assert (np.abs(grad).max() > 1e-9) != bool(lost), name
 
 
 def test_gradients_are_finite_where_everything_is_clamped():
@@ -190,6 +208,7 @@ def largest(tree):
   return max(np.abs(leaf).max() for leaf in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 def test_a_stopped_gradient_leaves_the_predictor_to_its_own_loss():
   video, _, _ = case()
   stopped = gradient(build(regression_weight=0.7, stop_gradient=True))
@@ -237,7 +256,8 @@ def test_the_loss_logs_how_much_of_the_prediction_is_clamped():
 
   def logged(params):
     total, metrics = loss(params, batch, jax.random.key(0), True)
-    assert metrics["loss"][0] / metrics["loss"][1] == pytest.approx(total, rel=1e-5)
+    mean = float(metrics["loss"][0] / metrics["loss"][1])
+    assert mean == pytest.approx(float(total), rel=1e-5)
     return {
       name: float(total / count) for name, (total, count) in metrics.items() if count
     }
@@ -252,6 +272,7 @@ def test_the_loss_logs_how_much_of_the_prediction_is_clamped():
   assert found["mu_error"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_rematerialisation_changes_neither_parameters_nor_gradients():
   plain, again = gradient(build()), gradient(build({"remat": "block"}))
   whole = largest(plain)
@@ -291,7 +312,7 @@ def test_bfloat16_keeps_parameters_states_and_prediction_in_float32():
       "recurrent_block.*Did you mean 'resnet'",
     ),
     ({"diffusion": {"regression_weight": -1.0}}, "regression_weight: expected >= 0"),
-    ({"diffusion": {"predict": "noise"}}, "'eps'"),
+    ({"diffusion": {"predict": "noise"}}, "prediction 'noise'. Known: eps, v, x"),
     ({"diffusion": {"stop_gradient": True, "regression_weight": 0.0}}, "nothing would"),
     ({"model": {"residual": False}}, "regression_weight: there is no prediction"),
     ({"task": {"num_frames": 2}}, "2 frames leave none to score after the 2"),

@@ -102,8 +102,8 @@ def cpu_gradient(x_shape, kernel_shape, dy_shape, strides):
   kh, kw, _, features = kernel_shape
   n, h, w, _ = dy_shape
   size = 4 * n * h * w * features
-  if kh == kw == 1 and tuple(strides) == (1, 1):
-    return matmul_gradient
+  if kh * kw <= 4 and tuple(strides) == (1, 1):
+    return matmul_gradient  # Two copies of an operand at most.
   if size <= _PLAIN_BYTES or features >= _WIDE:
     return plain_gradient
   if size <= _MAX_STEPS * 2 * _ROWS_BYTES or tuple(strides) != (1, 1):

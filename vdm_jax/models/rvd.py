@@ -7,7 +7,7 @@ denoiser of the residual `x_t - mu_t`. Nothing else of the past reaches the deno
 
 Frames before t are known in training and when t is sampled, so time is sequential
 only inside the GRUs: a level's blocks take all frames at once, its GRU scans over
-them (`rvd_blocks.ConvGru`), and the denoiser takes all scored frames as a batch.
+them (`rvd_gru.ConvGru`), and the denoiser takes all scored frames as a batch.
 """
 
 import dataclasses
@@ -24,6 +24,7 @@ from vdm_jax.frames import Frames
 from vdm_jax.models import rvd_blocks as blocks
 from vdm_jax.models import unet
 from vdm_jax.models.network import Encoded
+from vdm_jax.models.rvd_gru import ConvGru
 
 State = dict[str, tuple[jax.Array, ...]]
 
@@ -267,7 +268,7 @@ class RecurrentDown(nn.Module):
           self.widths[level - 1], stride=2, dtype=self.dtype, name=f"down_{level - 1}"
         )(h)
       h = block(width, self.dtype, name=f"block_{level}")(h)
-      gru = blocks.ConvGru(width, self.dtype, name=f"gru_{level}")
+      gru = ConvGru(width, self.dtype, name=f"gru_{level}")
       h = gru(h, state[level])
       states.append(h)
     return states
@@ -354,7 +355,7 @@ class Denoiser(nn.Module):
       h = blocks.Upsample(s.dtype, name=f"up_{stage}_resample")(h)
     h = blocks.HalfBlock(widths[0], s.dtype, name="head_0")(h)
     # The prediction leaves in float32: conversions between x and eps need it.
-    head = blocks.dense(s.out_channels, widths[0], jnp.float32, "head_1")
+    head = blocks.dense(s.out_channels, jnp.float32, "head_1")
     return head(h.astype(jnp.float32))
 
 
@@ -365,5 +366,5 @@ def _embed(s: Settings, time: jax.Array) -> jax.Array:
   frequency = jnp.exp(-jnp.log(10_000.0) * jnp.arange(half) / max(half - 1, 1))
   angle = time.astype(jnp.float32)[..., None] * frequency
   features = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
-  h = blocks.dense(4 * s.channels, 2 * half, s.dtype, "embed_0")(features)
-  return blocks.dense(s.channels, 4 * s.channels, s.dtype, "embed_1")(blocks.gelu(h))
+  h = blocks.dense(4 * s.channels, s.dtype, "embed_0")(features)
+  return blocks.dense(s.channels, s.dtype, "embed_1")(blocks.gelu(h))

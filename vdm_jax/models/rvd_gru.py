@@ -1,0 +1,134 @@
+"""The convolutional GRU of RVD: the one place where frames meet.
+
+What a frame contributes to its gates is computed for all frames at once, in one
+convolution, and so are the gradients of all kernels; only what the state contributes
+is left to the scans over time, forwards and backwards.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vdm_jax.models import conv
+from vdm_jax.models.rvd_blocks import kernel_init
+
+
+class ConvGru(nn.Module):
+  """Gates and candidate are 3 x 3 convolutions of frame and state together.
+
+  Attributes:
+    features: channels of the state.
+    dtype: of the convolutions; gates and state are float32.
+  """
+
+  features: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, state: jax.Array) -> jax.Array:
+    """The states after each frame.
+
+    Args:
+      x: [B, T, H, W, C].
+      state: before the first frame, [B, H, W, features].
+
+    Returns:
+      float32 [B, T, H, W, features].
+    """
+    f, c = self.features, x.shape[-1]
+    gates = self.param("gates_kernel", kernel_init, (3, 3, c + f, 2 * f))
+    gates_bias = self.param("gates_bias", nn.initializers.zeros, (2 * f,))
+    candidate = self.param("candidate_kernel", kernel_init, (3, 3, c + f, f))
+    candidate_bias = self.param("candidate_bias", nn.initializers.zeros, (f,))
+
+    kernel = jnp.concatenate([gates[:, :, :c], candidate[:, :, :c]], axis=-1)
+    from_frame = _convolve(self.dtype, x.reshape(-1, *x.shape[2:]), kernel)
+    from_frame = from_frame + jnp.concatenate([gates_bias, candidate_bias])
+    from_frame = from_frame.reshape(*x.shape[:-1], 3 * f).swapaxes(0, 1)
+    states = _scan(
+      self.dtype,
+      from_frame,
+      gates[:, :, c:],
+      candidate[:, :, c:],
+      state.astype(jnp.float32),
+    )
+    return states.swapaxes(0, 1)
+
+
+def _convolve(dtype, x, kernel):
+  """3 x 3 convolution in a dtype, to float32."""
+  y = conv.conv2d(x.astype(dtype), kernel.astype(dtype), padding=((1, 1), (1, 1)))
+  return y.astype(jnp.float32)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _scan(dtype, from_frame, gates, candidate, state):
+  """The recurrence.
+
+  Args:
+    dtype: of the convolutions.
+    from_frame: [T, B, H, W, 3F], what frames contribute before the nonlinearities:
+      to reset gate, update gate and candidate.
+    gates, candidate: kernels of the state, [3, 3, F, 2F] and [3, 3, F, F].
+    state: [B, H, W, F].
+
+  Returns:
+    [T, B, H, W, F], the states after each frame.
+  """
+  return _forward(dtype, from_frame, gates, candidate, state)[0]
+
+
+def _forward(dtype, from_frame, gates, candidate, state):
+  f = state.shape[-1]
+
+  def step(h, from_frame):
+    gate = nn.sigmoid(from_frame[..., : 2 * f] + _convolve(dtype, h, gates))
+    reset, update = jnp.split(gate, 2, axis=-1)
+    new = jnp.tanh(from_frame[..., 2 * f :] + _convolve(dtype, reset * h, candidate))
+    return (1.0 - update) * h + update * new, (h, reset, update, new)
+
+  last, saved = jax.lax.scan(step, state, from_frame)
+  states = jnp.concatenate([saved[0][1:], last[None]])
+  return states, (gates, candidate, saved)
+
+
+def _backward(dtype, residuals, gradient):
+  gates, candidate, saved = residuals
+
+  def transposed(kernel, dy, like):
+    """The gradient of a convolution's input, which is of the shape of `like`."""
+    return jax.vjp(lambda x: _convolve(dtype, x, kernel), like)[1](dy)[0]
+
+  def step(dh, inputs):
+    (h, reset, update, new), gradient = inputs
+    dh = dh + gradient
+    dnew = dh * update * (1.0 - new * new)
+    dupdate = dh * (new - h) * update * (1.0 - update)
+    dh = dh * (1.0 - update)
+    dseen = transposed(candidate, dnew, h)
+    dreset = dseen * h * reset * (1.0 - reset)
+    dgate = jnp.concatenate([dreset, dupdate], axis=-1)
+    dh = dh + dseen * reset + transposed(gates, dgate, h)
+    return dh, (dgate, dnew)
+
+  zero = jnp.zeros_like(gradient[0])
+  dstate, (dgate, dnew) = jax.lax.scan(step, zero, (saved, gradient), reverse=True)
+  h, reset, _, _ = saved
+
+  def of_kernel(kernel, x, dy):
+    # All frames are one batch.
+    x, dy = (a.reshape(-1, *a.shape[2:]) for a in (x, dy))
+    return jax.vjp(lambda k: _convolve(dtype, x, k), kernel)[1](dy)[0]
+
+  return (
+    jnp.concatenate([dgate, dnew], axis=-1),
+    of_kernel(gates, h, dgate),
+    of_kernel(candidate, reset * h, dnew),
+    dstate,
+  )
+
+
+_scan.defvjp(_forward, _backward)
