@@ -17,6 +17,9 @@ from vdm_jax.errors import UserError
 from vdm_jax.models import rvd
 from vdm_jax.pixels import to_float
 
+# Minutes: many networks are compiled. The golden cases of RVD are in the fast suite.
+pytestmark = pytest.mark.slow
+
 BATCH, LENGTH, SIZE = 2, 5, 8
 IN_FRONT = re.compile("(block_0|down_0_0)/(depthwise|embedding|norm_0/scale)")
 MODEL = {"channels": 16, "channel_mults": (1, 2), "predictor_mults": (1, 2)}
