@@ -26,7 +26,7 @@ from vdm_jax import tasks
 from vdm_jax.diffusion.schedule import DiscreteSchedule
 from vdm_jax.models import rvd
 from vdm_jax.systems import rvd as rvd_system
-from vdm_jax.systems.system import Noise, Objective
+from vdm_jax.systems.parts import Noise, Objective
 
 # Batch, frames and height; the networks.
 SIZES = {

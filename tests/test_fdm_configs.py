@@ -12,6 +12,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.pixels import to_float
 from vdm_jax.sampling.settings import Settings
+from vdm_jax.systems import parts
 
 AUTHORS = ("fdm_carla", "fdm_gqn_mazes", "fdm_minerl")
 OURS = ("fdm_maze", "fdm_maze_small")
@@ -82,7 +83,7 @@ def test_the_authors_settings(name, clip_length, blocks, num_steps):
   assert isinstance(system.schedule, DiscreteSchedule)
   assert system.schedule.num_steps == 1000
   assert float(system.schedule.betas[-1]) == pytest.approx(0.02)
-  assert system.objective == systems.system.Objective(
+  assert system.objective == parts.Objective(
     predict="eps", space="eps", where="unobserved", normalise="all"
   )
   assert system.gamma == 1.0

@@ -36,7 +36,7 @@ class TestNames:
     ("name", "message"),
     [
       ("64px_30film", "expected parts such as 64px, .* found '30film'"),
-      ("48px", "maze image_size: expected 32, 64 or 128, found 48"),
+      ("48px", "maze image_size: expected 16, 32, 64 or 128, found 48"),
       ("2cells", "maze cells: expected 3 to 32, found 2"),
       ("0frames", "maze num_frames: expected >= 1, found 0"),
     ],

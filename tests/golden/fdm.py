@@ -18,7 +18,8 @@ from vdm_jax.frames import Frames
 from vdm_jax.interop import fdm as layout
 from vdm_jax.interop import formats, mapping
 from vdm_jax.pixels import to_uint8
-from vdm_jax.systems.system import DiffusionSystem, Noise
+from vdm_jax.systems import DiffusionSystem
+from vdm_jax.systems.parts import Noise
 
 
 def _wrong_respacing(example: dict) -> bool:

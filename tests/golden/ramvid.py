@@ -17,7 +17,8 @@ from vdm_jax.diffusion.schedule import Level
 from vdm_jax.frames import Frames
 from vdm_jax.interop import mapping
 from vdm_jax.interop import ramvid as layout
-from vdm_jax.systems.system import DiffusionSystem, Noise
+from vdm_jax.systems import DiffusionSystem
+from vdm_jax.systems.parts import Noise
 
 _DRAWS = 100_000
 

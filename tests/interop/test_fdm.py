@@ -8,7 +8,7 @@ from tests import helpers
 from vdm_jax import systems
 from vdm_jax.errors import UserError
 from vdm_jax.interop import fdm, formats, mapping
-from vdm_jax.systems.system import Objective
+from vdm_jax.systems.parts import Objective
 
 # The README's command for CARLA, small.
 OPTIONS = {

@@ -12,7 +12,7 @@ from vdm_jax.diffusion import process
 from vdm_jax.diffusion.schedule import CosineSchedule, DiscreteSchedule
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import noise_error
-from vdm_jax.systems.system import CondSpec, Noise
+from vdm_jax.systems.parts import CondSpec, Noise
 
 SHOW = (
   "plan", "show", "--plan=hierarchy-2", "--length=300", "--num_obs=36",

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from vdm_jax import plans
@@ -55,6 +56,25 @@ def test_fill_takes_any_length_and_samples_nothing_that_is_given():
 )
 def test_extension_window_by_window(given, expected):
   assert windows("extension", 8, given, prediction_step=2, max_cond=2) == expected
+
+
+def test_extension_has_the_lengths_of_the_authors_windows_but_for_the_last():
+  found = windows("extension", 26, (0,), prediction_step=10, max_cond=5)
+  assert [len(row.strip(".")) for row in found] == [11, 15, 10]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_extension_samples_each_missing_frame_once_whatever_is_given(seed):
+  rng = np.random.default_rng(seed)
+  length = int(rng.integers(5, 60))
+  given = rng.choice(length, rng.integers(0, length), replace=False).tolist()
+  step, cond = rng.integers(1, 9, 2).tolist()
+  found = windows("extension", length, given, prediction_step=step, max_cond=cond)
+  missing = [i for row in found for i, slot in enumerate(row) if slot == "L"]
+  assert missing == sorted(set(range(length)) - set(given))
+  assert all(row.count("L") == step for row in found[:-1])
+  for row in found[1:]:
+    assert row[: row.index("L")].count("O") == min(cond, row.index("L"))
 
 
 def test_extension_goes_on_from_a_state_that_went_through_json():

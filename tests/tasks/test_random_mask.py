@@ -1,9 +1,10 @@
-"""RaMViD's and MCVD's tasks; how often what is drawn is the golden file's business."""
+"""RaMViD's and MCVD's tasks: which frames are given, and how often."""
 
 import itertools
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from vdm_jax import tasks
 from vdm_jax.errors import UserError
@@ -28,6 +29,24 @@ def test_all_small_sets_are_given_and_all_else_is_sampled():
   found = {tuple(np.flatnonzero(s.observed)) for s in draws}
   sets = (itertools.combinations(range(5), k) for k in (1, 2))
   assert found == set(itertools.chain(*sets))
+
+
+def test_sets_are_as_frequent_as_the_closed_form_says():
+  count, frames, most, rate = 12_000, 6, 3, 0.25
+  _, draws = random_mask(
+    count, num_frames=frames, max_observed=most, uncondition_rate=rate
+  )
+  mask = np.stack([s.observed for s in draws])
+  sizes = np.bincount(mask.sum(1))
+  expected = np.array([rate] + [(1 - rate) / most] * most) * count
+  assert stats.chisquare(sizes, expected).pvalue > 1e-4
+  # Every frame as often as any other, and every pair.
+  one = (1 - rate) * (most + 1) / (2 * frames)
+  np.testing.assert_allclose(mask.mean(0), one, atol=5 * np.sqrt(one / count))
+  k = np.arange(1, most + 1)
+  two = (1 - rate) / most * np.sum(k * (k - 1)) / (frames * (frames - 1))
+  together = (mask.T.astype(int) @ mask)[np.triu_indices(frames, 1)] / count
+  np.testing.assert_allclose(together, two, atol=5 * np.sqrt(two / count))
 
 
 def test_a_clip_is_drawn_from_the_whole_video_its_last_window_too():

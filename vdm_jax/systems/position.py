@@ -17,7 +17,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.models import position
 from vdm_jax.pixels import to_float
-from vdm_jax.systems import system
+from vdm_jax.systems import parts, settings
 
 # Fields of config.model that are not the network's.
 _OWN = ("extra", "extra_width", "regression_weight", "brightness", "blur")
@@ -48,7 +48,7 @@ class PositionRegressor:
   regression_weight: float = 1.0
   brightness: float = 0.0
   blur: float = 0.0
-  cond = system.CondSpec()
+  cond = parts.CondSpec()
   pipeline_cond = ()
   can_sample = False
 
@@ -158,10 +158,10 @@ def build(config: Mapping[str, Any]) -> PositionRegressor:
     raise UserError(
       f"config.model.extra_width: expected >= 2 (x and y), found {own['extra_width']}"
     )
-  settings = position.Settings(**model, dtype=system.dtype_from_config(config))
+  network = position.Settings(**model, dtype=settings.dtype(config))
   height, width, channels = config["data"]["frame_shape"]
   return PositionRegressor(
-    network=position.PositionNetwork(settings, grid.cells**2),
+    network=position.PositionNetwork(network, grid.cells**2),
     grid=grid,
     task=tasks.from_config(config["task"]),
     frame_shape=(height, width, channels),

@@ -20,7 +20,7 @@ from vdm_jax.diffusion import process
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.models import rvd
-from vdm_jax.systems import system
+from vdm_jax.systems import parts, settings, system
 
 # Estimates of a residual: a frame and its prediction are both in [-1, 1].
 RESIDUAL_BOUND = 2.0
@@ -29,7 +29,7 @@ _GOLDEN_RATIO = 0.6180339887
 
 
 class Scored(NamedTuple):
-  """See `system.Scored`; arrays hold the S scored frames alone.
+  """See `parts.Scored`; arrays hold the S scored frames alone.
 
   Attributes:
     loss: scalar.
@@ -64,7 +64,7 @@ class RvdSystem(system.DiffusionSystem):
   step_per_frame: bool = False
   stop_gradient: bool = False
 
-  def noise(self, u: jax.Array, eps: jax.Array) -> system.Noise:
+  def noise(self, u: jax.Array, eps: jax.Array) -> parts.Noise:
     """As `DiffusionSystem.noise`; levels are [B, T] with a step per frame."""
     if self.step_per_frame:
       # Uniform for every frame, and those of a clip are spread.
@@ -78,7 +78,7 @@ class RvdSystem(system.DiffusionSystem):
     video: jax.Array,
     frames: Frames,
     cond: Mapping[str, jax.Array],
-    noise: system.Noise,
+    noise: parts.Noise,
     *,
     valid: jax.Array | None = None,
     train: bool = False,
@@ -129,7 +129,7 @@ class RvdSystem(system.DiffusionSystem):
     return metrics
 
 
-def _from(first: int, noise: system.Noise) -> system.Noise:
+def _from(first: int, noise: parts.Noise) -> parts.Noise:
   """The noise of the frames from `first` on; a level [B] is that of all frames."""
   noise = noise._replace(eps=noise.eps[:, first:])
   if noise.level.logsnr.ndim == 1:
@@ -146,49 +146,40 @@ def build(config: Mapping[str, Any]) -> RvdSystem:
     UserError: the frame does not fit the networks, or a field has no such value.
   """
   height, width, channels = config["data"]["frame_shape"]
-  settings = rvd.Settings(
-    **config["model"], out_channels=channels, dtype=system.dtype_from_config(config)
+  network = rvd.Settings(
+    **config["model"], out_channels=channels, dtype=settings.dtype(config)
   )
-  settings.check(height, width)
-  d, task = config["diffusion"], tasks.from_config(config["task"])
+  network.check(height, width)
+  d = {**config["diffusion"], "loss_space": config["diffusion"]["predict"]}
+  shared = settings.shared({"plan": {"name": "rollout"}, **config, "diffusion": d})
+  task = shared["task"]
   if not isinstance(task, tasks.NextFrame):
     raise UserError(
       f"config.task.name: RVD is trained by 'next_frame', found "
       f"{config['task']['name']!r}"
     )
-  _check_options(d, settings)
-  objective = system.Objective(predict=d["predict"], space=d["predict"], norm=d["norm"])
-  plan, plan_options = "rollout", {}
-  if config.get("plan"):
-    plan, plan_options = system.plan_from_config(config)
-  if plan == "rollout":
-    plan_options = {"context": task.num_context, **plan_options}
+  _check_options(d, network)
+  if shared["plan"] == "rollout":
+    shared["plan_options"] = {"context": task.num_context, **shared["plan_options"]}
   return RvdSystem(
-    network=rvd.RvdNetwork(settings),
-    schedule=system.schedule_from_config(d),
-    objective=objective,
-    task=task,
-    frame_shape=(height, width, channels),
-    window=task.num_frames,
-    stride=task.stride,
-    threshold_bound=RESIDUAL_BOUND / settings.residual_scale,
-    plan=plan,
-    plan_options=plan_options,
+    network=rvd.RvdNetwork(network),
+    threshold_bound=RESIDUAL_BOUND / network.residual_scale,
     min_given=task.num_context,
     regression_weight=d["regression_weight"],
     step_per_frame=d["step_per_frame"],
     stop_gradient=d["stop_gradient"],
+    **shared,
   )
 
 
-def _check_options(d: Mapping[str, Any], settings: rvd.Settings) -> None:
+def _check_options(d: Mapping[str, Any], network: rvd.Settings) -> None:
   if d["regression_weight"] < 0:
     raise UserError(
       f"config.diffusion.regression_weight: expected >= 0, found "
       f"{d['regression_weight']}"
     )
   for field in ("regression_weight", "stop_gradient"):
-    if d[field] and not settings.residual:
+    if d[field] and not network.residual:
       raise UserError(
         f"config.diffusion.{field}: there is no prediction with "
         "config.model.residual = False"

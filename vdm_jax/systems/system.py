@@ -2,185 +2,26 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vdm_jax import errors
-from vdm_jax.diffusion import bound, process, sampler, schedule
+from vdm_jax.diffusion import bound, process, sampler
 from vdm_jax.diffusion import loss as losses
+from vdm_jax.diffusion import schedule as schedules
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.models.network import Network
 from vdm_jax.pixels import to_float
+from vdm_jax.systems.parts import CondSpec, Noise, Objective, Scored
 from vdm_jax.tasks import Task
 
 # Edges of the log-SNR bands in which the loss is reported.
 BANDS = (-np.inf, -10.0, -5.0, 0.0, 5.0, 10.0, np.inf)
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-SCHEDULES = ("cosine", "cosine_steps", "linear_steps")
-WHERE = ("latent", "unobserved", "all")
-LOSSES = ("mse", "kl")
 OBSERVED_BY = ("network", "paste", "guidance")
-Schedule = schedule.CosineSchedule | schedule.DiscreteSchedule
-
-
-def dtype_from_config(config: Mapping[str, Any]) -> Any:
-  """The dtype that `config.dtype` names; UserError if there is none."""
-  if config["dtype"] not in DTYPES:
-    raise errors.unknown("config.dtype", config["dtype"], DTYPES)
-  return DTYPES[config["dtype"]]
-
-
-def schedule_from_config(d: Mapping[str, Any]) -> Schedule:
-  """The schedule that `config.diffusion` describes.
-
-  'cosine' is in continuous time (`logsnr_min`, `logsnr_max`, `logsnr_shift`);
-  'cosine_steps' and 'linear_steps' are lists of `num_steps` levels (`rescale_time`,
-  and for the first `cosine_s` and `max_beta`, see `DiscreteSchedule`).
-
-  Raises:
-    UserError: there is no such schedule.
-  """
-  name = d["schedule"]
-  if name == "cosine":
-    return schedule.CosineSchedule(d["logsnr_min"], d["logsnr_max"], d["logsnr_shift"])
-  if name == "linear_steps":
-    return schedule.DiscreteSchedule.linear(
-      d["num_steps"], rescale_time=d["rescale_time"]
-    )
-  if name == "cosine_steps":
-    return schedule.DiscreteSchedule.cosine(
-      d["num_steps"],
-      s=d.get("cosine_s", 0.008),
-      max_beta=d.get("max_beta", 0.999),
-      rescale_time=d["rescale_time"],
-    )
-  raise errors.unknown("config.diffusion.schedule", name, SCHEDULES)
-
-
-def plan_from_config(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-  """Name and options of the plan in `config.plan`; without one, block extension."""
-  options = dict(config.get("plan") or {"name": "blocks"})
-  return options.pop("name"), options
-
-
-@dataclasses.dataclass(frozen=True)
-class Objective:
-  """How a prediction is scored; see `diffusion.loss`.
-
-  Attributes:
-    predict: what the network's output is: 'x', 'eps' or 'v'.
-    space: in which of the three the error is taken.
-    weighting: named weighting of the noise levels.
-    norm: 'l2' or 'l1'.
-    where: which frames count: 'latent', 'unobserved' (padding too) or 'all'.
-    normalise: how the error is averaged: 'selected', 'example' or 'all'.
-    kind: 'mse', the error of the prediction; or 'kl', the bound's term at the drawn
-      step of a discrete schedule, in bits and times the number of steps. The other
-      fields but `predict`, `where` and `normalise` are the mse's alone.
-  """
-
-  predict: str
-  space: str
-  weighting: str = "simple"
-  norm: str = "l2"
-  where: str = "latent"
-  normalise: str = "selected"
-  kind: str = "mse"
-
-  def __post_init__(self):
-    process.check_kind(self.predict)
-    process.check_kind(self.space)
-    if self.weighting not in losses.WEIGHTINGS:
-      raise errors.unknown(
-        "config.diffusion.weighting", self.weighting, losses.WEIGHTINGS
-      )
-    if self.where not in WHERE:
-      raise errors.unknown("config.diffusion.where", self.where, WHERE)
-    if self.kind not in LOSSES:
-      raise errors.unknown("config.diffusion.kind", self.kind, LOSSES)
-
-
-class Noise(NamedTuple):
-  """What diffuses a batch.
-
-  Attributes:
-    level: of shape [B] or [B, T].
-    eps: [B, T, H, W, C].
-    step: int32, of level's shape: the step of a discrete schedule, None of a
-      continuous one.
-  """
-
-  level: schedule.Level
-  eps: jax.Array
-  step: jax.Array | None = None
-
-
-class Scored(NamedTuple):
-  """A batch's loss and what it was computed from.
-
-  Attributes:
-    loss: scalar.
-    per_example: [B], see `losses.Loss`.
-    latent: [B], the same of latent frames alone, each averaged over its own.
-    z: [B, T, H, W, C], what the network saw.
-    output: what it answered.
-  """
-
-  loss: jax.Array
-  per_example: jax.Array
-  latent: jax.Array
-  z: jax.Array
-  output: jax.Array
-
-
-@dataclasses.dataclass(frozen=True)
-class CondSpec:
-  """Which conditioning signals the network takes.
-
-  Attributes:
-    num_labels: classes; 0 for no label.
-    token_dim: width of text tokens; 0 for no text.
-    max_tokens: tokens a caption is cut or padded to.
-    drop: probability that training hides an example's signals.
-  """
-
-  num_labels: int = 0
-  token_dim: int = 0
-  max_tokens: int = 0
-  drop: float = 0.0
-
-  def shapes(self, batch: int, groups: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """The `cond` part of a batch."""
-    spec = {}
-    if self.num_labels:
-      spec["label"] = jax.ShapeDtypeStruct((batch, groups), jnp.int32)
-    if self.token_dim:
-      rows = (batch, groups, self.max_tokens)
-      spec["tokens"] = jax.ShapeDtypeStruct((*rows, self.token_dim), jnp.float32)
-      spec["token_mask"] = jax.ShapeDtypeStruct(rows, jnp.bool_)
-    return spec
-
-  def hide(self, cond: Mapping[str, jax.Array], hidden: jax.Array):
-    """The signals with those of the groups `hidden` [B, G] taken away."""
-    cond = dict(cond)
-    if "label" in cond:
-      cond["label"] = jnp.where(hidden, -1, cond["label"])
-    if "token_mask" in cond:
-      cond["token_mask"] = cond["token_mask"] & ~hidden[..., None]
-    return cond
-
-  def hide_all(self, cond: Mapping[str, jax.Array]):
-    """The signals of unconditional sampling."""
-    return jax.tree.map(
-      lambda leaf: (
-        jnp.full_like(leaf, -1) if leaf.dtype == jnp.int32 else jnp.zeros_like(leaf)
-      ),
-      dict(cond),
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,7 +48,7 @@ class DiffusionSystem:
   """
 
   network: Network
-  schedule: Schedule
+  schedule: schedules.CosineSchedule | schedules.DiscreteSchedule
   objective: Objective
   task: Task
   frame_shape: tuple[int, int, int]
@@ -227,7 +68,7 @@ class DiffusionSystem:
   def __post_init__(self):
     if self.observed_by not in OBSERVED_BY:
       raise errors.unknown("observed_by", self.observed_by, OBSERVED_BY)
-    discrete = isinstance(self.schedule, schedule.DiscreteSchedule)
+    discrete = isinstance(self.schedule, schedules.DiscreteSchedule)
     if self.objective.kind == "kl" and not discrete:
       raise UserError(
         "config.diffusion.kind: 'kl' needs a discrete schedule (linear_steps or "
@@ -313,7 +154,7 @@ class DiffusionSystem:
 
   def noise(self, u: jax.Array, eps: jax.Array) -> Noise:
     """The noise at uniform times u in [0, 1)."""
-    if isinstance(self.schedule, schedule.DiscreteSchedule):
+    if isinstance(self.schedule, schedules.DiscreteSchedule):
       step = self.schedule.step(u)
       return Noise(self.schedule.level(step), eps, step)
     return Noise(self.schedule.sample(u), eps)

@@ -42,7 +42,7 @@ _TOKENS = {
 class MazeConfig(records.ChunkConfig):
   """Options; the config's name says all that shapes the records."""
 
-  image_size: int = records.option(64, "height and width of a frame: 32, 64 or 128")
+  image_size: int = records.option(64, "height and width of a frame: 16, 32, 64 or 128")
   num_frames: int = records.option(300, "frames of a video")
   num_videos: int = records.option(100, "training videos")
   held_out: int = records.option(0, "videos of each other split; 0: a tenth")
@@ -55,7 +55,7 @@ class MazeConfig(records.ChunkConfig):
     self.held_out = self.held_out or -(-self.num_videos // 10)
     for field in ("num_frames", "num_videos", "held_out"):
       self._require(getattr(self, field) >= 1, field, ">= 1")
-    self._require(self.image_size in camera.SIZES, "image_size", "32, 64 or 128")
+    self._require(self.image_size in camera.SIZES, "image_size", "16, 32, 64 or 128")
     low, high = _CELLS
     self._require(low <= self.cells <= high, "cells", f"{low} to {high}")
     self._require(self.workers >= 0, "workers", ">= 0")

@@ -20,7 +20,7 @@ from vdm_jax.errors import UserError
 
 TICS = 4  # Of the game, a frame.
 FPS = 35 / TICS  # Frames a second of the game's time.
-SIZES = (32, 64, 128)
+SIZES = (16, 32, 64, 128)
 _WARM_UP = 28  # Tics before the first frame, in which the walker gains speed.
 # A program that is still open for writing cannot be started, and a process that another
 # thread starts in that moment keeps it open: games start one at a time.

@@ -1,0 +1,86 @@
+"""Roll-outs: the recurrent state goes from frame to frame, and through a stop."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from tests import helpers
+from vdm_jax import sampling, systems
+from vdm_jax.errors import UserError
+from vdm_jax.sampling import unfinished
+
+SHAPE = (4, 4, 1)
+
+
+@functools.cache
+def model():
+  config = helpers.load_config("rvd_digits")
+  config["data"]["frame_shape"] = SHAPE
+  config["model"] |= {"channels": 8, "channel_mults": (1, 1), "predictor_mults": (1,)}
+  config["model"]["residual_scale"] = 0.5
+  config["diffusion"]["num_steps"] = 20
+  config["sampling"] |= {"steps": 3}
+  system = systems.build(config)
+  params = helpers.lively(jax.jit(system.init)(jax.random.key(0)), scale=0.05)
+  return sampling.Model(system, params, {"config": config, "step": 0})
+
+
+def clip(length=3, seed=0):
+  values = np.random.default_rng(seed).uniform(-1, 1, (length, *SHAPE))
+  return values.astype(np.float32)
+
+
+def test_frames_come_from_all_frames_before_them_and_no_later_ones():
+  given = clip()
+  out = model().sample(2, given=given, length=6)
+  assert out.shape == (2, 6, *SHAPE) and np.isfinite(out).all()
+  np.testing.assert_array_equal(out[:, :3], np.stack([given] * 2))
+  # Members of an ensemble differ, and a longer video begins with the shorter one.
+  assert np.abs(out[0, 3:] - out[1, 3:]).max() > 1e-3
+  np.testing.assert_array_equal(model().sample(2, given=given, length=5), out[:, :5])
+  # The first frame reaches the last one, four windows later, by the state alone.
+  other = given.copy()
+  other[0] *= -1
+  changed = model().sample(2, given=other, length=6)
+  assert np.abs(changed[:, -1] - out[:, -1]).max() > 1e-5
+
+
+def test_a_frame_is_prediction_and_scaled_residual():
+  """Residuals are clipped to +-2, of whatever they are divided by."""
+  given, system = clip(), model().system
+  out = model().sample(1, given=given, length=4)
+  assert system.threshold_bound == 4.0
+  window = np.concatenate([given, np.zeros((1, *SHAPE), np.float32)])[None]
+  mu = system.encode(model().params, window, None, {}).base[:, -1]
+  assert 1e-3 < np.abs(out[:, -1] - mu).max() <= 2.0 + 1e-6
+
+
+class Killed(Exception):
+  pass
+
+
+def test_a_stopped_roll_out_goes_on_from_its_state(tmp_path, monkeypatch):
+  def sample(**options):
+    return model().sample(2, given=clip(), length=6, seed=4, **options)
+
+  whole = sample()
+  save, saved = unfinished.Unfinished.save, []
+
+  def dies(self, *args):
+    save(self, *args)
+    saved.append(args)
+    if len(saved) == 2:
+      raise Killed
+
+  monkeypatch.setattr(unfinished.Unfinished, "save", dies)
+  with pytest.raises(Killed):
+    sample(unfinished=tmp_path / "job")
+  monkeypatch.setattr(unfinished.Unfinished, "save", save)
+  np.testing.assert_array_equal(sample(unfinished=tmp_path / "job"), whole)
+
+
+def test_too_few_given_frames_are_named():
+  with pytest.raises(UserError, match="at least 2 frames, found 1 given"):
+    model().sample(1, given=clip(1), length=5)

@@ -1,0 +1,131 @@
+"""What a system is made of beside its network: objective, noise, conditioning."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vdm_jax import errors
+from vdm_jax.diffusion import loss as losses
+from vdm_jax.diffusion import process, schedule
+
+WHERE = ("latent", "unobserved", "all")
+LOSSES = ("mse", "kl")
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+  """How a prediction is scored; see `diffusion.loss`.
+
+  Attributes:
+    predict: what the network's output is: 'x', 'eps' or 'v'.
+    space: in which of the three the error is taken.
+    weighting: named weighting of the noise levels.
+    norm: 'l2' or 'l1'.
+    where: which frames count: 'latent', 'unobserved' (padding too) or 'all'.
+    normalise: how the error is averaged: 'selected', 'example' or 'all'.
+    kind: 'mse', the error of the prediction; or 'kl', the bound's term at the drawn
+      step of a discrete schedule, in bits and times the number of steps. The other
+      fields but `predict`, `where` and `normalise` are the mse's alone.
+  """
+
+  predict: str
+  space: str
+  weighting: str = "simple"
+  norm: str = "l2"
+  where: str = "latent"
+  normalise: str = "selected"
+  kind: str = "mse"
+
+  def __post_init__(self):
+    process.check_kind(self.predict)
+    process.check_kind(self.space)
+    if self.weighting not in losses.WEIGHTINGS:
+      raise errors.unknown(
+        "config.diffusion.weighting", self.weighting, losses.WEIGHTINGS
+      )
+    if self.where not in WHERE:
+      raise errors.unknown("config.diffusion.where", self.where, WHERE)
+    if self.kind not in LOSSES:
+      raise errors.unknown("config.diffusion.kind", self.kind, LOSSES)
+
+
+class Noise(NamedTuple):
+  """What diffuses a batch.
+
+  Attributes:
+    level: of shape [B] or [B, T].
+    eps: [B, T, H, W, C].
+    step: int32, of level's shape: the step of a discrete schedule, None of a
+      continuous one.
+  """
+
+  level: schedule.Level
+  eps: jax.Array
+  step: jax.Array | None = None
+
+
+class Scored(NamedTuple):
+  """A batch's loss and what it was computed from.
+
+  Attributes:
+    loss: scalar.
+    per_example: [B], see `losses.Loss`.
+    latent: [B], the same of latent frames alone, each averaged over its own.
+    z: [B, T, H, W, C], what the network saw.
+    output: what it answered.
+  """
+
+  loss: jax.Array
+  per_example: jax.Array
+  latent: jax.Array
+  z: jax.Array
+  output: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class CondSpec:
+  """Which conditioning signals the network takes.
+
+  Attributes:
+    num_labels: classes; 0 for no label.
+    token_dim: width of text tokens; 0 for no text.
+    max_tokens: tokens a caption is cut or padded to.
+    drop: probability that training hides an example's signals.
+  """
+
+  num_labels: int = 0
+  token_dim: int = 0
+  max_tokens: int = 0
+  drop: float = 0.0
+
+  def shapes(self, batch: int, groups: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """The `cond` part of a batch."""
+    spec = {}
+    if self.num_labels:
+      spec["label"] = jax.ShapeDtypeStruct((batch, groups), jnp.int32)
+    if self.token_dim:
+      rows = (batch, groups, self.max_tokens)
+      spec["tokens"] = jax.ShapeDtypeStruct((*rows, self.token_dim), jnp.float32)
+      spec["token_mask"] = jax.ShapeDtypeStruct(rows, jnp.bool_)
+    return spec
+
+  def hide(self, cond: Mapping[str, jax.Array], hidden: jax.Array):
+    """The signals with those of the groups `hidden` [B, G] taken away."""
+    cond = dict(cond)
+    if "label" in cond:
+      cond["label"] = jnp.where(hidden, -1, cond["label"])
+    if "token_mask" in cond:
+      cond["token_mask"] = cond["token_mask"] & ~hidden[..., None]
+    return cond
+
+  def hide_all(self, cond: Mapping[str, jax.Array]):
+    """The signals of unconditional sampling."""
+    return jax.tree.map(
+      lambda leaf: (
+        jnp.full_like(leaf, -1) if leaf.dtype == jnp.int32 else jnp.zeros_like(leaf)
+      ),
+      dict(cond),
+    )
