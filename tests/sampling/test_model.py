@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests import helpers
-from vdm_jax import sampling, sharding, systems
+from vdm_jax import plans, sampling, sharding, systems
 from vdm_jax.errors import UserError
 from vdm_jax.sampling import save
 from vdm_jax.sampling.settings import Settings
@@ -149,3 +149,26 @@ def test_tiled_videos_keep_every_pixel():
   assert grid.shape == (2, 9, 16, 1)
   np.testing.assert_array_equal(grid[:, 1:4, 1:5], videos[0])
   np.testing.assert_array_equal(grid[:, 5:8, 6:10], videos[4])
+
+
+class Fickle(plans.Listed):
+  """Looks at a frame that does not exist, once it sees a video."""
+
+  def next(self, state, video=None):
+    frames, state = super().next(state, video) or (None, None)
+    if frames is None:
+      return None
+    if video is not None:
+      frames.index[:, 0] = self.length - 1
+    return frames, state
+
+
+def fickle(*, length, given, window):
+  """The plan above; for `--plan=FILE:fickle`."""
+  return Fickle(length, given, (([0], [1]), ([1], [2, 3])))
+
+
+def test_stages_are_checked_as_they_are_chosen():
+  given = np.zeros((1, 12, 12, 1), np.float32)
+  with pytest.raises(UserError, match=r"looks at frames \[3\] too early"):
+    model().sample(1, given=given, length=4, plan=f"{__file__}:fickle")

@@ -96,3 +96,14 @@ def test_long_videos_go_on_from_their_own_frames(plan, options):
 def test_impossible_places_are_named(places, message):
   with pytest.raises(UserError, match=message):
     model().sample(1, given=clip(len(places)), given_frames=places)
+
+
+def test_windows_of_scattered_frames_are_refused():
+  with pytest.raises(UserError, match=r"holds frames \[0, 2\].* consecutive"):
+    model().sample(1, given=clip(1), length=6, plan=f"{__file__}:every_other")
+
+
+def every_other(*, length, given, window):
+  """A plan whose first window skips a frame."""
+  yield [0], [2]
+  yield [0, 2], [i for i in range(length) if i not in (0, 2)]

@@ -84,3 +84,26 @@ def test_a_stopped_roll_out_goes_on_from_its_state(tmp_path, monkeypatch):
 def test_too_few_given_frames_are_named():
   with pytest.raises(UserError, match="at least 2 frames, found 1 given"):
     model().sample(1, given=clip(1), length=5)
+
+
+@pytest.mark.parametrize(
+  "plan, message",
+  [
+    ("two_at_once", r"samples its last one; a stage samples \[3, 4\]"),
+    ("again_from_the_start", "begins at frame 0; .* must go on with frame 3"),
+  ],
+)
+def test_a_plan_that_is_no_roll_out_is_refused(plan, message):
+  with pytest.raises(UserError, match=message):
+    model().sample(1, given=clip(), length=5, plan=f"{__file__}:{plan}")
+
+
+def two_at_once(*, length, given, window):
+  """A plan that samples two frames of a window."""
+  yield given, [3, 4]
+
+
+def again_from_the_start(*, length, given, window):
+  """A plan whose second window reads what the first has read."""
+  yield given, [3]
+  yield [*given, 3], [4]

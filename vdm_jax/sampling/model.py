@@ -100,7 +100,7 @@ class Model:
       window=self.system.window,
       **plan_options,
     )
-    num_stages = sum(1 for _ in plans.stages(make_plan()))
+    num_stages = self._check_plan(make_plan())
     cond = self._cond(num_videos, label, tokens, settings)
     if num_videos < 1:
       raise UserError(f"num_videos: expected >= 1, found {num_videos}")
@@ -153,6 +153,14 @@ class Model:
     defaults = self.system.plan_options if name in (None, self.system.plan) else {}
     options = {k: v for k, v in (options or {}).items() if v is not None}
     return name or self.system.plan, {**defaults, **options}
+
+  def _check_plan(self, plan) -> int:
+    """Checks all stages before the first is sampled; returns how many there are."""
+    before, count = None, 0
+    for frames in plans.stages(plan):
+      plans.check_window(self.system.windows, frames, before)
+      before, count = frames, count + 1
+    return count
 
   def window(self, settings, video, frames, cond, keys, state=None):
     """One window: arrays of a batch in, see `window.sample_window`."""
@@ -238,12 +246,17 @@ class _Batch:
   def run(self, video, batch, store, bar) -> np.ndarray:
     """Samples every stage that is not in the store; video [B, L, H, W, C]."""
     state, carried, number = self.plan.start(), None, 0
+    exists = set(self.plan.given)
     for stage in store.stages(batch) if store is not None else ():
       video[stage.rows, stage.index] = stage.values
+      exists.update(np.ravel(stage.index).tolist())
       state, carried, number = stage.plan_state, stage.carried, number + 1
       bar.update()
     while (following := self.plan.next(state, video)) is not None:
       frames, state = following
+      # Again: a plan that looks at the video may choose other frames than it did
+      # when there was none.
+      exists = plans.check_stage(self.plan, frames, exists)
       new, slots, carried = self._stage(video, frames, carried, number)
       rows, index = slots
       video[rows, index] = new

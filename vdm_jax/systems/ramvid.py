@@ -37,5 +37,6 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
     network=ramvid.RamvidUNet(network),
     cond=parts.CondSpec(num_labels=network.num_labels, drop=drop),
     observed_by="paste",
+    windows="consecutive",
     **shared,
   )

@@ -165,6 +165,7 @@ def build(config: Mapping[str, Any]) -> RvdSystem:
     network=rvd.RvdNetwork(network),
     threshold_bound=RESIDUAL_BOUND / network.residual_scale,
     min_given=task.num_context,
+    windows="recurrent",
     regression_weight=d["regression_weight"],
     step_per_frame=d["step_per_frame"],
     stop_gradient=d["stop_gradient"],

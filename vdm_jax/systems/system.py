@@ -45,6 +45,7 @@ class DiffusionSystem:
     plan: name of the default sampling plan.
     plan_options: of that plan.
     min_given: frames at the start of a video that sampling must be given.
+    windows: what frames a sampled window may hold, see `plans.check_window`.
   """
 
   network: Network
@@ -61,6 +62,7 @@ class DiffusionSystem:
   plan: str = "blocks"
   plan_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   min_given: int = 0
+  windows: str = "any"
   # What the training loop asks of any system, diffusion or not.
   can_sample = True
   pipeline_extras = ()
