@@ -18,7 +18,7 @@ from vdm_jax.frames import Frames
 from vdm_jax.interop import mapping
 from vdm_jax.interop import rvd as layout
 from vdm_jax.models import rvd
-from vdm_jax.systems import system as system_lib
+from vdm_jax.systems import parts
 from vdm_jax.systems.rvd import RESIDUAL_BOUND, RvdSystem
 
 # RVD clips the posterior variance, which is zero at step 0, before the logarithm.
@@ -94,7 +94,7 @@ def _system(case: case_lib.Case, length: int) -> RvdSystem:
   return RvdSystem(
     network=rvd.RvdNetwork(settings),
     schedule=DiscreteSchedule.cosine(config["timesteps"], rescale_time=False),
-    objective=system_lib.Objective(predict, predict, norm=config["loss_type"]),
+    objective=parts.Objective(predict, predict, norm=config["loss_type"]),
     task=tasks.NextFrame(length, FIRST_SCORED),
     frame_shape=(0, 0, config["channels"]),
     threshold_bound=RESIDUAL_BOUND,
@@ -188,7 +188,7 @@ def rvd_train(case: case_lib.Case) -> case_lib.Errors:
   eps = np.pad(
     _last(case.arrays["in/noise"]), [(0, 0), (FIRST_SCORED, 0)] + [(0, 0)] * 3
   )
-  noise = system_lib.Noise(system.schedule.level(step), jnp.asarray(eps), step)
+  noise = parts.Noise(system.schedule.level(step), jnp.asarray(eps), step)
 
   @jax.jit
   @functools.partial(jax.value_and_grad, has_aux=True)

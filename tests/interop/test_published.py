@@ -21,7 +21,7 @@ from vdm_jax.models import fdm as fdm_model
 from vdm_jax.models import ramvid as ramvid_model
 from vdm_jax.models import rvd as rvd_model
 from vdm_jax.storage import workdirs
-from vdm_jax.systems import system as systems
+from vdm_jax.systems import DiffusionSystem, parts, settings
 
 torch = pytest.importorskip("torch")
 
@@ -69,12 +69,12 @@ def ramvid_layout(name):
 
 def network_shapes(network, entries, size=SIZE, frames=4):
   """Shapes of a state dict, by key."""
-  module = systems.DiffusionSystem(
+  module = DiffusionSystem(
     network=network,
-    schedule=systems.schedule_from_config(
+    schedule=settings.schedule(
       {"schedule": "linear_steps", "num_steps": STEPS, "rescale_time": True}
     ),
-    objective=systems.Objective("eps", "eps"),
+    objective=parts.Objective("eps", "eps"),
     task=tasks.Unconditional(frames),
     frame_shape=(size, size, 3),
   )
