@@ -51,6 +51,37 @@ def by_lead(
       axes.legend(frameon=False, fontsize=8)
 
 
+def by_calls(
+  out: epath.PathLike,
+  panels: Mapping[
+    str,
+    tuple[Mapping[str, Sequence[tuple[float, float, float]]], Mapping[str, float]],
+  ],
+) -> None:
+  """Curves over network calls, a panel a measure.
+
+  Args:
+    out: path of the PNG.
+    panels: title -> (curve's name -> (calls, value, standard error) of each point,
+      and what needs no calls: name -> value).
+  """
+  with _figure(out, (4.6 * len(panels), 3.4)) as figure:
+    for axes, (title, (curves, levels)) in zip(
+      np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True
+    ):
+      for i, (name, points) in enumerate(curves.items()):
+        calls, values, errors = np.array(sorted(points), float).T
+        colour = COLOURS[i % len(COLOURS)]
+        axes.errorbar(
+          calls, values, errors, fmt="o-", color=colour, markersize=3, label=name
+        )
+      for i, (name, value) in enumerate(levels.items()):
+        axes.axhline(value, color="#888888", linestyle=(":", "--")[i % 2], label=name)
+      axes.set(xscale="log", xlabel="network calls a window", title=title)
+      _plain(axes)
+      axes.legend(frameon=False, fontsize=8)
+
+
 def speeds(
   out: epath.PathLike,
   curves: Mapping[str, np.ndarray],

@@ -9,6 +9,7 @@ from typing import Any
 
 from vdm_jax import errors
 from vdm_jax.errors import UserError
+from vdm_jax.evaluation.calls_protocol import Calls
 from vdm_jax.evaluation.forecast_protocol import Forecast
 from vdm_jax.evaluation.positions import Position
 from vdm_jax.evaluation.protocol import EvaluationProtocol
@@ -45,5 +46,5 @@ def build(name: str, settings: dict[str, Any]) -> EvaluationProtocol:
   return _REGISTRY[name](**settings)
 
 
-for _protocol in (Forecast, Position, WalkProtocol):
+for _protocol in (Forecast, Calls, Position, WalkProtocol):
   register(_protocol)
