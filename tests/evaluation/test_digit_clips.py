@@ -149,13 +149,3 @@ def test_table_holds_all_numbers(results):
   for row in digit_clips.ROWS:
     assert sum(line.startswith(row.title) for line in lines) == 1
   assert all(len(line) <= len(lines[1]) for line in lines)
-
-
-def test_jackknife_of_a_mean_is_its_standard_error():
-  x = np.random.default_rng(0).normal(size=10)
-  measured = digit_clips.Measured(x, *(np.zeros((10, 1)),) * 5)
-  mean, error = digit_clips._jackknife(
-    lambda clips, reference: float(clips.asked.mean()), measured, measured
-  )
-  np.testing.assert_allclose(mean, x.mean())
-  np.testing.assert_allclose(error, x.std(ddof=1) / np.sqrt(10))

@@ -103,6 +103,11 @@ def test_windows_of_scattered_frames_are_refused():
     model().sample(1, given=clip(1), length=6, plan=f"{__file__}:every_other")
 
 
+def test_a_model_without_a_recurrent_state_has_no_whole_roll_out():
+  with pytest.raises(UserError, match="a 'ramvid' model samples window by window"):
+    model().sample(1, whole=True)
+
+
 def every_other(*, length, given, window):
   """A plan whose first window skips a frame."""
   yield [0], [2]

@@ -81,6 +81,35 @@ def test_a_stopped_roll_out_goes_on_from_its_state(tmp_path, monkeypatch):
   np.testing.assert_array_equal(sample(unfinished=tmp_path / "job"), whole)
 
 
+def test_a_whole_roll_out_is_the_same_frames(tmp_path, monkeypatch):
+  count, devices = jax.device_count() + 1, jax.device_count()
+  ask = {"given": clip(), "length": 6, "seed": 4, "batch_size": devices}
+  step_by_step = model().sample(count, **ask)
+  found = model().sample(count, whole=True, **ask)
+  np.testing.assert_allclose(found, step_by_step, atol=1e-4)
+
+  # Stopped after the first of two batches, it goes on with the second.
+  rollout, calls = sampling.Model.rollout, []
+
+  def dies(self, *args):
+    calls.append(1)
+    if len(calls) == 2:
+      raise Killed
+    return rollout(self, *args)
+
+  monkeypatch.setattr(sampling.Model, "rollout", dies)
+  with pytest.raises(Killed):
+    model().sample(count, whole=True, unfinished=tmp_path / "job", **ask)
+  again = model().sample(count, whole=True, unfinished=tmp_path / "job", **ask)
+  np.testing.assert_array_equal(again, found)
+  assert len(calls) == 3 and not (tmp_path / "job").exists()
+
+
+def test_a_whole_roll_out_with_nothing_to_sample():
+  out = model().sample(1, given=clip(), length=3, whole=True)
+  np.testing.assert_array_equal(out[0], clip())
+
+
 def test_too_few_given_frames_are_named():
   with pytest.raises(UserError, match="at least 2 frames, found 1 given"):
     model().sample(1, given=clip(1), length=5)

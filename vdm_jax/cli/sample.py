@@ -17,6 +17,9 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Run or export to sample from.")
 _OUT = flags.DEFINE_string("out", None, "New folder for the samples.")
 _NUM_VIDEOS = flags.DEFINE_integer("num_videos", 8, "How many.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "At a time.", lower_bound=1)
+_WHOLE = flags.DEFINE_bool(
+  "whole", False, "A roll-out as one program: progress and stops between batches alone."
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the noise.")
 _LENGTH = flags.DEFINE_integer("length", None, "Frames; default the model's window.")
 _LABEL = flags.DEFINE_list("label", None, "Class of all videos, or one for each.")
@@ -122,6 +125,7 @@ def main(argv: list[str]) -> None:
     plan=_PLAN.value,
     plan_options=_plan_options(),
     batch_size=_BATCH_SIZE.value,
+    whole=_WHOLE.value,
     progress=True,
     unfinished=f"{_OUT.value}/unfinished",
     **settings,

@@ -18,9 +18,8 @@ import scipy.stats
 
 from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import digits, frechet, motion
+from vdm_jax.evaluation import digits, frechet, motion, protocol
 
-_GROUPS = 10  # Of the jackknife.
 # A frame with less light than this share of the faintest real digits holds none.
 _EMPTY = 0.5
 
@@ -232,25 +231,20 @@ def evaluate(
     mine = Measured.of(clips, reader, limit)
     result["sets"][name] = {"clips": len(clips)}
     for row in ROWS:
-      value, error = _jackknife(row.statistic, mine, measured)
-      result["sets"][name][row.key] = {"value": value, "error": error}
+      value, error = protocol.jackknife(
+        lambda chosen, of=row.statistic, mine=mine: of(mine.take(chosen), measured),
+        len(clips),
+      )
+      known = np.isfinite([value, error]) & np.isfinite(value)
+      result["sets"][name][row.key] = {
+        "value": value if known[0] else None, "error": error if known[1] else None
+      }  # fmt: skip
   return result
 
 
 def table(result: Mapping[str, Any]) -> str:
   """The result of `evaluate` as text, with one column a set."""
-  header, *lines = cells(result)
-  widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
-
-  def join(line):
-    first, *rest = (
-      text.ljust(width) if i == 0 else text.rjust(width)
-      for i, (text, width) in enumerate(zip(line, widths, strict=True))
-    )
-    return "  ".join([first, *rest]).rstrip()
-
-  rule = "-" * len(join(header))
-  return "\n".join([join(header), rule, *map(join, lines)])
+  return protocol.table(cells(result))
 
 
 def cells(result: Mapping[str, Any]) -> list[list[str]]:
@@ -281,25 +275,6 @@ def _cell(measured: Mapping[str, float | None], row: Row) -> str:
 def _exponent(value: float) -> int:
   """Of the leading decimal digit: 0 for 5.1, 2 for 398, -2 for 0.04."""
   return int(np.floor(np.log10(max(abs(value), 1e-3)))) if value else 0
-
-
-def _jackknife(
-  statistic: Statistic, clips: Measured, reference: Measured
-) -> tuple[float | None, float | None]:
-  """The value and its standard error, leaving out one group of clips at a time."""
-  value = statistic(clips, reference)
-  if not np.isfinite(value):
-    return None, None
-  # A block is a run of clips: with digits in turn, some of each.
-  blocks = np.array_split(np.arange(len(clips)), min(_GROUPS, len(clips)))
-  left = [
-    statistic(clips.take(np.setdiff1d(np.arange(len(clips)), block)), reference)
-    for block in blocks
-  ]
-  if len(blocks) < 2 or not np.all(np.isfinite(left)):
-    return float(value), None
-  g = len(blocks)
-  return float(value), float(np.sqrt((g - 1) / g * np.sum((left - np.mean(left)) ** 2)))
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:

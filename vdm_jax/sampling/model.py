@@ -7,17 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 from etils import epath
 
 from vdm_jax import plans, sharding, systems
 from vdm_jax.errors import UserError
-from vdm_jax.sampling import unfinished as unfinished_lib
-from vdm_jax.sampling import window
+from vdm_jax.sampling import rollout, window
+from vdm_jax.sampling.batch import Batch
 from vdm_jax.sampling.settings import Settings
-from vdm_jax.sampling.unfinished import Stage, Unfinished
+from vdm_jax.sampling.unfinished import Unfinished
 from vdm_jax.storage import workdirs
 from vdm_jax.systems.system import DiffusionSystem
 
@@ -55,6 +54,7 @@ class Model:
     plan: str | None = None,
     plan_options: Mapping[str, Any] | None = None,
     batch_size: int = 16,
+    whole: bool = False,
     progress: bool = False,
     unfinished: epath.PathLike | None = None,
     **settings: Any,
@@ -76,6 +76,8 @@ class Model:
       plan: name of the sampling plan; default the system's.
       plan_options: of the plan, over those of the config.
       batch_size: videos at a time; raised to a multiple of the devices.
+      whole: compile a roll-out as one program for all of its frames. The same
+        videos; progress, and a stop, between batches alone.
       progress: show a progress bar.
       unfinished: folder for what is done of a long job. If the same call was stopped
         there, it goes on behind its last finished stage and ends with the same
@@ -101,6 +103,11 @@ class Model:
       **plan_options,
     )
     num_stages = self._check_plan(make_plan())
+    if whole and self.system.windows != "recurrent":
+      raise UserError(
+        f"whole: is for roll-outs; a {self.info['config']['system']!r} model samples "
+        "window by window"
+      )
     cond = self._cond(num_videos, label, tokens, settings)
     if num_videos < 1:
       raise UserError(f"num_videos: expected >= 1, found {num_videos}")
@@ -121,6 +128,7 @@ class Model:
           "length": length,
           "plan": plan,
           "plan_options": plan_options,
+          "whole": whole,
           "settings": dataclasses.asdict(settings),
           "given_frames": list(given_frames),
           "inputs": _digest((videos, cond)),
@@ -141,8 +149,9 @@ class Model:
         # compiled shape serves all.
         numbers = np.arange(start, start + batch_size)
         rows = np.minimum(numbers, num_videos - 1)
-        job = _Batch(self, settings, make_plan(), seed, numbers, _rows(cond, rows))
-        video = job.run(videos[rows], batch, store, bar)
+        job = Batch(self, settings, make_plan(), seed, numbers, _rows(cond, rows))
+        run = job.run_whole if whole else job.run
+        video = run(videos[rows], batch, store, bar)
         videos[start : start + batch_size] = video[: num_videos - start]
     if store is not None:
       store.remove()
@@ -169,6 +178,19 @@ class Model:
     return program(
       self.params, place(video), place(frames), place(cond), place(keys), place(state)
     )
+
+  def rollout(self, settings, given, cond, keys):
+    """A roll-out as one program, see `rollout.sample_rollout`."""
+    key = (settings, "rollout")
+    if key not in self._compiled:
+      rows, everywhere = sharding.batch(self._mesh), sharding.replicated(self._mesh)
+      self._compiled[key] = jax.jit(
+        functools.partial(rollout.sample_rollout, self.system, settings),
+        in_shardings=(everywhere, rows, rows, rows),
+        out_shardings=rows,
+      )
+    place = functools.partial(jax.device_put, device=sharding.batch(self._mesh))
+    return self._compiled[key](self.params, place(given), place(cond), place(keys))
 
   def _program(self, settings, any_observed):
     """The jitted window sampler; jit keeps one program per shape."""
@@ -232,73 +254,6 @@ class Model:
     return cond
 
 
-class _Batch:
-  """A batch of videos on its way through a plan."""
-
-  def __init__(self, model, settings, plan, seed, numbers, cond):
-    self.model = model
-    self.settings = settings
-    self.plan = plan
-    self.seed = seed
-    self.numbers = jnp.asarray(numbers)
-    self.cond = cond
-
-  def run(self, video, batch, store, bar) -> np.ndarray:
-    """Samples every stage that is not in the store; video [B, L, H, W, C]."""
-    state, carried, number = self.plan.start(), None, 0
-    exists = set(self.plan.given)
-    for stage in store.stages(batch) if store is not None else ():
-      video[stage.rows, stage.index] = stage.values
-      exists.update(np.ravel(stage.index).tolist())
-      state, carried, number = stage.plan_state, stage.carried, number + 1
-      bar.update()
-    while (following := self.plan.next(state, video)) is not None:
-      frames, state = following
-      # Again: a plan that looks at the video may choose other frames than it did
-      # when there was none.
-      exists = plans.check_stage(self.plan, frames, exists)
-      new, slots, carried = self._stage(video, frames, carried, number)
-      rows, index = slots
-      video[rows, index] = new
-      if store is not None:
-        leaves = unfinished_lib.leaves(carried)
-        store.save(batch, number, Stage(rows, index, new, state, leaves))
-      number += 1
-      bar.update()
-    return video
-
-  def _stage(self, video, frames, carried, number):
-    """The new frames [K, ...] of a stage, their (rows, index), and the state."""
-    size = len(video)
-    frames = jax.tree.map(
-      lambda row: np.broadcast_to(np.asarray(row), (size, *row.shape[1:])), frames
-    )
-    rows = np.arange(size)[:, None]
-    window = video[rows, frames.index]
-    system = self.model.system
-    if isinstance(carried, list):  # From disk: leaves without their tree.
-      carried = self._with_structure(window, frames, carried)
-    wide = frames.replace(index=frames.index * system.stride)
-    keys = _keys(self.seed, self.numbers, number)
-    sampled, carried = self.model.window(
-      self.settings, window, wide, self.cond, keys, carried
-    )
-    sampled = np.asarray(sampled)
-    written = frames.latent
-    if not self.settings.restore_given:
-      written = written | frames.observed
-    rows, slots = np.nonzero(written)
-    return sampled[rows, slots], (rows, frames.index[rows, slots]), carried
-
-  def _with_structure(self, window, frames, leaves):
-    if not leaves:
-      return None
-    encoded = jax.eval_shape(
-      self.model.system.encode, self.model.params, window, frames, self.cond
-    )
-    return jax.tree.unflatten(jax.tree.structure(encoded.state), leaves)
-
-
 def load(workdir: str, *, rate: str | None = None, **pick: Any) -> Model:
   """The model of a workdir or export.
 
@@ -312,16 +267,6 @@ def load(workdir: str, *, rate: str | None = None, **pick: Any) -> Model:
   """
   params, info = workdirs.read_weights(workdir, rate, **pick)
   return Model(systems.build(info["config"]), params, {**info, "workdir": str(workdir)})
-
-
-@jax.jit
-def _keys(seed, numbers, stage):
-  """One key per video and stage."""
-
-  def one(number):
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), number), stage)
-
-  return jax.vmap(one)(numbers)
 
 
 def _digest(arrays) -> str:

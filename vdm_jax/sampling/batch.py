@@ -1,0 +1,111 @@
+"""A batch of videos on its way through a plan."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vdm_jax import plans
+from vdm_jax.sampling import unfinished
+from vdm_jax.sampling.unfinished import Stage
+
+
+class Batch:
+  """A batch of videos on its way through a plan."""
+
+  def __init__(self, model, settings, plan, seed, numbers, cond):
+    self.model = model
+    self.settings = settings
+    self.plan = plan
+    self.seed = seed
+    self.numbers = jnp.asarray(numbers)
+    self.cond = cond
+
+  def run(self, video, batch, store, bar) -> np.ndarray:
+    """Samples every stage that is not in the store; video [B, L, H, W, C]."""
+    state, carried, number = self.plan.start(), None, 0
+    exists = set(self.plan.given)
+    for stage in store.stages(batch) if store is not None else ():
+      video[stage.rows, stage.index] = stage.values
+      exists.update(np.ravel(stage.index).tolist())
+      state, carried, number = stage.plan_state, stage.carried, number + 1
+      bar.update()
+    while (following := self.plan.next(state, video)) is not None:
+      frames, state = following
+      # Again: a plan that looks at the video may choose other frames than it did
+      # when there was none.
+      exists = plans.check_stage(self.plan, frames, exists)
+      new, slots, carried = self._stage(video, frames, carried, number)
+      rows, index = slots
+      video[rows, index] = new
+      if store is not None:
+        leaves = unfinished.leaves(carried)
+        store.save(batch, number, Stage(rows, index, new, state, leaves))
+      number += 1
+      bar.update()
+    return video
+
+  def run_whole(self, video, batch, store, bar) -> np.ndarray:
+    """As `run`, all stages of a roll-out as one."""
+    rows, state, stages = np.arange(len(video))[:, None], self.plan.start(), []
+    while (following := self.plan.next(state, None)) is not None:
+      frames, state = following
+      stages.append(frames)
+    for stage in store.stages(batch) if store is not None else ():
+      video[stage.rows, stage.index] = stage.values
+      bar.update(len(stages))
+      return video  # There is one stage, of all frames.
+    if not stages:
+      return video
+    index = np.stack([frames.index[0, -1] for frames in stages])
+    given = video[:, : index[0]]
+    keys = [_keys(self.seed, self.numbers, number) for number in range(len(stages))]
+    new = self.model.rollout(self.settings, given, self.cond, jnp.stack(keys, axis=1))
+    new = np.asarray(new)
+    video[:, index] = new
+    if store is not None:
+      rows, index = np.broadcast_arrays(rows, index[None])
+      values = new.reshape(-1, *new.shape[2:])
+      store.save(batch, 0, Stage(rows.ravel(), index.ravel(), values, state, []))
+    bar.update(len(stages))
+    return video
+
+  def _stage(self, video, frames, carried, number):
+    """The new frames [K, ...] of a stage, their (rows, index), and the state."""
+    size = len(video)
+    frames = jax.tree.map(
+      lambda row: np.broadcast_to(np.asarray(row), (size, *row.shape[1:])), frames
+    )
+    rows = np.arange(size)[:, None]
+    window = video[rows, frames.index]
+    system = self.model.system
+    if isinstance(carried, list):  # From disk: leaves without their tree.
+      carried = self._with_structure(window, frames, carried)
+    wide = frames.replace(index=frames.index * system.stride)
+    keys = _keys(self.seed, self.numbers, number)
+    sampled, carried = self.model.window(
+      self.settings, window, wide, self.cond, keys, carried
+    )
+    sampled = np.asarray(sampled)
+    written = frames.latent
+    if not self.settings.restore_given:
+      written = written | frames.observed
+    rows, slots = np.nonzero(written)
+    return sampled[rows, slots], (rows, frames.index[rows, slots]), carried
+
+  def _with_structure(self, window, frames, leaves):
+    if not leaves:
+      return None
+    encoded = jax.eval_shape(
+      self.model.system.encode, self.model.params, window, frames, self.cond
+    )
+    return jax.tree.unflatten(jax.tree.structure(encoded.state), leaves)
+
+
+@jax.jit
+def _keys(seed, numbers, stage):
+  """One key per video and stage."""
+
+  def one(number):
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), number), stage)
+
+  return jax.vmap(one)(numbers)
