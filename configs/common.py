@@ -331,8 +331,8 @@ def ramvid_model() -> ConfigDict:
   )
 
 
-def ramvid_diffusion() -> ConfigDict:
-  """Diffusion and objective of RaMViD's published models."""
+def linear_steps(where: str, normalise: str) -> ConfigDict:
+  """Diffusion of FDM's and RaMViD's published models; they count frames differently."""
   return ConfigDict(
     dict(
       schedule="linear_steps",
@@ -342,14 +342,19 @@ def ramvid_diffusion() -> ConfigDict:
       loss_space="eps",
       weighting="simple",
       norm="l2",
-      # Given frames do not count, and each example is averaged over its others.
-      # 'all' and 'all' is the authors' exclude_conditional=False.
-      where="latent",
-      normalise="example",
-      kind="mse",
+      where=where,  # Frames that count: 'latent', 'unobserved' (padding too), 'all'.
+      normalise=normalise,  # Mean over those: 'selected', 'example'; or over 'all'.
+      kind="mse",  # 'kl' is the bound; FDM's authors count where='all' in it.
       gamma=1.0,  # Fixed variance: 0 the posterior's, 1 beta.
     )
   )
+
+
+def ramvid_diffusion() -> ConfigDict:
+  """Diffusion and objective of RaMViD's published models."""
+  # Given frames do not count, and each example is averaged over its others. 'all' and
+  # 'all' is the authors' exclude_conditional=False.
+  return linear_steps(where="latent", normalise="example")
 
 
 def ramvid(num_frames: int = 16, uncondition_rate: float = 0.25) -> ConfigDict:
@@ -411,23 +416,9 @@ def fdm_model() -> ConfigDict:
 
 def fdm_diffusion() -> ConfigDict:
   """Diffusion and objective of FDM, as its authors train it."""
-  return ConfigDict(
-    dict(
-      schedule="linear_steps",
-      num_steps=1000,
-      rescale_time=True,  # The network is told step * 1000 / num_steps.
-      predict="eps",
-      loss_space="eps",
-      weighting="simple",
-      norm="l2",
-      # All frames that are not given count, padding too; the mean is over all frames
-      # of a window, those given as zeros. 'latent' leaves padding out.
-      where="unobserved",
-      normalise="all",
-      kind="mse",  # 'kl' is the bound; the authors' counts where='all'.
-      gamma=1.0,  # Fixed variance: 0 the posterior's, 1 beta.
-    )
-  )
+  # All frames that are not given count, padding too; the mean is over all frames of a
+  # window, those given as zeros. 'latent' leaves padding out.
+  return linear_steps(where="unobserved", normalise="all")
 
 
 def fdm(clip_length: int, max_frames: int = 20) -> ConfigDict:
