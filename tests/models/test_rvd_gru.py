@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from vdm_jax import sharding
 from vdm_jax.models import rvd_gru
 
 BATCH, LENGTH, SIZE, INPUTS, FEATURES = 2, 4, 5, 3, 6
@@ -74,3 +75,23 @@ def test_a_sequence_may_be_cut_anywhere(cut):
   before = apply(x[:, :cut], h)
   after = apply(x[:, cut:], before[:, -1])
   np.testing.assert_allclose(np.concatenate([before, after], 1), whole, atol=1e-6)
+
+
+def test_devices_that_share_a_batch_exchange_gradients_of_kernels_alone():
+  """No device sees the activations of another's videos."""
+  gru, params, _, _ = case()
+  mesh = sharding.make_mesh()
+  videos = 2 * mesh.size
+  x, h = draw(videos, LENGTH, SIZE, SIZE, INPUTS), draw(videos, SIZE, SIZE, FEATURES)
+
+  def loss(params, x, h):
+    return jnp.sum(jnp.square(gru.apply({"params": params}, x, h)))
+
+  rows, whole = sharding.batch(mesh), sharding.replicated(mesh)
+  gradient = jax.jit(
+    jax.grad(loss), in_shardings=(whole, rows, rows), out_shardings=whole
+  )
+  text = gradient.lower(params, x, h).compile().as_text()
+  assert "all-reduce" in text
+  for exchange in ("all-gather", "all-to-all", "collective-permute"):
+    assert exchange not in text

@@ -119,8 +119,9 @@ def _backward(dtype, residuals, gradient):
   h, reset, _, _ = saved
 
   def of_kernel(kernel, x, dy):
-    # All frames are one batch.
-    x, dy = (a.reshape(-1, *a.shape[2:]) for a in (x, dy))
+    # All frames are one batch. Videos first, as devices share those: with frames
+    # first, every device would have to gather the others' activations.
+    x, dy = (a.swapaxes(0, 1).reshape(-1, *a.shape[2:]) for a in (x, dy))
     return jax.vjp(lambda k: _convolve(dtype, x, k), kernel)[1](dy)[0]
 
   return (
