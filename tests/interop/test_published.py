@@ -148,7 +148,8 @@ class Small(NamedTuple):
   contents: Any
   name: str
   asked: dict[str, Any]
-  sample: dict[str, Any]
+  length: int
+  given: tuple[tuple[int, ...], ...]  # Of each video that is asked for.
 
 
 def small_fdm():
@@ -158,8 +159,7 @@ def small_fdm():
   settings = fdm.settings_from_options(options)
   shapes = network_shapes(fdm_model.FdmUNet(settings), fdm.entries(settings, SIZE))
   contents = {"state_dict": filled(shapes), "config": options, "step": 3}
-  sample = {"length": 6, "given_frames": (0, 1, 2)}
-  return Small(contents, "ema_0.9999_000003.pt", {}, sample)
+  return Small(contents, "ema_0.9999_000003.pt", {}, 6, ((0, 1, 2),))
 
 
 def small_ramvid():
@@ -174,7 +174,9 @@ def small_ramvid():
     "task.max_observed": 2,
     "train.batch_size": 8,
   }
-  return Small(filled(shapes), "ema_0.9999_000003.pt", asked, {"given_frames": (1,)})
+  # Prediction, infilling, up-sampling in time, generation.
+  given = ((0,), (0, 3), (0, 2), ())
+  return Small(filled(shapes), "ema_0.9999_000003.pt", asked, 4, given)
 
 
 def small_rvd():
@@ -189,8 +191,7 @@ def small_rvd():
     "task.num_frames": 4,
     "train.batch_size": 8,
   }
-  sample = {"length": 4, "given_frames": (0, 1)}
-  return Small(contents, "small.pt", asked, sample)
+  return Small(contents, "small.pt", asked, 4, ((0, 1),))
 
 
 SMALL = {"fdm": small_fdm, "ramvid": small_ramvid, "rvd": small_rvd}
@@ -226,11 +227,14 @@ def test_from_file_to_fine_tuned_run(system, data_dir, tmp_path, capsys):
   # It samples, and the given frames are in their places.
   model = sampling.load(str(out))
   assert model.info["step"] == 3
-  places = small.sample["given_frames"]
-  given = np.zeros((len(places), SIZE, SIZE, 3), np.float32)
-  videos = model.sample(1, steps=2, given=given, **small.sample)
-  assert np.isfinite(videos).all() and np.abs(videos).max() > 0
-  np.testing.assert_array_equal(videos[0, list(places)], given)
+  for places in small.given:
+    given = np.zeros((len(places), SIZE, SIZE, 3), np.float32) if places else None
+    videos = model.sample(
+      1, steps=2, length=small.length, given=given, given_frames=places
+    )
+    assert np.isfinite(videos).all() and np.abs(videos).max() > 0
+    if places:
+      np.testing.assert_array_equal(videos[0, list(places)], given)
 
   # The config file beside it trains on, from these weights.
   found = runpy.run_path(str(out / "config.py"))["get_config"]()
