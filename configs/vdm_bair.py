@@ -8,10 +8,9 @@ chips.
     --config=configs/vdm_bair.py                      Langevin sampler, FVD 66.92
     --config=configs/vdm_bair.py:sampler=ancestral    512 ancestral steps, FVD 68.19
 
-Data, as videos or folders of frames below BAIR/train, BAIR/validation (a part of
-the training set that is held out: our choice) and BAIR/test:
+Data, from the files as released (docs/data.md):
 
-    vdm-jax data build video_folder BAIR/ --name=bair
+    vdm-jax data build bair PATH/softmotion30_44k
 
 Our choice, where the paper is silent: weight decay is AdamW's (decoupled, kernels
 alone); warm-up, gradient clipping, no decay of the learning rate, bfloat16.
@@ -34,7 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       f"config argument sampler: expected one of {', '.join(steps)}, found {sampler!r}"
     )
   config = common["base"]()
-  config.data.name = "video_folder/bair"
+  config.data.name = "bair"
   config.task = common["joint_images"](num_frames=16, num_images=8, flip=True)
   config.model.update(
     dict(

@@ -8,9 +8,9 @@ subsequences for samples and truth). 256 TPU v4 chips.
     --config=configs/vdm_kinetics600.py                      Langevin, FVD 16.2
     --config=configs/vdm_kinetics600.py:sampler=ancestral    256 steps, FVD 18.6
 
-Data, with the videos below kinetics600/train, /validation and /test:
+Data, from folders of the videos (docs/data.md):
 
-    vdm-jax data build video_folder kinetics600/ --name=kinetics600
+    vdm-jax data build kinetics600 PATH
 
 Our choice, where the paper is silent: warm-up, gradient clipping, no decay of the
 learning rate, bfloat16.
@@ -33,7 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       f"config argument sampler: expected one of {', '.join(steps)}, found {sampler!r}"
     )
   config = common["base"]()
-  config.data.name = "video_folder/kinetics600"
+  config.data.name = "kinetics600"
   config.task = common["joint_images"](num_frames=16, num_images=8)
   config.model.update(
     dict(
