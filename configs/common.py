@@ -22,7 +22,7 @@ def base() -> ConfigDict:
 
   config.data = ConfigDict(
     dict(
-      name="",  # Data set and its config, 'video_folder/ucf101'.
+      name="",  # Data set and its config, 'maze/64px_300frames'.
       data_dir="",  # Where data sets are built; '' is TFDS's default folder.
       frame_shape=(64, 64, 3),  # Height, width, channels of the built data set.
       num_threads=8,  # Batches that are read at the same time, per process.

@@ -3,9 +3,9 @@
 Paper: FID 295 +/- 3, IS 57 +/- 0.62 (C3D features, 10k samples; real videos have
 IS 60.2). Trained on all 13,320 videos, test split included; 128 TPU v4 chips.
 
-Data: all videos below one folder, none held out, as in the paper:
+Data: all videos, none held out, as in the paper (docs/data.md):
 
-    vdm-jax data build video_folder UCF-101/ --name=ucf101 --validation=0 --test=0
+    vdm-jax data build ucf101 PATH --fold=0
 
 Our choice, where the paper is silent: warm-up, gradient clipping, no decay of the
 learning rate, bfloat16.
@@ -22,7 +22,7 @@ common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
 def get_config(arg: str | None = None) -> ConfigDict:
   arguments = common["arguments"](arg, chips=128)
   config = common["base"]()
-  config.data.name = "video_folder/ucf101"
+  config.data.name = "ucf101/64px_0fold"
   config.task = common["joint_images"](num_frames=16, num_images=8)
   config.model.update(
     dict(
