@@ -392,6 +392,26 @@ def random_subsets(
   )
 
 
+def plan_stages(
+  length: int,
+  num_obs: int,
+  max_frames: int,
+  step_size: int,
+  plan_names=("hierarchy-2",),
+) -> ConfigDict:
+  """Task: the stages of some plans, at any place of a video; not FDM's own."""
+  return ConfigDict(
+    dict(
+      name="plan_stages",
+      plan_names=tuple(plan_names),
+      length=length,  # Frames of the videos that will be sampled.
+      num_obs=num_obs,  # Of which the first so many are given.
+      max_frames=max_frames,  # Of a window, padding included.
+      options=dict(step_size=step_size),  # Of the plans.
+    )
+  )
+
+
 def fdm_model() -> ConfigDict:
   """Network of FDM for frames of 64 pixels, as its authors build it."""
   return ConfigDict(

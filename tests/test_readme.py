@@ -95,7 +95,8 @@ def folder(tmp_path_factory):
   tiny_run(
     folder, "fdm_maze_small", "runs/maze_demo/train", *shared,
     "--config.model.channel_mults=(1,)", "--config.model.attention_resolutions=(12,)",
-    "--config.task.max_frames=4", "--config.task.clip_length=40",
+    "--config.task.max_frames=4", "--config.task.options.step_size=2",
+    "--config.task.length=40",
     "--config.plan.max_frames=4", "--config.plan.step_size=2",
   )  # fmt: skip
   tiny_run(

@@ -6,7 +6,7 @@ be sampled by the toss of a coin, until one no longer fits into the window.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -80,32 +80,52 @@ class RandomSubsets:
         )
     start, length = self._clip(rng, lengths[0])
     roles = draw_roles(rng, length, self.max_frames)
-    frames = sorted(roles)
-    index = np.full(self.max_frames, start, np.int32)
-    index[: len(frames)] += np.array(frames, np.int32)
-    observed = np.zeros(self.max_frames, bool)
-    observed[: len(frames)] = [roles[frame] for frame in frames]
-    latent = ~observed
-    latent[len(frames) :] = False
-    source = np.zeros(self.max_frames, np.int32)
-
-    rest = slice(len(frames), self.max_frames)
-    numbers = np.zeros(self.max_frames - len(frames), np.int32)
-    if self.padding == "random":
-      start, length = self._clip(rng, lengths[1])
-      numbers = rng.integers(length, size=len(numbers), dtype=np.int32)
-      index[rest] = start + numbers
-      source[rest] = 1
+    other = self._clip(rng, lengths[1]) if self.padding == "random" else None
+    selection = padded_window(rng, roles, self.max_frames, start, other)
     if self.reference_padding_roles:
-      observed[rest] = [roles.get(n, False) for n in numbers.tolist()]
-      latent[rest] = [not roles.get(n, True) for n in numbers.tolist()]
-    return Selection(index, observed, latent, np.zeros_like(index), source)
+      rest = slice(len(roles), self.max_frames)
+      numbers = selection.index[rest] - (other[0] if other else start)
+      selection.observed[rest] = [roles.get(n, False) for n in numbers.tolist()]
+      selection.latent[rest] = [not roles.get(n, True) for n in numbers.tolist()]
+    return selection
 
   def _clip(self, rng: np.random.Generator, length: int) -> tuple[int, int]:
     """Start and length of a clip of a video of `length` frames."""
     if self.clip_length is None:
       return 0, int(length)
     return int(rng.integers(length - self.clip_length + 1)), self.clip_length
+
+
+def padded_window(
+  rng: np.random.Generator,
+  roles: Mapping[int, bool],
+  size: int,
+  start: int,
+  other: tuple[int, int] | None,
+) -> Selection:
+  """A window of chosen frames in increasing order, then padding.
+
+  Args:
+    rng: source of randomness.
+    roles: frames of a clip, and whether each is observed (else latent).
+    size: slots, as many as frames or more.
+    start: of the clip in its video.
+    other: start and length of the clip of a second video whose frames, drawn
+      uniformly, are the padding; None: it is frame 0 of the first clip.
+  """
+  frames, rest = sorted(roles), slice(len(roles), size)
+  index = np.full(size, start, np.int32)
+  index[: len(frames)] += np.array(frames, np.int32)
+  observed = np.zeros(size, bool)
+  observed[: len(frames)] = [roles[frame] for frame in frames]
+  latent = ~observed
+  latent[rest] = False
+  source = np.zeros(size, np.int32)
+  if other is not None:
+    first, length = other
+    index[rest] = first + rng.integers(length, size=size - len(frames), dtype=np.int32)
+    source[rest] = 1
+  return Selection(index, observed, latent, np.zeros_like(index), source)
 
 
 def draw_group(rng: np.random.Generator, length: int, max_frames: int) -> list[int]:

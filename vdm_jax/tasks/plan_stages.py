@@ -1,0 +1,98 @@
+"""Training on just the windows that sampling will ask for: the stages of plans."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vdm_jax import plans
+from vdm_jax.errors import UserError
+from vdm_jax.tasks.random_subsets import padded_window
+from vdm_jax.tasks.task import Selection
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanStages:
+  """A stage of one of some plans, at a random place of a video.
+
+  FDM's own `random_subsets` prepares for any plan, and most of its windows observe
+  nothing: given frames begin to matter after many steps. Here every window is one that
+  sampling asks for, so that a short training is spent on those alone. Plan and stage
+  are uniform. Shorter stages are padded with frames of a second video.
+
+  Attributes:
+    plan_names: plans, see `plans.build`; none that looks at the video.
+    length: frames of the videos that will be sampled.
+    num_obs: the first so many of them are given.
+    max_frames: N, slots of a window.
+    options: of every plan, beside max_frames.
+  """
+
+  plan_names: Sequence[str]
+  length: int
+  num_obs: int
+  max_frames: int
+  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    if not self.plan_names:
+      raise UserError("config.task.plan_names: expected one plan or more")
+    stages = tuple(
+      tuple(self._roles(name, stage) for stage in self._stages(name))
+      for name in self.plan_names
+    )
+    object.__setattr__(self, "stages", stages)
+
+  def _stages(self, name):
+    if name.startswith("adaptive"):
+      raise UserError(
+        f"config.task.plan_names: {name!r} looks at the video that it samples"
+      )
+    plan = plans.build(
+      name,
+      length=self.length,
+      given=tuple(range(self.num_obs)),
+      window=self.max_frames,
+      max_frames=self.max_frames,
+      **self.options,
+    )
+    return plans.stages(plan)
+
+  def _roles(self, name, stage) -> dict[int, bool]:
+    """The frames of a stage, and whether each is observed."""
+    index, observed = stage.index[0].tolist(), stage.observed[0].tolist()
+    if len(index) > self.max_frames:
+      raise UserError(
+        f"config.task.max_frames: a stage of {name!r} has {len(index)} frames, found "
+        f"{self.max_frames}"
+      )
+    return dict(zip(index, observed, strict=True))
+
+  @property
+  def num_frames(self) -> int:
+    return self.max_frames
+
+  @property
+  def num_sources(self) -> int:
+    return 2
+
+  @property
+  def min_length(self) -> int:
+    return self.length
+
+  def sample(self, rng: np.random.Generator, lengths: Sequence[int]) -> Selection:
+    """See `Task`.
+
+    Raises:
+      UserError: a video is shorter than `length`.
+    """
+    if min(lengths[:2]) < self.length:
+      raise UserError(
+        f"task plan_stages: expected videos of {self.length} frames or more, found "
+        f"{min(lengths[:2])}"
+      )
+    stages = self.stages[rng.integers(len(self.stages))]
+    roles = stages[rng.integers(len(stages))]
+    start = int(rng.integers(lengths[0] - self.length + 1))
+    return padded_window(rng, roles, self.max_frames, start, (0, int(lengths[1])))
