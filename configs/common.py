@@ -98,7 +98,7 @@ def base() -> ConfigDict:
   config.sampling = ConfigDict(
     dict(
       sampler="ancestral",  # 'ancestral', 'langevin', 'ddim', 'dpmpp_2m'.
-      steps=256,  # Of the grid in time; 'langevin' calls the network twice in each.
+      steps=256,  # N of the grid in time; 'langevin' makes 2 N - 1 network calls.
       respacing="",  # Instead, of a discrete schedule: 'ddim50' or '10,15,20'.
       gamma=0.1,  # Variance from its lower (0) to its upper bound (1).
       eta=0.0,  # Noise of 'ddim'; 1 is ancestral with gamma 0.

@@ -92,6 +92,9 @@ def test_the_authors_settings(name, clip_length, blocks, num_steps):
 def test_a_bad_field_is_named():
   with pytest.raises(UserError, match="config.diffusion.where"):
     systems.build(helpers.load_config("fdm_maze_small", diffusion={"where": "padding"}))
+  for field in ("norm", "normalise"):
+    with pytest.raises(UserError, match=f"config.diffusion.{field}.*'no'"):
+      systems.build(helpers.load_config("fdm_maze_small", diffusion={field: "no"}))
   with pytest.raises(UserError, match="channels: level 0 has 48 channels"):
     systems.build(helpers.load_config("fdm_maze_small", model={"channels": 48}))
   with pytest.raises(UserError, match="max_frames=20"):

@@ -195,6 +195,7 @@ def _sampling(config, system, workdir) -> Callable | None:
   if places:
     count = min(count, open_split(config, system, "validation").num_videos)
     given = to_float(given_clips(config, system, "validation", count, places))
+  length = max(system.window, len(places) + system.window // 2)
 
   def sample(step, params, log):
     model.set_params(params)
@@ -202,7 +203,14 @@ def _sampling(config, system, workdir) -> Callable | None:
     if system.cond.num_labels:
       labels = np.arange(count) % system.cond.num_labels
     videos = to_uint8(
-      model.sample(count, label=labels, guidance=0.0, given=given, given_frames=places)
+      model.sample(
+        count,
+        length=length,
+        label=labels,
+        guidance=0.0,
+        given=given,
+        given_frames=places,
+      )
     )
     names = None if labels is None else [str(label) for label in labels]
     gif = save.save_overview(

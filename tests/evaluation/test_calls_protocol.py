@@ -29,7 +29,7 @@ def test_each_point_is_the_forecast_with_its_settings(run, tmp_path, monkeypatch
   points = [("ddim", 3), ("ddim", 1), ("langevin", 3), ("langevin", 1)]
   assert asked == [point for point in points for _ in range(2)]
   assert [p["calls"] for p in found["samplers"]["ddim"]] == [3, 1]
-  assert [p["calls"] for p in found["samplers"]["langevin"]] == [6, 2]
+  assert [p["calls"] for p in found["samplers"]["langevin"]] == [5, 1]
   alone = protocols.build(
     "forecast",
     {"workdir": run, "num_clips": 2, "members": 2, "num_context": 2,
@@ -61,11 +61,32 @@ def test_each_point_is_the_forecast_with_its_settings(run, tmp_path, monkeypatch
   "changed, message",
   [
     ({"workdir": ""}, "expected --workdir"),
+    ({"samples": ("DIR",)}, "no --samples"),
     ({"steps": ("ten",)}, "--steps=ten"),
     ({"steps": ("0",)}, "--steps=0"),
     ({"samplers": ("euler",)}, "sampler .*euler"),
+    ({"samplers": ("dpmpp_2m",), "sampling": ("resample=2",)}, "Resample"),
   ],
 )
-def test_bad_settings_are_named_before_anything_is_sampled(tmp_path, changed, message):
+def test_bad_settings_are_named_before_anything_is_sampled(
+  run,  # noqa: F811
+  tmp_path,
+  monkeypatch,
+  changed,
+  message,
+):
+  def never(*args, **kwargs):
+    raise AssertionError("sampled")
+
+  monkeypatch.setattr(sampling.Model, "sample", never)
   with pytest.raises(UserError, match=message):
-    settings(**{"workdir": "nowhere", **changed}).run(tmp_path)
+    settings(**{"workdir": run, **changed}).run(tmp_path)
+
+
+def test_one_clip_has_no_error_and_its_stopped_job_goes_on(run, tmp_path):  # noqa: F811
+  one = settings(run, num_clips=1, samplers=("ddim",), steps=("1", "2"))
+  first = protocol.evaluate(one, tmp_path / "calls").result
+  assert np.isnan(first["samplers"]["ddim"][0]["crps_fair"]["error"])
+  (tmp_path / "calls" / "results.json").unlink()
+  again = protocol.evaluate(one, tmp_path / "calls").result
+  assert protocol.as_json(again) == protocol.as_json(first)

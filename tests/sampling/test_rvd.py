@@ -127,6 +127,21 @@ def test_a_plan_that_is_no_roll_out_is_refused(plan, message):
     model().sample(1, given=clip(), length=5, plan=f"{__file__}:{plan}")
 
 
+def test_what_a_roll_out_cannot_do_is_refused():
+  with pytest.raises(UserError, match="restore_given"):
+    model().sample(1, given=clip(), length=5, restore_given=False)
+  gap = {"given": clip(5), "given_frames": (0, 1, 2, 3, 5), "length": 7}
+  assert model().sample(1, plan=f"{__file__}:over_a_gap", **gap).shape[1] == 7
+  with pytest.raises(UserError, match=r"holds frames \[4, 5, 6\]"):
+    model().sample(1, plan=f"{__file__}:over_a_gap", whole=True, **gap)
+
+
+def over_a_gap(*, length, given, window):
+  """A plan whose second window reads a sampled and a given frame."""
+  yield [0, 1, 2, 3], [4]
+  yield [4, 5], [6]
+
+
 def two_at_once(*, length, given, window):
   """A plan that samples two frames of a window."""
   yield given, [3, 4]

@@ -74,6 +74,9 @@ def run(
   out.mkdir(parents=True, exist_ok=True)
   # Films come at the end; samples on the way would take from the training.
   config = {**config, "train": {**config["train"], "num_samples": 0}}
+  if config["task"]["name"] == "plan_stages":  # Of the walks that will be sampled.
+    asked = {"length": length, "num_obs": num_obs, "plan_names": list(plan_names)}
+    config["task"] = {**config["task"], **asked}
   shared = {key: config["data"][key] for key in ("name", "data_dir", "frame_shape")}
   regressor = {**regressor, "data": {**regressor["data"], **shared}}
   clock = timed.Clock()

@@ -11,15 +11,18 @@ A job that was stopped goes on where it was.
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from etils import epath
 
+from vdm_jax import sampling
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import figures, protocol
+from vdm_jax.evaluation import ensembles, figures, protocol
 from vdm_jax.evaluation.forecast_protocol import Forecast
 from vdm_jax.sampling.settings import Settings
+from vdm_jax.storage.checkpoint import differences
 
 MODEL = "model"
 
@@ -39,14 +42,13 @@ class Calls(Forecast):
 
   def run(self, out: epath.Path) -> protocol.Outcome:
     """See the module's text."""
-    if not self.workdir:
-      raise UserError("calls: expected --workdir=RUN")
-    grid = [(s, self._number(n)) for s in self.samplers for n in self.steps]
-    for sampler, steps in grid:
-      Settings(sampler=sampler, steps=steps)  # Before hours of sampling.
+    if not self.workdir or self.samples:
+      raise UserError("calls: expected --workdir=RUN, and no --samples")
+    # All of it is checked before hours of sampling.
+    grid = self._grid()
     found = [
-      (sampler, steps, self._forecast(out / f"{sampler}_{steps}", sampler, steps))
-      for sampler, steps in grid
+      (sampler, calls, self._forecast(out / f"{sampler}_{steps}", sampler, steps))
+      for sampler, steps, calls in grid
     ]
     checkpoints = {result["checkpoint_step"] for _, _, result in found}
     if len(checkpoints) > 1:
@@ -62,9 +64,8 @@ class Calls(Forecast):
     titles = found[0][2]["titles"]
     rows = [["sampler", "network calls a window", *(titles[key] for key in keys)]]
     curves: dict[str, list[dict[str, Any]]] = {}
-    for sampler, _, result in found:
+    for sampler, calls, result in found:
       means = {key: result["sets"][MODEL][key] for key in keys}
-      calls = result["calls"]
       curves.setdefault(sampler, []).append({"calls": calls, **_means(means)})
       rows.append([sampler, str(calls), *_cells(means, keys)])
     others = {
@@ -97,34 +98,56 @@ class Calls(Forecast):
       f"{head}\n\n{protocol.table(rows)}",
     )
 
-  def _number(self, text: str) -> int:
-    if not text.isdecimal() or not int(text):
-      raise UserError(f"--steps={text}: expected a number of noise levels, >= 1")
-    return int(text)
+  def _grid(self) -> list[tuple[str, int, int]]:
+    """(sampler, steps, network calls a window) of every point."""
+    model = sampling.load(self.workdir, rate=self.ema or None, step=self.step or None)
+    fixed = {
+      **model.info["config"]["sampling"],
+      **ensembles.sampling_options(self.sampling),
+    }
+    points = []
+    for sampler in self.samplers:
+      for text in self.steps:
+        if not text.isdecimal() or not int(text):
+          raise UserError(f"--steps={text}: expected a number of noise levels, >= 1")
+        chosen = {"sampler": sampler, "steps": int(text), "respacing": ""}
+        settings = Settings.from_config(fixed, **chosen)
+        taken = settings.make_sampler().plan(settings.grid(model.system.schedule))
+        calls = len(taken.last) * (2 if settings.guidance else 1)
+        points.append((sampler, int(text), calls))
+    return points
 
   def _forecast(self, out: epath.Path, sampler: str, steps: int) -> dict[str, Any]:
     """The result of protocol `forecast`; read where it exists."""
-    chosen = (f"sampler={sampler}", f"steps={steps}")
+    # A config's respacing would take the place of the steps.
+    chosen = (f"sampler={sampler}", f"steps={steps}", "respacing=")
     fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(Forecast)}
     one = Forecast(**{**fields, "sampling": (*self.sampling, *chosen)})
     path = out / "results.json"
-    if path.exists():
-      result = json.loads(path.read_text())
-      asked = json.loads(protocol.as_json(protocol.describe(one)))
-      if {key: result.get(key) for key in asked} != asked:
-        raise UserError(f"{path}: is of other settings; choose another --out")
-    else:
-      result = protocol.evaluate(one, out).result
-    return {**result, "calls": steps * (2 if sampler == "langevin" else 1)}
+    if not path.exists():
+      protocol.evaluate(one, out)
+    result = json.loads(path.read_text())
+    asked = json.loads(protocol.as_json(protocol.describe(one)))
+    other = differences({key: result.get(key) for key in asked}, asked)
+    if other:
+      raise UserError(
+        f"{path}: is of other settings ({'; '.join(other)}); choose another --out"
+      )
+    return result
 
 
 def _means(means: Mapping[str, Any]) -> dict[str, Any]:
   """Mean over lead times and its error, by measure."""
   return {
-    key: {"mean": value["mean"], "error": value["error"]}
+    key: {name: _number(value[name]) for name in ("mean", "error")}
     for key, value in means.items()
   }
 
 
 def _cells(means: Mapping[str, Any], keys: list[str]) -> list[str]:
-  return [protocol.cell(means[key]["mean"], means[key]["error"]) for key in keys]
+  return [protocol.cell(*_means(means)[key].values()) for key in keys]
+
+
+def _number(value: float | None) -> float:
+  """What was not measured is null on disk."""
+  return math.nan if value is None else value

@@ -3,7 +3,7 @@
 import ast
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,7 +74,7 @@ def from_run(settings: Any) -> Ensembles:
     )
   places = np.arange(length) * system.stride
   videos = _fitting(source, places[-1] + 1, settings.num_clips)
-  options = _options(settings.sampling)
+  options = sampling_options(settings.sampling)
 
   def clip(number: int) -> Clip:
     truth = source.read(int(videos[number]), places)
@@ -177,7 +177,12 @@ def _fitting(source, length: int, count: int) -> np.ndarray:
   return videos[:count] if count else videos
 
 
-def _options(texts: tuple[str, ...]) -> dict[str, Any]:
+def sampling_options(texts: Sequence[str]) -> dict[str, Any]:
+  """Sampling settings written as KEY=VALUE.
+
+  Raises:
+    UserError: one is not.
+  """
   options = {}
   for text in texts:
     key, equals, value = text.partition("=")

@@ -10,6 +10,7 @@ from vdm_jax.plans.hierarchy import Hierarchy
 from vdm_jax.plans.optimise import optimised
 from vdm_jax.plans.outline import Summary, draw, summary
 from vdm_jax.plans.plan import (
+  WINDOWS,
   Listed,
   Plan,
   build,
@@ -38,7 +39,12 @@ for _levels in (2, 3):
     f"adaptive-hierarchy-{_levels}", functools.partial(AdaptiveHierarchy, _levels)
   )
 
+# Plans whose stages depend on what was sampled.
+LOOKING = ("adaptive-autoreg", "adaptive-hierarchy-2", "adaptive-hierarchy-3")
+
 __all__ = [
+  "LOOKING",
+  "WINDOWS",
   "AdaptiveAutoreg",
   "AdaptiveHierarchy",
   "Autoreg",

@@ -225,12 +225,12 @@ def check_window(windows: str, frames: Frames, before: Frames | None) -> None:
     if row != list(range(row[0], row[0] + len(row))):
       raise UserError(
         f"plan: a stage holds frames {row}; the windows of this model are consecutive "
-        "frames, in order"
+        "frames, in order (a plan of pairs lists the observed ones first)"
       )
   if windows == "consecutive":
     return
-  latent = np.asarray(frames.latent)
-  if latent[:, :-1].any() or not latent[:, -1].all():
+  latent, observed = np.asarray(frames.latent), np.asarray(frames.observed)
+  if not (observed[:, :-1].all() and latent[:, -1].all()) or latent[:, :-1].any():
     raise UserError(
       "plan: this model reads a window's frames and samples its last one; a stage "
       f"samples {np.asarray(frames.index)[latent].tolist()}"

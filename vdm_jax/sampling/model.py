@@ -102,12 +102,17 @@ class Model:
       window=self.system.window,
       **plan_options,
     )
-    num_stages = self._check_plan(make_plan())
-    if whole and self.system.windows != "recurrent":
+    recurrent = self.system.windows == "recurrent"
+    if whole and not recurrent:
       raise UserError(
         f"whole: is for roll-outs; a {self.info['config']['system']!r} model samples "
         "window by window"
       )
+    if recurrent and not settings.restore_given:
+      raise UserError(
+        "restore_given: a roll-out only reads given frames, nothing comes out for them"
+      )
+    num_stages = self._check_plan(make_plan(), whole)
     cond = self._cond(num_videos, label, tokens, settings)
     if num_videos < 1:
       raise UserError(f"num_videos: expected >= 1, found {num_videos}")
@@ -163,11 +168,16 @@ class Model:
     options = {k: v for k, v in (options or {}).items() if v is not None}
     return name or self.system.plan, {**defaults, **options}
 
-  def _check_plan(self, plan) -> int:
+  def _check_plan(self, plan, whole) -> int:
     """Checks all stages before the first is sampled; returns how many there are."""
     before, count = None, 0
     for frames in plans.stages(plan):
       plans.check_window(self.system.windows, frames, before)
+      if whole and before is not None and frames.index.shape[1] != 2:
+        raise UserError(
+          "whole: after its first stage, a roll-out reads one frame at a time; a stage "
+          f"holds frames {frames.index[0].tolist()}"
+        )
       before, count = frames, count + 1
     return count
 

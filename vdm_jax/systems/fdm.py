@@ -18,4 +18,9 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
     **config["model"], out_channels=channels, dtype=settings.dtype(config)
   )
   network.check(height, width)
-  return system.DiffusionSystem(network=fdm.FdmUNet(network), **settings.shared(config))
+  shared = settings.shared(config)
+  # With `random_subsets` nothing need be given.
+  min_given = getattr(shared["task"], "num_obs", 0)
+  return system.DiffusionSystem(
+    network=fdm.FdmUNet(network), min_given=min_given, **shared
+  )

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +48,11 @@ class Objective:
       )
     if self.where not in WHERE:
       raise errors.unknown("config.diffusion.where", self.where, WHERE)
+    for name, known in (("norm", losses.Norm), ("normalise", losses.Normalise)):
+      if getattr(self, name) not in get_args(known):
+        raise errors.unknown(
+          f"config.diffusion.{name}", getattr(self, name), get_args(known)
+        )
     if self.kind not in LOSSES:
       raise errors.unknown("config.diffusion.kind", self.kind, LOSSES)
 

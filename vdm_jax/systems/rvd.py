@@ -151,7 +151,8 @@ def build(config: Mapping[str, Any]) -> RvdSystem:
   )
   network.check(height, width)
   d = {**config["diffusion"], "loss_space": config["diffusion"]["predict"]}
-  shared = settings.shared({"plan": {"name": "rollout"}, **config, "diffusion": d})
+  plan = config.get("plan") or {"name": "rollout"}
+  shared = settings.shared({**config, "plan": plan, "diffusion": d})
   task = shared["task"]
   if not isinstance(task, tasks.NextFrame):
     raise UserError(

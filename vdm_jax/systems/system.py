@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vdm_jax import errors
+from vdm_jax import errors, plans
 from vdm_jax.diffusion import bound, process, sampler
 from vdm_jax.diffusion import loss as losses
 from vdm_jax.diffusion import schedule as schedules
@@ -44,7 +44,8 @@ class DiffusionSystem:
     threshold_bound: sampling clips estimates of what is diffused to +- this.
     plan: name of the default sampling plan.
     plan_options: of that plan.
-    min_given: frames at the start of a video that sampling must be given.
+    min_given: frames at the start of a video that a model of this training wants to
+      be given; samples during training begin with so many.
     windows: what frames a sampled window may hold, see `plans.check_window`.
   """
 
@@ -70,6 +71,8 @@ class DiffusionSystem:
   def __post_init__(self):
     if self.observed_by not in OBSERVED_BY:
       raise errors.unknown("observed_by", self.observed_by, OBSERVED_BY)
+    if self.windows not in plans.WINDOWS:
+      raise errors.unknown("windows", self.windows, plans.WINDOWS)
     discrete = isinstance(self.schedule, schedules.DiscreteSchedule)
     if self.objective.kind == "kl" and not discrete:
       raise UserError(

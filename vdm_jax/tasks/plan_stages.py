@@ -22,7 +22,8 @@ class PlanStages:
   are uniform. Shorter stages are padded with frames of a second video.
 
   Attributes:
-    plan_names: plans, see `plans.build`; none that looks at the video.
+    plan_names: plans with `max_frames` (FDM's schemes, or a user's own), see
+      `plans.build`; none that looks at the video.
     length: frames of the videos that will be sampled.
     num_obs: the first so many of them are given.
     max_frames: N, slots of a window.
@@ -36,8 +37,17 @@ class PlanStages:
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
-    if not self.plan_names:
-      raise UserError("config.task.plan_names: expected one plan or more")
+    if not self.plan_names or isinstance(self.plan_names, str):
+      raise UserError(
+        f"config.task.plan_names: expected a list of plans, found {self.plan_names!r}"
+      )
+    if not 0 <= self.num_obs < self.length:
+      raise UserError(
+        f"config.task.num_obs: expected 0 to {self.length - 1}, fewer than "
+        f"config.task.length, found {self.num_obs}"
+      )
+    if "max_frames" in self.options:
+      raise UserError("config.task.options: max_frames is a field of the task itself")
     stages = tuple(
       tuple(self._roles(name, stage) for stage in self._stages(name))
       for name in self.plan_names
@@ -45,7 +55,7 @@ class PlanStages:
     object.__setattr__(self, "stages", stages)
 
   def _stages(self, name):
-    if name.startswith("adaptive"):
+    if name in plans.LOOKING:
       raise UserError(
         f"config.task.plan_names: {name!r} looks at the video that it samples"
       )
