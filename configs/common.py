@@ -23,7 +23,7 @@ def base() -> ConfigDict:
   config.data = ConfigDict(
     dict(
       name="",  # Data set and its config, 'maze/64px_300frames'.
-      data_dir="",  # Where data sets are built; '' is TFDS's default folder.
+      data_dir="",  # Where data sets are; '' is $VDM_JAX_DATA or ~/vdm_jax_data.
       frame_shape=(64, 64, 3),  # Height, width, channels of the built data set.
       num_threads=8,  # Batches that are read at the same time, per process.
       prefetch_mb=512,  # Host memory for batches read ahead, per process.
@@ -45,19 +45,22 @@ def base() -> ConfigDict:
       num_labels=0,  # Classes; 0 takes no label.
       token_dim=0,  # Width of text tokens; 0 takes no text.
       cond_drop=0.1,  # How often training hides the signals; our choice.
-      remat="none",  # What the backward pass computes again, to save memory.
-      attention="auto",  # Implementation of attention over space.
+      # What the backward pass computes again, to save memory: 'none', 'dots', 'block'.
+      remat="none",
+      attention="auto",  # Over space: 'auto', 'xla', 'chunked', 'cudnn'.
     )
   )
   config.diffusion = ConfigDict(
     dict(
-      schedule="cosine",
+      schedule="cosine",  # Or lists of steps: 'linear_steps', 'cosine_steps'.
       logsnr_min=-20.0,
       logsnr_max=20.0,
       logsnr_shift=0.0,  # Added to log SNR; 2 log(64 / height) for larger frames.
       predict="eps",  # What the network's output is: 'eps', 'v' or 'x'.
       loss_space="eps",  # In which of them the error is taken.
-      weighting="simple",  # Of noise levels, on top of loss_space.
+      # Of noise levels, on top of loss_space: 'simple', 'snr', 'truncated_snr',
+      # 'min_snr', 'p2'.
+      weighting="simple",
       norm="l2",  # 'l2' or 'l1'.
     )
   )
@@ -70,7 +73,8 @@ def base() -> ConfigDict:
       eps=1e-8,
       weight_decay=0.0,  # On kernels alone.
       warmup_steps=1000,  # Linear; our choice.
-      decay="constant",  # After it: 'constant', 'cosine', 'linear'; our choice.
+      # After it: 'constant', 'cosine', 'linear', 'exponential'; our choice.
+      decay="constant",
       clip_norm=1.0,  # Of the whole gradient, 0 for none; our choice.
     )
   )

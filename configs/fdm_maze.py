@@ -4,7 +4,7 @@ Do long videos make sense as walks? Data are rendered (needs the extra `maze`):
 
     vdm-jax data build maze/64px_300frames_100videos
     vdm-jax train --config=configs/fdm_maze.py --workdir=DIR
-    vdm-jax sample --workdir=DIR --length=300 --num_obs=36 --plan=hierarchy-2
+    vdm-jax sample --workdir=DIR --length=300 --num_obs=36 --plan=hierarchy-2 --out=DIR2
 
 Argument: name, the data set to train on; batch.
 

@@ -4,7 +4,7 @@ What `make maze-demo` trains. Nothing to download (needs the extra `maze`):
 
     vdm-jax data build maze/16px_300frames_8videos_4heldout
     vdm-jax train --config=configs/fdm_maze_small.py --workdir=DIR
-    vdm-jax sample --workdir=DIR --length=100 --num_obs=10
+    vdm-jax sample --workdir=DIR --length=100 --num_obs=10 --out=DIR2
 
 Argument: name, the data set to train on.
 

@@ -3,7 +3,8 @@
 The settings of the authors' README; 250,000 steps on 8 GPUs, as their project page
 says, so that their 4 videos a process make 32. Published for it: FVD 84.20.
 
-    vdm-jax sample --workdir=DIR --given=CLIP --given_frames=0 --length=16 --plan=fill
+    vdm-jax sample --workdir=DIR --given=CLIP --given_frames=0 \\
+      --length=16 --plan=fill --out=DIR2
 
 Data: see docs/data.md. Our choice: bfloat16.
 """

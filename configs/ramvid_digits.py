@@ -4,7 +4,7 @@ Nothing to download:
 
     vdm-jax data build moving_digits/16px_1digit_8frames_12digitpx
     vdm-jax train --config=configs/ramvid_digits.py --workdir=DIR
-    vdm-jax sample --workdir=DIR --given=CLIP --given_frames=0,7
+    vdm-jax sample --workdir=DIR --given=CLIP --given_frames=0,7 --out=DIR2
 
     --config=configs/ramvid_digits.py:p=0.75       p_U, for the paper's comparison
     --config=configs/ramvid_digits.py:task=mcvd    2 past, 4 current, 2 future frames

@@ -4,7 +4,7 @@ The settings of the authors' README; 500,000 steps on 8 GPUs, as their project p
 says, so that their 8 videos a process make 64. Published for it: FVD 16.46 (5 frames
 given, 11 predicted).
 
-    vdm-jax sample --workdir=DIR --given=CLIP --given_frames=0,1,2,3,4
+    vdm-jax sample --workdir=DIR --given=CLIP --given_frames=0,1,2,3,4 --out=DIR2
 
 Data: see docs/data.md. Our choice: bfloat16.
 """

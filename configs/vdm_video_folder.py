@@ -8,9 +8,9 @@ then
 
     vdm-jax train --config=configs/vdm_video_folder.py:name=mine --workdir=runs/mine
 
-The network is UCF101's at half the width: it fits one accelerator with 16 GB at a
-small batch. With less memory: train.accumulate=2, model.remat, or more devices with
-mesh.fsdp=-1, mesh.data=1.
+The network is UCF101's at half the width, at a batch of 32. Where that does not fit:
+train.accumulate=8, model.remat=block, or more devices with mesh.fsdp=-1, mesh.data=1;
+`vdm-jax preflight --config=... --local` says what a step takes.
 """
 
 import pathlib

@@ -89,7 +89,9 @@ def folder(tmp_path_factory):
     path = folder / "clips" / f"{i}.{'gif' if i % 2 else 'mp4'}"
     path.parent.mkdir(exist_ok=True)
     video.write_video(path, clip)
-  tiny_run(folder, "debug", "runs/demo/train")
+  # Guided by default, as the demo's model is.
+  guided = "--config.sampling.guidance=1.0"
+  tiny_run(folder, "debug", "runs/demo/train", guided)
   data = "moving_digits/12px_1digit_40frames_8digitpx_64videos"
   shared = [f"--config.data.name={data}", "--config.data.frame_shape=(12,12,1)"]
   tiny_run(

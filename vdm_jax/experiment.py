@@ -148,6 +148,12 @@ def text_encoder(config: Mapping[str, Any]) -> text.TextEncoder | None:
   return encoder
 
 
+def _splits(config: Mapping[str, Any]) -> list[str]:
+  """The splits of the config's data set."""
+  data = config["data"]
+  return sources.splits(sources.locate(data["name"], data["data_dir"] or None))
+
+
 def _reading(config, system, mesh):
   """How this process reads batches."""
   batch_size = config["train"]["batch_size"]
@@ -164,6 +170,10 @@ def _reading(config, system, mesh):
 def _validation(config, system, programs, split, read) -> Callable | None:
   train_config = config["train"]
   if not train_config["eval_batches"]:
+    return None
+  if "validation" not in _splits(config):
+    if jax.process_index() == 0:
+      print(f"no validation: {config['data']['name']} holds no videos out for it")
     return None
   source = split("validation")
   batch_size = train_config["batch_size"]
@@ -193,8 +203,10 @@ def _sampling(config, system, workdir) -> Callable | None:
   model = sampling.Model(system, None, {"config": config})
   given, places = None, list(range(system.min_given))
   if places:
-    count = min(count, open_split(config, system, "validation").num_videos)
-    given = to_float(given_clips(config, system, "validation", count, places))
+    found = _splits(config)
+    split = next(s for s in ("validation", "test", "train") if s in found)
+    count = min(count, open_split(config, system, split).num_videos)
+    given = to_float(given_clips(config, system, split, count, places))
   length = max(system.window, len(places) + system.window // 2)
 
   def sample(step, params, log):

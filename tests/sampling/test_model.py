@@ -53,6 +53,20 @@ def test_labels_and_guidance_steer():
   )
 
 
+def test_a_configs_guidance_is_for_labels_and_captions():
+  info = dict(model().info)
+  sampled = {**info["config"]["sampling"], "guidance": 3.0}
+  guided = sampling.Model(
+    model().system,
+    jax.device_get(model().params),
+    {**info, "config": {**info["config"], "sampling": sampled}},
+  )
+  np.testing.assert_array_equal(guided.sample(2), model().sample(2))
+  np.testing.assert_array_equal(
+    guided.sample(2, label=7), model().sample(2, label=7, guidance=3.0)
+  )
+
+
 @pytest.mark.parametrize("weight", [0.0, 5.0])
 def test_given_frames_come_back_and_matter(weight):
   rng = np.random.default_rng(0)

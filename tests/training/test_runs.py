@@ -7,10 +7,13 @@ import signal
 
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 
 from tests import helpers
 from vdm_jax import experiment, sampling
+from vdm_jax.data import records
+from vdm_jax.data.builders import video_folder
 from vdm_jax.errors import UserError
 from vdm_jax.storage import checkpoint, workdirs
 
@@ -58,6 +61,31 @@ def test_a_resumed_run_ends_bit_equal(config, finished, tmp_path):
   resumed = workdirs.read_metrics(workdir)
   assert [line["step"] for line in resumed] == [line["step"] for line in straight]
   assert [line["loss"] for line in resumed] == [line["loss"] for line in straight]
+
+
+def test_a_data_set_without_validation_trains_without(
+  config, data_dir, tmp_path, capsys
+):
+  for film in range(2):
+    for frame in range(6):
+      path = tmp_path / "films" / f"film_{film}" / f"{frame}.png"
+      path.parent.mkdir(parents=True, exist_ok=True)
+      PIL.Image.fromarray(np.full((12, 12), 40 * frame, np.uint8)).save(path)
+  options = {"image_size": "12", "channels": 1, "validation": 0.0, "test": 0.0}
+  films = video_folder.VideoFolderConfig(
+    name="all_train", path=str(tmp_path / "films"), **options
+  )
+  records.build(video_folder.VideoFolder, films, data_dir)
+  result = experiment.train(
+    config(
+      data={"name": "video_folder/all_train"},
+      model={"num_labels": 0},
+      train={"num_steps": 1, "eval_batches": 1},
+    ),
+    str(tmp_path / "run"),
+  )
+  assert result.reason == "steps"
+  assert "no validation: video_folder/all_train" in capsys.readouterr().out
 
 
 def test_a_run_killed_after_its_checkpoint_repeats_the_lost_steps(

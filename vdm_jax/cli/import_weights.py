@@ -58,9 +58,10 @@ def main(argv: list[str]) -> None:
     return
   workdir.write(examined, _OUT.value)
   out = _OUT.value
+  given = " --given=CLIP --num_obs=4" if _SYSTEM.value == "rvd" else ""
   print(
     f"written to {out}\n"
-    f"  vdm-jax sample --workdir={out} --out=SAMPLES\n"
+    f"  vdm-jax sample --workdir={out}{given} --out=SAMPLES\n"
     f"  vdm-jax train --config={out}/config.py --init_from={out} --workdir=NEW "
     "--config.data.name=YOUR_DATA"
   )

@@ -21,9 +21,9 @@ The real sharded training step, compiled by the TPU compiler for the slice named
 a machine without a TPU. Nothing here was run on one.
 
 - Compiled on {date} with {versions}.
-- A row `NAME` is `--config=configs/NAME.py`, on the paper's number of chips; `NAME-8`
-  is `--config=configs/NAME.py:chips=8`, the same training with settings that fit
-  eight small chips.
+- A row `NAME` is `--config=configs/NAME.py` on that config's slice (VDM's: the paper's
+  number of chips); `NAME-8`, of VDM alone, is `--config=configs/NAME.py:chips=8`, the
+  same training with settings that fit eight small chips.
 - Memory and work are per chip. Memory is the compiler's (arguments: weights, one
   average, Adam's two moments, the batch; temporaries: gradients and activations;
   the total has the program's code too).

@@ -82,7 +82,8 @@ class Model:
       unfinished: folder for what is done of a long job. If the same call was stopped
         there, it goes on behind its last finished stage and ends with the same
         videos. Gone when the job is done.
-      **settings: fields of `Settings` that replace those of the config.
+      **settings: fields of `Settings` that replace those of the config. Its guidance
+        is not used without a label or a caption.
 
     Returns:
       float32 [N, T, H, W, C] in [-1, 1], the given frames in place.
@@ -90,6 +91,8 @@ class Model:
     Raises:
       UserError: an argument does not fit the model.
     """
+    if label is None and tokens is None and settings.get("guidance") is None:
+      settings["guidance"] = 0.0  # The config's has nothing to guide towards.
     settings = Settings.from_config(self.info["config"]["sampling"], **settings)
     length = length or self.system.window
     given, given_frames = self._check_given(given, given_frames, num_videos)
