@@ -193,8 +193,8 @@ def test_command(run, tmp_path):
 @pytest.mark.parametrize(
   "arguments, message",
   [
-    ([], "eval: expected --protocol=NAME, one of forecast, position, walk"),
-    (["--protocol=wlak"], "Did you mean 'walk'? Known: forecast, position, walk."),
+    ([], "eval: expected --protocol=NAME, one of calls, forecast, position, walk"),
+    (["--protocol=wlak"], "Did you mean 'walk'? Known: calls, forecast, position, walk."),
   ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(arguments, message, tmp_path):
