@@ -194,7 +194,10 @@ def test_command(run, tmp_path):
   "arguments, message",
   [
     ([], "eval: expected --protocol=NAME, one of calls, forecast, position, walk"),
-    (["--protocol=wlak"], "Did you mean 'walk'? Known: calls, forecast, position, walk."),
+    (
+      ["--protocol=wlak"],
+      "Did you mean 'walk'? Known: calls, forecast, position, walk.",
+    ),
   ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(arguments, message, tmp_path):
