@@ -62,6 +62,9 @@ def test_a_configs_guidance_is_for_labels_and_captions():
     {**info, "config": {**info["config"], "sampling": sampled}},
   )
   np.testing.assert_array_equal(guided.sample(2), model().sample(2))
+  assert guided.settings(False).guidance == 0.0
+  assert guided.settings(True).guidance == 3.0
+  assert guided.settings(False, guidance=2.0).guidance == 2.0
   np.testing.assert_array_equal(
     guided.sample(2, label=7), model().sample(2, label=7, guidance=3.0)
   )

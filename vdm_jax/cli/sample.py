@@ -6,6 +6,7 @@ same command is given again.
 """
 
 import ast
+import dataclasses
 import time
 
 from absl import flags
@@ -134,10 +135,9 @@ def main(argv: list[str]) -> None:
   record = save.describe(
     model,
     seed=_SEED.value,
-    settings={
-      **model.info["config"]["sampling"],
-      **{name: value for name, value in settings.items() if value is not None},
-    },
+    settings=dataclasses.asdict(
+      model.settings(labels is not None or tokens is not None, **settings)
+    ),
     plan=_PLAN.value or model.system.plan,
     plan_options=_plan_options(),
     length=videos.shape[1],

@@ -12,7 +12,7 @@ A job that was stopped goes on where it was.
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from etils import epath
@@ -21,7 +21,6 @@ from vdm_jax import sampling
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import ensembles, figures, protocol
 from vdm_jax.evaluation.forecast_protocol import Forecast
-from vdm_jax.sampling.settings import Settings
 from vdm_jax.storage.checkpoint import differences
 
 MODEL = "model"
@@ -65,16 +64,16 @@ class Calls(Forecast):
     rows = [["sampler", "network calls a window", *(titles[key] for key in keys)]]
     curves: dict[str, list[dict[str, Any]]] = {}
     for sampler, calls, result in found:
-      means = {key: result["sets"][MODEL][key] for key in keys}
-      curves.setdefault(sampler, []).append({"calls": calls, **_means(means)})
-      rows.append([sampler, str(calls), *_cells(means, keys)])
+      means = _means(result["sets"][MODEL], keys)
+      curves.setdefault(sampler, []).append({"calls": calls, **means})
+      rows.append([sampler, str(calls), *_cells(means)])
     others = {
-      name: _means({key: means[key] for key in keys})
+      name: _means(means, keys)
       for name, means in found[0][2]["sets"].items()
       if name != MODEL
     }
     for name, means in others.items():
-      rows.append([name, "0", *_cells(means, keys)])
+      rows.append([name, "0", *_cells(means)])
     figures.by_calls(
       out / "calls.png",
       {
@@ -101,20 +100,16 @@ class Calls(Forecast):
   def _grid(self) -> list[tuple[str, int, int]]:
     """(sampler, steps, network calls a window) of every point."""
     model = sampling.load(self.workdir, rate=self.ema or None, step=self.step or None)
-    fixed = {
-      **model.info["config"]["sampling"],
-      **ensembles.sampling_options(self.sampling),
-    }
+    fixed = ensembles.sampling_options(self.sampling)
     points = []
     for sampler in self.samplers:
       for text in self.steps:
         if not text.isdecimal() or not int(text):
           raise UserError(f"--steps={text}: expected a number of noise levels, >= 1")
         chosen = {"sampler": sampler, "steps": int(text), "respacing": ""}
-        settings = Settings.from_config(fixed, **chosen)
+        settings = model.settings(False, **{**fixed, **chosen})
         taken = settings.make_sampler().plan(settings.grid(model.system.schedule))
-        calls = len(taken.last) * (2 if settings.guidance else 1)
-        points.append((sampler, int(text), calls))
+        points.append((sampler, int(text), len(taken.last)))
     return points
 
   def _forecast(self, out: epath.Path, sampler: str, steps: int) -> dict[str, Any]:
@@ -136,18 +131,16 @@ class Calls(Forecast):
     return result
 
 
-def _means(means: Mapping[str, Any]) -> dict[str, Any]:
-  """Mean over lead times and its error, by measure."""
+def _means(means: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+  """Mean over lead times and its error, by measure; null on disk is NaN."""
+
+  def number(value):
+    return math.nan if value is None else value
+
   return {
-    key: {name: _number(value[name]) for name in ("mean", "error")}
-    for key, value in means.items()
+    key: {name: number(means[key][name]) for name in ("mean", "error")} for key in keys
   }
 
 
-def _cells(means: Mapping[str, Any], keys: list[str]) -> list[str]:
-  return [protocol.cell(*_means(means)[key].values()) for key in keys]
-
-
-def _number(value: float | None) -> float:
-  """What was not measured is null on disk."""
-  return math.nan if value is None else value
+def _cells(means: Mapping[str, Mapping[str, float]]) -> list[str]:
+  return [protocol.cell(value["mean"], value["error"]) for value in means.values()]

@@ -98,7 +98,7 @@ def from_run(settings: Any) -> Ensembles:
     "checkpoint_step": model.info["step"],
     "ema": model.info["ema"],
     "frames": length,
-    "sampling": {**model.info["config"]["sampling"], **options},
+    "sampling": dataclasses.asdict(model.settings(False, **options)),
   }
   return Ensembles("model", len(videos), settings.members, context, clip, origin)
 

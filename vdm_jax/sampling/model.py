@@ -91,9 +91,7 @@ class Model:
     Raises:
       UserError: an argument does not fit the model.
     """
-    if label is None and tokens is None and settings.get("guidance") is None:
-      settings["guidance"] = 0.0  # The config's has nothing to guide towards.
-    settings = Settings.from_config(self.info["config"]["sampling"], **settings)
+    settings = self.settings(label is not None or tokens is not None, **settings)
     length = length or self.system.window
     given, given_frames = self._check_given(given, given_frames, num_videos)
     plan, plan_options = self._plan(plan, plan_options)
@@ -164,6 +162,21 @@ class Model:
     if store is not None:
       store.remove()
     return videos
+
+  def settings(self, signals: bool, **overrides: Any) -> Settings:
+    """What `sample` samples with: the config's settings under some others.
+
+    Args:
+      signals: whether there is a label or a caption; without one the config's guidance
+        has nothing to guide towards, and is 0.
+      **overrides: as of `sample`.
+
+    Raises:
+      UserError: a field is unknown or has a value it cannot have.
+    """
+    if not signals and overrides.get("guidance") is None:
+      overrides["guidance"] = 0.0
+    return Settings.from_config(self.info["config"]["sampling"], **overrides)
 
   def _plan(self, name, options):
     """Name and options of the plan: the system's, unless the caller says other."""
