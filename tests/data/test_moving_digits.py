@@ -1,5 +1,7 @@
 """Moving digits: reproducible bytes, the dynamics, unseen digits, captions."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -8,6 +10,9 @@ from vdm_jax.data import records
 from vdm_jax.data import source as source_lib
 from vdm_jax.data.builders import moving_digits as lib
 from vdm_jax.errors import UserError
+
+# Of five clips, from before there was a smallest speed.
+DIGEST = "96ae65e2ab7a068b"
 
 
 def config(**options) -> lib.MovingDigitsConfig:
@@ -71,6 +76,32 @@ class TestDynamics:
     for index in range(50):
       speed = np.abs(lib.generate(options, "train", index).velocities)
       assert (speed == speed[0]).all()
+
+  @pytest.mark.parametrize("deterministic", [False, True])
+  def test_with_a_smallest_speed_it_never_stands_still(self, deterministic):
+    options = config(
+      image_size=64, num_frames=60, min_speed=2, deterministic=deterministic
+    )
+    clips = [lib.generate(options, "train", index) for index in range(300)]
+    found = np.stack([clip.velocities[:, 0] for clip in clips])
+    assert set(np.abs(found).ravel()) == {2, 3, 4}
+    first = found[:, 0].ravel()
+    counts = [np.sum(first == v) for v in (-4, -3, -2, 2, 3, 4)]
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+    moved = np.diff(np.stack([clip.positions[:, 0] for clip in clips]), axis=1)
+    still = np.abs(moved).max(-1) == 0
+    # In a corner both walls stop it, for one frame.
+    assert still.mean() < 0.02 and not (still[:, 1:] & still[:, :-1]).any()
+
+  def test_without_one_clips_are_what_they_were(self):
+    """Runs name their data: the same name must stay the same clips."""
+    frames = [lib.generate(config(num_frames=20), "train", i).frames for i in range(5)]
+    assert hashlib.sha256(np.stack(frames).tobytes()).hexdigest()[:16] == DIGEST
+
+  @pytest.mark.parametrize("speed", [-1, 2])
+  def test_a_smallest_speed_above_the_largest_is_refused(self, speed):
+    with pytest.raises(UserError, match="min_speed: expected 0 to 1"):
+      config(min_speed=speed)
 
   @pytest.mark.parametrize(("size", "speed"), [(16, 1), (24, 2), (32, 2), (64, 4)])
   def test_speed_scales_with_the_frame(self, size, speed):
@@ -182,6 +213,7 @@ class TestDataSet:
       ("24px_2digits_12frames", {"image_size": 24, "digit_size": 12, "num_frames": 12}),
       ("32px_1digit_16frames_deterministic_rgb", {"channels": 3, "num_digits": 1}),
       ("12frames_24px_7seed_14digitpx", {"seed": 7, "digit_size": 14}),
+      ("16px_1digit_100frames_1minspeed", {"min_speed": 1, "num_frames": 100}),
       ("", {"image_size": 64, "num_digits": 2, "num_frames": 20}),
     ],
   )

@@ -17,6 +17,11 @@ velocity changes sign and nothing is redrawn. Then the digit is added to the fra
 the velocity to the position, and the frame is clipped to 1. The original has S = 64,
 d = 32, V = 4; V scales with the frame: V = max(1, round(S / 16)).
 
+With a smallest speed m > 0 every velocity along an axis is drawn from {-V..-m, m..V}
+(or {m..V}, {-V..-m} at a wall): a digit never stands still, but for the one frame in
+which both walls of a corner stop it. In small frames it often does otherwise: at 16
+pixels a third of all draws are zero.
+
 Clip `index` of a split is a function of (seed, split, index) and of nothing else.
 """
 
@@ -40,6 +45,7 @@ _TOKENS = {
   "frames": "num_frames",
   "videos": "num_videos",
   "digitpx": "digit_size",
+  "minspeed": "min_speed",
   "seed": "seed",
   "chunk": "chunk",
 }
@@ -61,6 +67,7 @@ class MovingDigitsConfig(records.ChunkConfig):
   num_videos: int = records.option(10_000, "training clips; a tenth in other splits")
   channels: int = records.option(1, "1 grey, 3 the same in every colour channel")
   deterministic: bool = records.option(False, "reflect at walls; redraw nothing")
+  min_speed: int = records.option(0, "smallest speed along an axis, pixels a frame")
   seed: int = records.option(0, "seed of the whole data set")
 
   def __post_init__(self):
@@ -73,6 +80,12 @@ class MovingDigitsConfig(records.ChunkConfig):
     _require(self.digit_size >= 8, "digit_size", ">= 8", self.digit_size)
     room = self.image_size - self.digit_size
     _require(room >= 2, "image_size", f">= {self.digit_size + 2}", self.image_size)
+    _require(
+      0 <= self.min_speed <= self.max_speed,
+      "min_speed",
+      f"0 to {self.max_speed}, the largest speed at {self.image_size} pixels",
+      self.min_speed,
+    )
     self.name = self._canonical_name()
 
   def _canonical_name(self) -> str:
@@ -85,6 +98,8 @@ class MovingDigitsConfig(records.ChunkConfig):
       parts.append(f"{self.digit_size}digitpx")
     if self.num_videos != 10_000:
       parts.append(f"{self.num_videos}videos")
+    if self.min_speed:
+      parts.append(f"{self.min_speed}minspeed")
     parts += ["rgb"] * (self.channels == 3) + ["deterministic"] * self.deterministic
     if self.seed:
       parts.append(f"{self.seed}seed")
@@ -128,6 +143,13 @@ class MovingDigits(records.ChunkBuilder):
     MovingDigitsConfig(image_size=32, num_digits=2, num_frames=20),
     MovingDigitsConfig(),
     MovingDigitsConfig(num_frames=100, num_videos=1_000),
+    MovingDigitsConfig(
+      image_size=16, num_digits=1, num_frames=8, min_speed=1, deterministic=True
+    ),
+    MovingDigitsConfig(image_size=16, num_digits=1, num_frames=20, min_speed=1),
+    MovingDigitsConfig(
+      image_size=16, num_digits=1, num_frames=100, num_videos=2_000, min_speed=1
+    ),
   ]
 
   @classmethod
@@ -145,7 +167,8 @@ class MovingDigits(records.ChunkBuilder):
       else:
         raise UserError(
           f"moving_digits/{config_name}: expected parts such as 24px, 2digits,"
-          f" 12frames, 500videos, 12digitpx, 1seed, rgb, deterministic; found {part!r}"
+          f" 12frames, 500videos, 12digitpx, 1minspeed, 1seed, rgb, deterministic;"
+          f" found {part!r}"
         )
     config = MovingDigitsConfig(**fields | options)
     # TFDS wants its own object for a config that it knows by name.
@@ -205,9 +228,16 @@ def generate(config: MovingDigitsConfig, split: str, index: int) -> Clip:
 
 def _path(config: MovingDigitsConfig, rng: np.random.Generator):
   """(positions, velocities), each int [T, 2] as (x, y), of one bouncing digit."""
-  limit, speed = config.image_size - config.digit_size, config.max_speed
+  limit = config.image_size - config.digit_size
+  slow, fast = config.min_speed, config.max_speed
+  # Drawn by number: without a smallest speed that is the original's draw.
+  speeds = [v for v in range(-fast, fast + 1) if abs(v) >= slow]
+
+  def drawn(size=None):
+    return np.asarray(speeds)[rng.integers(len(speeds), size=size)]
+
   position = rng.integers(limit, size=2)
-  velocity = rng.integers(-speed, speed + 1, size=2)
+  velocity = drawn(2)
   positions, velocities = [], []
   for _ in range(config.num_frames):
     for axis in (1, 0):  # y before x, as in the original
@@ -218,8 +248,8 @@ def _path(config: MovingDigitsConfig, rng: np.random.Generator):
       if config.deterministic:
         velocity[axis] = -velocity[axis]
       else:
-        velocity[axis] = inwards * rng.integers(1, speed + 1)
-        velocity[1 - axis] = rng.integers(-speed, speed + 1)
+        velocity[axis] = inwards * rng.integers(max(1, slow), fast + 1)
+        velocity[1 - axis] = drawn()
     positions.append(position.copy())
     velocities.append(velocity.copy())
     position += velocity
