@@ -98,9 +98,15 @@ def _forward(dtype, from_frame, gates, candidate, state):
 def _backward(dtype, residuals, gradient):
   gates, candidate, saved = residuals
 
-  def transposed(kernel, dy, like):
-    """The gradient of a convolution's input, which is of the shape of `like`."""
-    return jax.vjp(lambda x: _convolve(dtype, x, kernel), like)[1](dy)[0]
+  def turned(kernel):
+    """The kernel of a convolution's input gradient, which is one of its output's.
+
+    Turned here, once: inside of the scan XLA:CPU would have a reversed kernel, which
+    its fast convolutions do not take.
+    """
+    return kernel[::-1, ::-1].swapaxes(2, 3)
+
+  to_gates, to_candidate = turned(gates), turned(candidate)
 
   def step(dh, inputs):
     (h, reset, update, new), gradient = inputs
@@ -108,10 +114,10 @@ def _backward(dtype, residuals, gradient):
     dnew = dh * update * (1.0 - new * new)
     dupdate = dh * (new - h) * update * (1.0 - update)
     dh = dh * (1.0 - update)
-    dseen = transposed(candidate, dnew, h)
+    dseen = _convolve(dtype, dnew, to_candidate)
     dreset = dseen * h * reset * (1.0 - reset)
     dgate = jnp.concatenate([dreset, dupdate], axis=-1)
-    dh = dh + dseen * reset + transposed(gates, dgate, h)
+    dh = dh + dseen * reset + _convolve(dtype, dgate, to_gates)
     return dh, (dgate, dnew)
 
   zero = jnp.zeros_like(gradient[0])
