@@ -31,7 +31,8 @@ def test_a_perfect_forecast():
   found = forecast.score_point(truth, truth)
   for key in ("crps", "crps_fair"):
     np.testing.assert_array_equal(found[key], 0)
-  np.testing.assert_array_equal(found["psnr"], forecast.PSNR_CAP)
+  np.testing.assert_array_equal(found["mse"], 0)
+  assert np.isnan(found["psnr"]).all()  # Infinite: in no mean.
   np.testing.assert_allclose(found["ssim_best"], 1)
 
 
@@ -51,7 +52,7 @@ def test_one_member_has_no_fair_score():
 
 def test_means_over_clips():
   clips = [
-    {key: np.array([value, value + 2.0]) for key in forecast.TITLES}
+    {key: np.array([value, value + 2.0]) for key in forecast.SCORES}
     for value in (1.0, 3.0, 8.0)
   ]
   found = forecast.mean_by_lead(clips)["crps"]
@@ -60,6 +61,32 @@ def test_means_over_clips():
   np.testing.assert_allclose(found["error_by_lead"], spread)
   assert found["mean"] == 5 and found["error"] == pytest.approx(spread)
   assert np.isnan(forecast.mean_by_lead(clips[:1])["crps"]["error"])
+
+
+def test_pooled_psnr_is_of_the_mean_error_and_bears_exact_frames():
+  truth = np.zeros((2, 12, 12, 1), np.uint8)
+  off = truth.copy()
+  off[1] = 51  # A fifth of the range: 14 dB.
+  clips = [forecast.score_point(off, truth), forecast.score_point(truth, truth)]
+  found = forecast.mean_by_lead(clips)
+  assert found["psnr"]["mean"] == pytest.approx(20 * np.log10(5))
+  # One frame of four is off: a fourth of its squared error.
+  assert found["psnr_pooled"]["mean"] == pytest.approx(-10 * np.log10(0.04 / 4))
+  assert np.isinf(found["psnr_pooled"]["by_lead"][0])
+
+
+def test_error_of_a_pooled_psnr_is_that_of_repeated_draws():
+  rng = np.random.default_rng(0)
+
+  def pooled():
+    clips = [
+      {key: rng.exponential(size=3) for key in forecast.SCORES} for _ in range(200)
+    ]
+    return forecast.mean_by_lead(clips)["psnr_pooled"]
+
+  draws = [pooled() for _ in range(200)]
+  spread = np.std([draw["mean"] for draw in draws])
+  assert np.mean([draw["error"] for draw in draws]) == pytest.approx(spread, rel=0.2)
 
 
 def test_constant_velocity_is_right_until_the_digit_meets_a_wall():

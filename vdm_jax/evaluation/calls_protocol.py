@@ -57,7 +57,11 @@ class Calls(Forecast):
       )
     keys = [
       key
-      for key in ("crps_fair" if self.crps != "plugin" else "crps", "psnr", "ssim")
+      for key in (
+        "crps_fair" if self.crps != "plugin" else "crps",
+        "psnr_pooled",
+        "ssim",
+      )
       if key in found[0][2]["titles"]
     ]
     titles = found[0][2]["titles"]

@@ -4,7 +4,9 @@ Everything is measured on what a user gets: 8-bit frames, scaled to [0, 1]. Lead
 k is the k-th frame after the context.
 
     crps, crps_fair   of every pixel and channel, then averaged; see `crps`
-    psnr, ssim        mean over the members
+    psnr_pooled       of the squared error averaged over members, frames and clips
+    psnr, ssim        of every frame, averaged; frames that are met exactly have no
+                      finite PSNR and are left out of its means
     ..._best          of the member whose mean over the clip is best, chosen for each
                       of the two by itself
     ..._of_mean       of the mean of the members, which is no sample: it is blurred
@@ -18,19 +20,20 @@ import numpy as np
 from vdm_jax.evaluation import image, motion
 from vdm_jax.evaluation.crps import crps
 
-# Of equal frames PSNR is infinite: in means they count as this. One pixel that is one
-# level off leaves 84 dB in grey frames of 64 x 64 and 96 dB in 256 x 256.
-PSNR_CAP = 100.0
 TITLES = {
   "crps": "CRPS, plug-in",
   "crps_fair": "CRPS, fair",
-  "psnr": "PSNR, mean of members (dB)",
+  "psnr_pooled": "PSNR, pooled (dB)",
+  "psnr": "PSNR, mean over frames (dB)",
   "psnr_best": "PSNR, best member (dB)",
   "psnr_of_mean": "PSNR, of the ensemble mean (dB)",
   "ssim": "SSIM, mean of members",
   "ssim_best": "SSIM, best member",
   "ssim_of_mean": "SSIM, of the ensemble mean",
 }
+
+# What is known of a single clip: a pooled PSNR is of the mean of its errors.
+SCORES = tuple({"psnr_pooled": "mse"}.get(key, key) for key in TITLES)
 
 Scores = dict[str, np.ndarray]
 
@@ -43,25 +46,29 @@ def score(members: np.ndarray, truth: np.ndarray) -> Scores:
     truth: uint8 [T, H, W, C].
 
   Returns:
-    For every key of `TITLES` float64 [T]; NaN for the fair CRPS of one member, and
-    for SSIM of frames that are smaller than its window.
+    For every key of `SCORES` float64 [T]; NaN for the fair CRPS of one member, for
+    SSIM of frames that are smaller than its window, and for the PSNR of frames that
+    are met exactly.
   """
   size, length = members.shape[:2]
-  found = {key: np.full(length, np.nan) for key in TITLES}
+  found = {key: np.full(length, np.nan) for key in SCORES}
   each = {key: np.full((size, length), np.nan) for key in ("psnr", "ssim")}
-  measures = {"psnr": _capped_psnr}
+  measures = {"psnr": image.psnr}
   if min(truth.shape[1:3]) >= image.SSIM_MIN_SIZE:
     measures["ssim"] = image.ssim
   for t in range(length):
     x, y = members[:, t] / 255.0, truth[t] / 255.0
     found["crps"][t] = crps(x, y).mean()
     found["crps_fair"][t] = crps(x, y, fair=True).mean()
+    found["mse"][t] = np.mean(np.square(x - y))
     for key, measure in measures.items():
       each[key][:, t] = measure(x, np.broadcast_to(y, x.shape))
       found[f"{key}_of_mean"][t] = measure(x.mean(0), y)
   for key in measures:
-    found[key] = each[key].mean(0)
-    found[f"{key}_best"] = each[key][each[key].mean(1).argmax()]
+    found[key] = _mean(_finite(each[key]))
+    best = each[key][each[key].mean(1).argmax()]
+    found[f"{key}_best"] = _finite(best)
+    found[f"{key}_of_mean"] = _finite(found[f"{key}_of_mean"])
   return found
 
 
@@ -80,23 +87,49 @@ def mean_by_lead(clips: Iterable[Scores]) -> dict[str, dict[str, np.ndarray | fl
     For every key: `by_lead` and `error_by_lead` [T], `mean` and `error`.
   """
   clips = list(clips)
-  count = len(clips)
-
-  def error(values):
-    if count < 2:
-      return np.full(values.shape[1:], np.nan)
-    return values.std(0, ddof=1) / np.sqrt(count)
-
   result = {}
-  for key in TITLES:
+  for key in SCORES:
     values = np.stack([np.asarray(clip[key], np.float64) for clip in clips])
+    by_clip = _mean(values.T)
     result[key] = {
-      "by_lead": values.mean(0),
-      "error_by_lead": error(values),
-      "mean": float(values.mean()),
-      "error": float(error(values.mean(1))),
+      "by_lead": _mean(values),
+      "error_by_lead": _error(values),
+      # Of all values: a clip with many exact frames has few.
+      "mean": float(_mean(values.ravel())),
+      "error": float(_error(by_clip)),
     }
-  return result
+  result["psnr_pooled"] = _in_decibel(result.pop("mse"))
+  return {key: result[key] for key in TITLES}
+
+
+def _in_decibel(errors: dict[str, np.ndarray | float]) -> dict[str, np.ndarray | float]:
+  """Means of squared errors and their standard errors, as PSNR: to first order."""
+  found = {}
+  for value, error in (("by_lead", "error_by_lead"), ("mean", "error")):
+    mean = np.asarray(errors[value])
+    found[value] = image.pooled_psnr(mean)
+    with np.errstate(divide="ignore", invalid="ignore"):
+      found[error] = 10 / np.log(10) * np.asarray(errors[error]) / mean
+  return {key: part if np.ndim(part) else float(part) for key, part in found.items()}
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+  return np.where(np.isfinite(values), values, np.nan)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+  """Over the first axis, of what is known; NaN where nothing is."""
+  known = np.isfinite(values)
+  with np.errstate(invalid="ignore"):
+    return np.where(known, values, 0.0).sum(0) / known.sum(0)
+
+
+def _error(values: np.ndarray) -> np.ndarray:
+  """Standard error of `_mean`; NaN of fewer than two."""
+  count = np.isfinite(values).sum(0)
+  square = _mean(np.square(values - _mean(values)))
+  with np.errstate(invalid="ignore", divide="ignore"):
+    return np.where(count > 1, np.sqrt(square / (count - 1)), np.nan)
 
 
 def copy_last(context: np.ndarray, length: int) -> np.ndarray:
@@ -130,10 +163,6 @@ def baselines(context: np.ndarray, length: int) -> dict[str, np.ndarray]:
   if len(context) > 1:
     made["constant velocity"] = constant_velocity(context, length)
   return made
-
-
-def _capped_psnr(frames, truth):
-  return np.minimum(image.psnr(frames, truth), PSNR_CAP)
 
 
 def _moved(frame, dx, dy, ground):

@@ -76,8 +76,8 @@ class Forecast:
       "members": job.members,
       "context": job.context,
       "lead_times": len(done[0][job.title]["crps"]),
-      "scale": "[0, 1], from 8-bit frames; equal frames count as "
-      f"{forecast.PSNR_CAP:g} dB",
+      "scale": "[0, 1], from 8-bit frames; frames that are met exactly have no finite "
+      "PSNR and are left out of its means over frames",
       "errors": "standard errors over clips",
       "titles": {key: forecast.TITLES[key] for key in keys},
       "sets": {name: {key: means[key] for key in keys} for name, means in sets.items()},
@@ -197,7 +197,7 @@ def _plot(path: epath.Path, sets: Means, keys: Sequence[str]) -> None:
 def _shown(keys: Sequence[str]) -> list[str]:
   """One measure of each kind: the fair CRPS where there is one."""
   crps = "crps_fair" if "crps_fair" in keys else "crps"
-  return [key for key in (crps, "psnr", "ssim") if key in keys]
+  return [key for key in (crps, "psnr_pooled", "ssim") if key in keys]
 
 
 def _picture(path: epath.Path, clip: ensembles.Clip, context: int) -> None:

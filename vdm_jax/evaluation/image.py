@@ -23,6 +23,16 @@ def psnr(frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return -10 * np.log10(error)
 
 
+def pooled_psnr(error: np.ndarray) -> np.ndarray:
+  """The PSNR of a mean squared error, in dB; inf for zero.
+
+  "Pooled": squared errors are averaged over clips and frames before the logarithm, so
+  that a frame that is met exactly, whose own PSNR is infinite, counts like any other.
+  """
+  with np.errstate(divide="ignore"):
+    return -10 * np.log10(np.asarray(error, np.float64))
+
+
 def ssim(frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
   """Structural similarity in [-1, 1], [...] of frames [..., H, W, C].
 
