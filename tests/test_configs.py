@@ -71,6 +71,7 @@ SCHEMA = {
     "weight_decay": float,
     "warmup_steps": int,
     "decay": str,
+    "decay_by": str,
     "clip_norm": float,
   },
   "train": {

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental import multihost_utils
 
 from vdm_jax.errors import UserError
@@ -83,8 +84,11 @@ def train(
     keep_every=train_config["keep_every"],
   )
   key = jax.random.key(programs.config["seed"])
+  spent = 0.0
   if checkpoints.steps:
-    workdirs.check_same_run(checkpoints.meta(), meta, workdir)
+    found = checkpoints.meta()
+    workdirs.check_same_run(found, meta, workdir)
+    spent = found.get("seconds", 0.0)
     state, position = checkpoints.restore(
       programs.state_shapes, programs.state_sharding
     )
@@ -107,7 +111,7 @@ def train(
     log.say(f"resuming {workdir} from step {first_step}")
 
   key = jax.random.fold_in(key, 1)
-  loop = _Loop(programs, batches, checkpoints, meta, hooks or Hooks(), log, key)
+  loop = _Loop(programs, batches, checkpoints, meta, hooks or Hooks(), log, key, spent)
   try:
     result = loop.run(state, first_step)
   finally:
@@ -119,7 +123,7 @@ def train(
 class _Loop:
   """One run of the loop: what stays the same from step to step."""
 
-  def __init__(self, programs, batches, checkpoints, meta, hooks, log, key):
+  def __init__(self, programs, batches, checkpoints, meta, hooks, log, key, spent):
     self.programs = programs
     self.config = programs.config["train"]
     self.batches = batches
@@ -129,7 +133,9 @@ class _Loop:
     self.log = log
     self.key = key
     self.means = report.Means()
-    self.start = time.monotonic()
+    # As if the run had been one: what calls before this one took, counts.
+    self.start = time.monotonic() - spent
+    self.progress = np.float32(0.0)
 
   def run(self, state, first_step):
     step = first_step
@@ -145,7 +151,8 @@ class _Loop:
           self.milestones(state, step, last and reason != "signal", last)
         if last:
           break
-        state, metrics = self.programs.step(state, next(self.batches), self.key)
+        extra = (self.progress,) if self.programs.by_time else ()
+        state, metrics = self.programs.step(state, next(self.batches), self.key, *extra)
         step += 1
         if pending is not None:
           self.account(*pending)
@@ -197,18 +204,25 @@ class _Loop:
     """Why the run should end now, the same on every process; None to go on."""
     if step >= self.config["num_steps"]:
       return "steps"
-    seconds = self.config["max_seconds"]
-    late = seconds > 0 and time.monotonic() - self.start >= seconds
     if jax.process_count() > 1:
       if multihost_utils.reached_preemption_sync_point(step):
         return "signal"
       # Agreeing costs a round trip: ask only now and then.
-      late = self.at("log_every", step) and bool(
-        multihost_utils.broadcast_one_to_all(jnp.asarray(late))
-      )
-    elif terminate.asked:
-      return "signal"
-    return "time" if late else None
+      if self.at("log_every", step):
+        shared = multihost_utils.broadcast_one_to_all(jnp.asarray(self.elapsed()))
+        self.progress = np.float32(shared)
+    else:
+      if terminate.asked:
+        return "signal"
+      self.progress = self.elapsed()
+    return "time" if self.progress >= 1.0 else None
+
+  def elapsed(self) -> np.float32:
+    """The share of the run's seconds that is over, at most 1; 0 without a limit."""
+    seconds = self.config["max_seconds"]
+    if seconds <= 0:
+      return np.float32(0.0)
+    return np.float32(min((time.monotonic() - self.start) / seconds, 1.0))
 
   def averaged(self, state):
     """The first EMA, or the parameters where none is kept."""
@@ -229,7 +243,9 @@ class _Loop:
     values = means.take()
     loss = values.get("loss", float("nan"))
     self.log.say(f"step {step}: validation loss {loss:.4f}")
-    self.checkpoints.save_best(step, loss, state, self.batches.get_state(), self.meta)
+    self.checkpoints.save_best(
+      step, loss, state, self.batches.get_state(), self.described()
+    )
     return {f"validation_{name}": value for name, value in values.items()}
 
   def sample(self, state, step):
@@ -238,7 +254,11 @@ class _Loop:
         self.hooks.sample(step, self.averaged(state), self.log)
 
   def save(self, state, step):
-    self.checkpoints.save(step, state, self.batches.get_state(), self.meta)
+    self.checkpoints.save(step, state, self.batches.get_state(), self.described())
+
+  def described(self):
+    """What is stored beside a checkpoint: the run, and how long it took so far."""
+    return {**self.meta, "seconds": round(time.monotonic() - self.start, 3)}
 
 
 class _Terminate:

@@ -4,9 +4,36 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from vdm_jax import errors
+
+# What Adam's updates are about as large as, in units of the learning rate.
+_ADAM_RMS = 0.2
+
+# Of the share of a run that is over, for `decay_by = 'time'`.
+_BY_TIME = {
+  "linear": lambda progress: 1.0 - progress,
+  "cosine": lambda progress: 0.5 * (1.0 + jnp.cos(jnp.pi * progress)),
+}
+
+
+def by_time(config: Mapping[str, Any]) -> bool:
+  """Whether the learning rate falls with the run's clock, not with its steps.
+
+  Raises:
+    UserError: `config.decay_by` is unknown, or the decay cannot go by time.
+  """
+  how = config.get("decay_by", "steps")
+  if how not in ("steps", "time"):
+    raise errors.unknown("config.optimizer.decay_by", how, ("steps", "time"))
+  if how == "time" and config["decay"] not in _BY_TIME:
+    raise errors.unknown(
+      "config.optimizer.decay (with decay_by = 'time')", config["decay"], _BY_TIME
+    )
+  return how == "time"
 
 
 def learning_rate(config: Mapping[str, Any], num_steps: int) -> optax.Schedule:
@@ -46,15 +73,19 @@ def learning_rate(config: Mapping[str, Any], num_steps: int) -> optax.Schedule:
 
 
 def build(config: Mapping[str, Any], num_steps: int) -> optax.GradientTransformation:
-  """Global-norm clipping, then Adam or AdamW.
+  """Global-norm clipping, then Adam, AdamW or Muon.
 
   Weight decay (AdamW) acts on matrices and kernels alone, not on biases and
-  norms.
+  norms. Muon acts on kernels and Adam on all else; Muon's updates are scaled to be as
+  large as Adam's, so that the learning rate means the same. With `config.decay_by =
+  'time'` the decay is no function of the step: `update` then takes `progress`, the
+  share of the run that is over, in [0, 1].
 
   Raises:
-    UserError: `config.name` or `config.decay` is unknown.
+    UserError: `config.name`, `config.decay` or `config.decay_by` is unknown.
   """
-  rate = learning_rate(config, num_steps)
+  timed = by_time(config)
+  rate = learning_rate({**config, "decay": "constant"} if timed else config, num_steps)
   adam = {"b1": config["b1"], "b2": config["b2"], "eps": config["eps"]}
   optimizers = {
     "adam": lambda: optax.adam(rate, **adam),
@@ -64,10 +95,45 @@ def build(config: Mapping[str, Any], num_steps: int) -> optax.GradientTransforma
       weight_decay=config["weight_decay"],
       mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
     ),
+    "muon": lambda: optax.contrib.muon(
+      rate,
+      beta=config["b1"],
+      eps=config["eps"],
+      adam_b1=config["b1"],
+      adam_b2=config["b2"],
+      muon_weight_dimension_numbers=_as_matrices,
+      consistent_rms=_ADAM_RMS,
+    ),
   }
   if config["name"] not in optimizers:
     raise errors.unknown("config.optimizer.name", config["name"], optimizers)
   chain = [optimizers[config["name"]]()]
   if config["clip_norm"]:
     chain.insert(0, optax.clip_by_global_norm(config["clip_norm"]))
+  if timed:
+    chain.append(_scale_by_time(_BY_TIME[config["decay"]]))
   return optax.chain(*chain)
+
+
+def _as_matrices(params: Any) -> Any:
+  """How Muon sees each array: kernels map all axes but the last to the last."""
+
+  def dimensions(path, leaf):
+    if leaf.ndim < 2 or "kernel" not in jax.tree_util.keystr(path[-1:]):
+      return None
+    axes = tuple(range(leaf.ndim - 1))
+    return optax.contrib.MuonDimensionNumbers(axes, (leaf.ndim - 1,))
+
+  return jax.tree_util.tree_map_with_path(dimensions, params)
+
+
+def _scale_by_time(decay) -> optax.GradientTransformationExtraArgs:
+  """Scales updates by decay(progress)."""
+
+  def update(updates, state, params=None, *, progress, **extra):
+    del params, extra
+    return jax.tree.map(lambda u: u * decay(progress), updates), state
+
+  return optax.GradientTransformationExtraArgs(
+    lambda params: optax.EmptyState(), update
+  )

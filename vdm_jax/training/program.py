@@ -73,7 +73,9 @@ class Program:
     state_shapes: `jax.ShapeDtypeStruct`s of the state.
     state_sharding: who holds which part of it.
     init: key -> State.
-    step: (State, batch, key) -> (State, metrics); the state is donated.
+    step: (State, batch, key) -> (State, metrics); the state is donated. Where `by_time`
+      holds it takes, after the key, the share of the run that is over.
+    by_time: the learning rate falls with the run's clock.
     evaluate: (params, batch, key) -> metrics, without dropout.
   """
 
@@ -98,6 +100,12 @@ class Program:
     self.mesh = sharding.make_mesh(**config["mesh"], devices=devices)
     train = config["train"]
     self._tx = optimizer.build(config["optimizer"], train["num_steps"])
+    self.by_time = optimizer.by_time(config["optimizer"])
+    if self.by_time and train["max_seconds"] <= 0:
+      raise UserError(
+        "config.optimizer.decay_by: 'time' needs the run's seconds, "
+        "config.train.max_seconds"
+      )
     parts = self.mesh.size * train["accumulate"]
     if train["batch_size"] % parts:
       raise UserError(
@@ -112,7 +120,7 @@ class Program:
     self.init = jax.jit(self._init, out_shardings=self.state_sharding)
     self.step = jax.jit(
       self._step,
-      in_shardings=(self.state_sharding, rows, whole),
+      in_shardings=(self.state_sharding, rows, whole, *[whole] * self.by_time),
       out_shardings=(self.state_sharding, whole),
       donate_argnums=0,
     )
@@ -126,7 +134,8 @@ class Program:
     """Lowers the training step for the mesh's devices, data not needed."""
     batch = self.trainable.batch_spec(self.config["train"]["batch_size"])
     key = jax.eval_shape(lambda: jax.random.key(0))
-    return self.step.lower(self.state_shapes, batch, key, **kwargs)
+    progress = [jax.ShapeDtypeStruct((), jnp.float32)] * self.by_time
+    return self.step.lower(self.state_shapes, batch, key, *progress, **kwargs)
 
   def _init(self, key):
     params = self.trainable.init(key)
@@ -141,14 +150,17 @@ class Program:
       bad_total=zero,
     )
 
-  def _step(self, state, batch, key):
+  def _step(self, state, batch, key, *progress):
     key = jax.random.fold_in(key, state.step)
     grads, metrics = self._gradient(state.params, _numbered(batch), key)
     norm = optax.tree.norm(grads)
     good = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"][0])
 
     def apply(state):
-      updates, opt_state = self._tx.update(grads, state.opt_state, state.params)
+      extra = {"progress": progress[0]} if self.by_time else {}
+      updates, opt_state = self._tx.update(
+        grads, state.opt_state, state.params, **extra
+      )
       params = optax.apply_updates(state.params, updates)
       ema = {
         name: _averaged(state.ema[name], params, rate, state.step - 1)

@@ -1,0 +1,90 @@
+"""A learning rate that falls with the run's clock, and Muon."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vdm_jax.errors import UserError
+from vdm_jax.training import optimizer
+
+
+def config(**changes):
+  return {
+    "name": "adam", "learning_rate": 0.1, "b1": 0.9, "b2": 0.99, "eps": 1e-8,
+    "weight_decay": 0.0, "warmup_steps": 0, "decay": "cosine", "decay_by": "time",
+    "clip_norm": 0.0, **changes,
+  }  # fmt: skip
+
+
+@pytest.mark.parametrize("decay", ["cosine", "linear"])
+def test_updates_shrink_with_progress_not_with_steps(decay):
+  tx = optimizer.build(config(decay=decay), num_steps=2)
+  params = {"w": jnp.ones(3)}
+  state = tx.init(params)
+  sizes = []
+  for progress in (0.0, 0.0, 0.5, 0.5, 1.0):
+    grads = {"w": jnp.ones(3)}
+    updates, state = tx.update(grads, state, params, progress=jnp.float32(progress))
+    sizes.append(-float(updates["w"][0]))
+  # Adam's update of a constant gradient is the learning rate.
+  np.testing.assert_allclose(sizes, [0.1, 0.1, 0.05, 0.05, 0.0], atol=1e-6)
+
+
+def test_warm_up_still_goes_by_steps():
+  tx = optimizer.build(config(warmup_steps=4), num_steps=100)
+  params = {"w": jnp.ones(3)}
+  state, sizes = tx.init(params), []
+  for _ in range(5):
+    grads = {"w": jnp.ones(3)}
+    updates, state = tx.update(grads, state, params, progress=jnp.float32(0))
+    sizes.append(-float(updates["w"][0]))
+  np.testing.assert_allclose(sizes, [0.025, 0.05, 0.075, 0.1, 0.1], rtol=1e-5)
+
+
+def test_refusals():
+  with pytest.raises(UserError, match="decay_by"):
+    optimizer.build(config(decay_by="clock"), 10)
+  with pytest.raises(UserError, match="decay .with decay_by = 'time'."):
+    optimizer.build(config(decay="constant"), 10)
+  assert not optimizer.by_time(config(decay_by="steps", decay="constant"))
+  # Configs of runs from before the field was there.
+  assert not optimizer.by_time({"decay": "constant"})
+
+
+def muon(params, grads, **changes):
+  tx = optimizer.build(
+    config(name="muon", decay="constant", decay_by="steps", **changes), 10
+  )
+  return tx.update(grads, tx.init(params), params)[0]
+
+
+def test_muon_orthogonalises_kernels_over_all_axes_but_the_last():
+  key = jax.random.key(0)
+  grads = {"conv": {"kernel": jax.random.normal(key, (3, 3, 8, 16))}}
+  found = muon(grads, grads)["conv"]["kernel"].reshape(-1, 16)
+  values = np.linalg.svd(found, compute_uv=False)
+  # Newton-Schulz leaves them near one another, not equal.
+  assert values.max() / values.min() < 2
+  raw = np.linalg.svd(grads["conv"]["kernel"].reshape(-1, 16), compute_uv=False)
+  assert raw.max() / raw.min() > 1.3
+
+
+def test_muons_updates_are_about_as_large_as_adams():
+  grads = {"dense": {"kernel": jax.random.normal(jax.random.key(1), (64, 64))}}
+  found = muon(grads, grads)["dense"]["kernel"]
+  assert 0.1 * 0.1 < float(jnp.sqrt(jnp.mean(found**2))) < 0.1 * 0.5
+
+
+def test_muon_leaves_all_but_kernels_to_adam():
+  params = {
+    "bias": jnp.ones(4),
+    "table": {"embedding": jnp.ones((10, 4))},
+    "dense": {"kernel": jnp.ones((4, 4))},
+  }
+  grads = jax.tree.map(lambda p: 1e-3 * jnp.ones_like(p), params)
+  found = muon(params, grads)
+  for leaf in (found["bias"], found["table"]["embedding"]):
+    # Adam's first step is the learning rate, whatever the gradient; with Nesterov's
+    # look ahead somewhat more.
+    assert np.ptp(leaf) < 1e-6 and 0.1 < -float(leaf.ravel()[0]) < 0.2
