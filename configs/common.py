@@ -66,7 +66,8 @@ def base() -> ConfigDict:
   )
   config.optimizer = ConfigDict(
     dict(
-      name="adam",  # 'adamw' for weight decay.
+      # 'adamw' has weight decay; 'muon' orthogonalises the updates of kernels.
+      name="adam",
       learning_rate=3e-4,
       b1=0.9,
       b2=0.99,
@@ -75,6 +76,9 @@ def base() -> ConfigDict:
       warmup_steps=1000,  # Linear; our choice.
       # After it: 'constant', 'cosine', 'linear', 'exponential'; our choice.
       decay="constant",
+      # What 'cosine' and 'linear' go by: 'steps' of num_steps, or the 'time' of
+      # max_seconds; then a run is not repeated exactly.
+      decay_by="steps",
       clip_norm=1.0,  # Of the whole gradient, 0 for none; our choice.
     )
   )
@@ -82,7 +86,8 @@ def base() -> ConfigDict:
     dict(
       batch_size=128,  # Of all processes together, in videos.
       num_steps=100_000,
-      max_seconds=0.0,  # Stop after so long, whatever num_steps says; 0 for never.
+      # Stop after so many seconds in all, calls before included; 0 for never.
+      max_seconds=0.0,
       accumulate=1,  # Micro-batches per step.
       ema=(0.9999,),  # Rates of the averages; sampling uses the first.
       log_every=100,
@@ -207,6 +212,8 @@ def rvd_model(height: int = 64) -> ConfigDict:
       denoiser_block="resnet",
       residual=True,  # False has no predictor and diffuses frames: the ablation.
       residual_scale=1.0,  # What residuals are divided by.
+      finest_skip=False,  # Ours: the denoiser comes up to the finest level, too.
+      join=False,  # Ours: the denoiser sees prediction and last frame themselves.
       remat="none",
     )
   )
@@ -224,6 +231,9 @@ def rvd_diffusion() -> ConfigDict:
       regression_weight=0.0,  # Of a loss on the prediction itself, in this norm.
       step_per_frame=False,  # One step for all frames of a clip.
       stop_gradient=False,  # Keep the denoiser's loss from training the predictor.
+      # Training in two stages: 'predictor', by the loss on its prediction alone; then,
+      # with --init_from, 'denoiser', under a predictor that stays as it is.
+      train_only="",
     )
   )
 
@@ -327,6 +337,8 @@ def ramvid_model() -> ConfigDict:
       scale_shift=True,  # How the embedding enters residual blocks; False adds it.
       dropout=0.0,
       num_labels=0,
+      tell_observed=False,  # Ours: a channel says which frames are given.
+      patch=1,  # Ours: pixels along an edge of the patches that the levels are made of.
       learn_variance=False,  # Predict the variance of the reverse process too.
       cond_drop=0.0,  # How often training hides the label.
       remat="none",
@@ -431,6 +443,7 @@ def fdm_model() -> ConfigDict:
       # it so. False keeps padding from reaching real frames at all.
       padding_in_norm=True,
       dropout=0.0,
+      patch=1,  # Ours: pixels along an edge of the patches that the levels are made of.
       learn_variance=False,  # Predict the variance of the reverse process too.
       remat="none",
       attention="auto",

@@ -203,7 +203,7 @@ def read(file: formats.File, fields: formats.Fields) -> formats.Published:
   fields.set("system", "rvd", "shapes")
   _read_frames(file, fields, settings)
   for field in dataclasses.fields(Settings):
-    if field.name in ("residual_scale", "remat"):
+    if field.name in ("residual_scale", "finest_skip", "join", "remat"):
       fields.set(f"model.{field.name}", field.default, "default")
     elif field.name not in ("out_channels", "dtype"):
       fields.set(f"model.{field.name}", getattr(settings, field.name), "shapes")

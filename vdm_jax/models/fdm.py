@@ -36,6 +36,8 @@ class Settings:
     scale_shift: the embedding scales and shifts in residual blocks; else it is added.
     padding_in_norm: see `fdm_attention.FrameAttention`.
     dropout: rate in the residual blocks.
+    patch: pixels along an edge of the patches that the network works on; the levels'
+      heights are in patches then. Ours; 1 is the paper's network.
     learn_variance: predict the variance of the reverse process beside the mean.
     out_channels: channels of the video.
     remat: see `unet.remat`.
@@ -52,6 +54,7 @@ class Settings:
   scale_shift: bool = True
   padding_in_norm: bool = True
   dropout: float = 0.0
+  patch: int = 1
   learn_variance: bool = False
   out_channels: int = 3
   remat: str = "none"
@@ -71,6 +74,7 @@ class Settings:
         resolution never occurs, or widths do not fit groups or heads.
     """
     levels = len(self.channel_mults)
+    height, width = unet.check_patch(height, width, self.patch)
     unet.check_frame(height, width, levels, self.attention_resolutions)
     for level, channels in enumerate(self.widths):
       if channels % GROUPS:
@@ -183,8 +187,9 @@ class Backbone(nn.Module):
   @nn.compact
   def __call__(self, z, time, frames, train):
     s = self.settings
-    height = z.shape[2]
     s.check(*z.shape[2:4])
+    z = layers.to_patches(z, s.patch)
+    height = z.shape[2]
     widths = s.widths
 
     emb = layers.sinusoid(time, s.channels)
@@ -242,6 +247,7 @@ class Backbone(nn.Module):
     norm = layers.GroupNorm(
       layers.PER_FRAME, groups=GROUPS, dtype=s.dtype, name="head_norm"
     )
-    out_channels = s.out_channels * (2 if s.learn_variance else 1)
+    out_channels = s.patch**2 * s.out_channels * (2 if s.learn_variance else 1)
     # The prediction leaves in float32: conversions between x, eps and v need it.
-    return layers.SpaceConv(out_channels, zero_init=True, name="head")(nn.silu(norm(h)))
+    head = layers.SpaceConv(out_channels, zero_init=True, name="head")
+    return layers.from_patches(head(nn.silu(norm(h))), s.patch)

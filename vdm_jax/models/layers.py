@@ -122,6 +122,27 @@ class GroupNorm(nn.Module):
     return norm(x, mask=mask)
 
 
+def to_patches(x: jax.Array, size: int) -> jax.Array:
+  """Puts size x size pixels into channels: [..., H, W, C] to [..., H / size, W / size,
+  size^2 C]."""
+  if size == 1:
+    return x
+  *lead, height, width, c = x.shape
+  x = x.reshape(*lead, height // size, size, width // size, size, c)
+  x = jnp.moveaxis(x, -4, -3)
+  return x.reshape(*lead, height // size, width // size, size * size * c)
+
+
+def from_patches(x: jax.Array, size: int) -> jax.Array:
+  """Undoes `to_patches`."""
+  if size == 1:
+    return x
+  *lead, height, width, c = x.shape
+  x = x.reshape(*lead, height, width, size, size, c // (size * size))
+  x = jnp.moveaxis(x, -3, -4)
+  return x.reshape(*lead, height * size, width * size, c // (size * size))
+
+
 def default_groups(channels: int) -> int:
   """The largest divisor of `channels` up to 32 that leaves 4 channels a group."""
   most = max(1, min(32, channels // 4))

@@ -2,7 +2,8 @@
 
 An image diffusion U-Net whose every kernel is 3x3x3, with full attention among all
 pixels of all frames. It is told neither which frames are given nor where they are:
-given frames stand clean in its input, and it has to recognise them.
+given frames stand clean in its input, and it has to recognise them (`tell_observed` is
+ours).
 """
 
 import dataclasses
@@ -60,6 +61,10 @@ class Settings:
     scale_shift: the embedding scales and shifts in residual blocks; else it is added.
     dropout: rate in the residual blocks.
     num_labels: number of class labels; 0 for none.
+    tell_observed: a channel says which frames are given. Ours; the paper's network has
+      to recognise them.
+    patch: pixels along an edge of the patches that the network works on; the levels'
+      heights are in patches then. Ours; 1 is the paper's network.
     learn_variance: predict the variance of the reverse process beside the mean.
     out_channels: channels of the video.
     remat: see `unet.remat`.
@@ -77,6 +82,8 @@ class Settings:
   scale_shift: bool = True
   dropout: float = 0.0
   num_labels: int = 0
+  tell_observed: bool = False
+  patch: int = 1
   learn_variance: bool = False
   out_channels: int = 3
   remat: str = "none"
@@ -106,6 +113,7 @@ class Settings:
           f"config.model.channels: level {level} has {channels} channels, expected a "
           f"multiple of {GROUPS}, the groups of the normalisation"
         )
+    height, width = unet.check_patch(height, width, self.patch)
     unet.check_frame(height, width, levels, self.attention_resolutions)
     attending = [
       channels
@@ -200,7 +208,8 @@ class RamvidUNet(nn.Module):
     Args:
       z: [B, T, H, W, C], observed frames as they are, the others noisy.
       level: `diffusion.schedule.Level` of shape [B]: that of the noisy frames.
-      frames: unused: the network recognises observed frames by itself.
+      frames: looked at with `tell_observed` alone; else the network recognises observed
+        frames by itself.
       context: from `encode`.
       train: apply dropout (needs a 'dropout' rng).
 
@@ -208,7 +217,11 @@ class RamvidUNet(nn.Module):
       float32 [B, T, H, W, out_channels], or twice the channels if it learns its
       variance. What it says of observed frames means nothing unless the loss says so.
     """
-    del frames
+    if self.settings.tell_observed:
+      told = jnp.broadcast_to(
+        frames.observed[:, :, None, None, None], (*z.shape[:-1], 1)
+      )
+      z = jnp.concatenate([z, told.astype(z.dtype)], axis=-1)
     return self.backbone(z, level.time, context, train)
 
 
@@ -221,6 +234,7 @@ class Backbone(nn.Module):
   def __call__(self, z, time, context, train):
     s = self.settings
     s.check(*z.shape[1:4])
+    z = layers.to_patches(z, s.patch)
     widths, levels = s.widths, len(s.widths)
     heights = [z.shape[2] >> level for level in range(levels)]
     sizes = time_sizes(s.scale_time_dim, levels)
@@ -280,11 +294,10 @@ class Backbone(nn.Module):
     norm = layers.GroupNorm(
       layers.PER_VIDEO, groups=GROUPS, dtype=s.dtype, name="head_norm"
     )
-    out_channels = s.out_channels * (2 if s.learn_variance else 1)
+    out_channels = s.patch**2 * s.out_channels * (2 if s.learn_variance else 1)
     # The prediction leaves in float32: conversions between x, eps and v need it.
-    return layers.SpaceTimeConv(out_channels, zero_init=True, name="head")(
-      nn.silu(norm(h))
-    )
+    head = layers.SpaceTimeConv(out_channels, zero_init=True, name="head")
+    return layers.from_patches(head(nn.silu(norm(h))), s.patch)
 
 
 class Upsample(nn.Module):

@@ -37,10 +37,12 @@ class Context:
     states: [B, S, h, w, c] a level, for the denoiser: entry t is made from the frames
       before its slot.
     mu: [B, S, H, W, C], predictions before their clamp; None without a predictor.
+    before: [B, S, H, W, C], the frame before each slot.
   """
 
   states: list[jax.Array]
   mu: jax.Array | None
+  before: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +53,19 @@ class Settings:
     channels: base width; level l of the denoiser has channels * channel_mults[l].
     channel_mults: one per resolution, finest first; of denoiser and context net.
     predictor_mults: the same of the predictor.
-    context_factor: base width of the context net in units of `channels`.
+    context_factor: base width of the context net in units of `channels`; 0 for no such
+      net: the denoiser then reads the predictor's states.
     predictor_factor: of the predictor.
     recurrent_block: 'resnet' or 'convnext', of predictor and context net.
     denoiser_block: the same of the denoiser.
     residual: predict frames, and diffuse what the prediction missed; False has no
       predictor and diffuses the frames themselves (the paper's ablation).
     residual_scale: what residuals are divided by before they are diffused.
+    finest_skip: the denoiser's way up has two blocks at the finest level, which see its
+      skip. The published weights have neither: all that is known of a pixel passes
+      through half its resolution.
+    join: the denoiser sees, beside the noisy residual, the clamped prediction and the
+      frame before. The authors' knows of both by the context net's states alone.
     out_channels: channels of a frame.
     remat: of the blocks, see `unet.remat`.
     dtype: of the computation; parameters and recurrent states are float32.
@@ -72,6 +80,8 @@ class Settings:
   denoiser_block: str = "resnet"
   residual: bool = True
   residual_scale: float = 1.0
+  finest_skip: bool = False
+  join: bool = False
   out_channels: int = 3
   remat: str = "none"
   dtype: Any = jnp.float32
@@ -106,14 +116,21 @@ class Settings:
         f"config.data.frame_shape: {height}x{width} is not a multiple of {stride}, "
         f"the stride of networks of {depth} levels: height and width must be"
       )
+    shared = len(self.predictor_mults) == len(self.channel_mults)
+    if not self.context_factor and not (self.residual and shared):
+      raise UserError(
+        "config.model.context_factor: without a context net (0) the denoiser reads the "
+        "predictor's states: expected residual = True and predictor_mults of as many "
+        f"levels as channel_mults, found {len(self.predictor_mults)} and "
+        f"{len(self.channel_mults)}"
+      )
     if self.residual_scale <= 0:
       raise UserError(
         f"config.model.residual_scale: expected > 0, found {self.residual_scale}"
       )
-    named = [
-      ("channels", self.widths, self.denoiser_block),
-      ("context_factor", self.context_widths, self.recurrent_block),
-    ]
+    named = [("channels", self.widths, self.denoiser_block)]
+    if self.context_factor:
+      named.append(("context_factor", self.context_widths, self.recurrent_block))
     if self.residual:
       named.append(("predictor_factor", self.predictor_widths, self.recurrent_block))
     for field, widths, block in named:
@@ -134,7 +151,10 @@ class RvdNetwork(nn.Module):
 
   def setup(self):
     s = self.settings
-    self.context = RecurrentDown(s.context_widths, s.recurrent_block, s.remat, s.dtype)
+    if s.context_factor:
+      self.context = RecurrentDown(
+        s.context_widths, s.recurrent_block, s.remat, s.dtype
+      )
     self.denoiser = Denoiser(s)
     if s.residual:
       self.predictor = Predictor(s)
@@ -179,15 +199,18 @@ class RvdNetwork(nn.Module):
     seen = jnp.clip(video[:, :-1].astype(jnp.float32), -1.0, 1.0)
     if state is None:
       state = zero_state(s, seen)
-    states = self.context(seen, state["context"])
-    new = {"context": tuple(h[:, -1] for h in states)}
+    new, states = {}, None
+    if s.context_factor:
+      states = self.context(seen, state["context"])
+      new["context"] = tuple(h[:, -1] for h in states)
     base = mu = None
     if s.residual:
       mu, predictor_states = self.predictor(seen, state["predictor"], last)
       new["predictor"] = tuple(h[:, -1] for h in predictor_states)
+      states = predictor_states if states is None else states
       before = [(0, 0), (length - last, 0), (0, 0), (0, 0), (0, 0)]
       base = jnp.pad(jnp.clip(mu, -1.0, 1.0), before)
-    context = Context([h[:, -last:] for h in states], mu)
+    context = Context([h[:, -last:] for h in states], mu, seen[:, -last:])
     return Encoded(context=context, base=base, state=new, scale=s.residual_scale)
 
   def denoise(
@@ -213,7 +236,13 @@ class RvdNetwork(nn.Module):
     del frames, train
     first = z.shape[1] - context.states[0].shape[1]
     time = level.time[:, first:] if level.time.ndim == 2 else level.time[:, None]
-    output = self.denoiser(z[:, first:], time, context.states)
+    z = z[:, first:]
+    if self.settings.join:
+      seen = [context.before]
+      if context.mu is not None:
+        seen.append(jnp.clip(context.mu, -1.0, 1.0))
+      z = jnp.concatenate([z, *(a.astype(z.dtype) for a in seen)], axis=-1)
+    output = self.denoiser(z, time, context.states)
     return jnp.pad(output, [(0, 0), (first, 0), (0, 0), (0, 0), (0, 0)])
 
 
@@ -227,7 +256,9 @@ def zero_state(s: Settings, video: jax.Array) -> State:
       for level, w in enumerate(widths)
     )
 
-  state = {"context": zeros(s.context_widths)}
+  state = {}
+  if s.context_factor:
+    state["context"] = zeros(s.context_widths)
   if s.residual:
     state["predictor"] = zeros(s.predictor_widths)
   return state
@@ -320,7 +351,7 @@ class Denoiser(nn.Module):
   def __call__(
     self, z: jax.Array, time: jax.Array, context: Sequence[jax.Array]
   ) -> jax.Array:
-    """[B, S, H, W, C], time [B, S] or [B, 1], to float32 of z's shape."""
+    """[B, S, H, W, .], time [B, S] or [B, 1], to float32 [B, S, H, W, C]."""
     s = self.settings
     widths = s.widths
     emb = _embed(s, time)
@@ -346,13 +377,17 @@ class Denoiser(nn.Module):
         )
     h = block("middle_0", widths[-1], h)
     h = block("middle_1", widths[-1], site("middle", h))
-    # As in the predictor, the skip of the finest level is not used.
+    # As in the predictor, the authors do not use the skip of the finest level.
     for stage, level in enumerate(range(len(widths) - 1, 0, -1)):
       h = jnp.concatenate([h, skips[level]], axis=-1)
       h = block(f"up_{stage}_0", widths[level - 1], h)
       h = block(f"up_{stage}_1", widths[level - 1], h)
       h = site(f"up_{stage}", h)
       h = blocks.Upsample(s.dtype, name=f"up_{stage}_resample")(h)
+    if s.finest_skip:
+      h = jnp.concatenate([h, skips[0]], axis=-1)
+      h = block("finest_0", widths[0], h)
+      h = block("finest_1", widths[0], h)
     h = blocks.HalfBlock(widths[0], s.dtype, name="head_0")(h)
     # The prediction leaves in float32: conversions between x and eps need it.
     head = blocks.dense(s.out_channels, jnp.float32, "head_1")

@@ -71,6 +71,19 @@ def wire(
   return h
 
 
+def check_patch(height: int, width: int, patch: int) -> tuple[int, int]:
+  """Height and width of a frame in patches.
+
+  Raises:
+    UserError: patches do not divide the frame.
+  """
+  if patch < 1 or height % patch or width % patch:
+    raise UserError(
+      f"config.model.patch: {patch} does not divide frames of {height}x{width}"
+    )
+  return height // patch, width // patch
+
+
 def check_frame(
   height: int, width: int, levels: int, attention_resolutions: Sequence[int]
 ) -> None:

@@ -4,7 +4,7 @@ The objective is the released one: frames from `task.num_context` on are scored,
 given all true frames before it, at one diffusion step a clip; nothing scores the
 prediction by itself. What the release leaves out is an option: a loss on the
 prediction, a step of its own for every frame, no gradient from the denoiser into the
-predictor.
+predictor; and training in two stages, the predictor by itself first, then the rest.
 """
 
 import dataclasses
@@ -17,11 +17,13 @@ import jax.numpy as jnp
 from vdm_jax import tasks
 from vdm_jax.diffusion import loss as losses
 from vdm_jax.diffusion import process
-from vdm_jax.errors import UserError
+from vdm_jax.errors import UserError, unknown
 from vdm_jax.frames import Frames
 from vdm_jax.models import rvd
 from vdm_jax.systems import parts, settings, system
 
+# What is trained, in `config.diffusion.train_only`; '' is everything.
+STAGES = ("", "predictor", "denoiser")
 # Estimates of a residual: a frame and its prediction are both in [-1, 1].
 RESIDUAL_BOUND = 2.0
 # Multiples of it, modulo one, are spread evenly however many there are.
@@ -35,19 +37,21 @@ class Scored(NamedTuple):
     loss: scalar.
     per_example: [B], of the denoiser.
     latent: [B].
-    z: [B, S, H, W, C].
+    z: [B, S, H, W, C]; None where the predictor is trained by itself.
     output: of z's shape.
     mu: predictions of z's shape, in [-1, 1]; None without a predictor.
     mu_error: [B], how far they are off, in the norm of the loss; None with mu.
+    mu_square: [B], their mean squared error; None with mu.
   """
 
   loss: jax.Array
   per_example: jax.Array
   latent: jax.Array
-  z: jax.Array
-  output: jax.Array
+  z: jax.Array | None
+  output: jax.Array | None
   mu: jax.Array | None
   mu_error: jax.Array | None
+  mu_square: jax.Array | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +62,14 @@ class RvdSystem(system.DiffusionSystem):
     regression_weight: of a loss on the prediction itself, in the objective's norm.
     step_per_frame: every frame at a diffusion step of its own.
     stop_gradient: the denoiser's loss does not reach the predictor.
+    train_only: 'predictor' is trained by the loss on its prediction alone; 'denoiser'
+      (and the context net) under a predictor that stays as it is; '' trains all.
   """
 
   regression_weight: float = 0.0
   step_per_frame: bool = False
   stop_gradient: bool = False
+  train_only: str = ""
 
   def noise(self, u: jax.Array, eps: jax.Array) -> parts.Noise:
     """As `DiffusionSystem.noise`; levels are [B, T] with a step per frame."""
@@ -86,6 +93,9 @@ class RvdSystem(system.DiffusionSystem):
   ) -> Scored:
     """As `DiffusionSystem.score`; the first `task.num_context` frames are read only."""
     first = self.task.num_context
+    if self.train_only == "denoiser" and "predictor" in params:
+      fixed = jax.lax.stop_gradient(params["predictor"])
+      params = {**params, "predictor": fixed}
     encoded = self.network.apply(
       {"params": params}, video, frames, cond, last=video.shape[1] - first,
       method="encode",
@@ -93,9 +103,19 @@ class RvdSystem(system.DiffusionSystem):
     target, frames = video[:, first:], jax.tree.map(lambda a: a[:, first:], frames)
     noise = _from(first, noise)
     valid = jnp.ones(len(video), bool) if valid is None else valid
-    residual, mu = target, None
+    where = frames.latent & valid[:, None]
+    residual, mu, of_mu = target, None, (None, None, None)
     if encoded.base is not None:
       mu = encoded.base[:, first:]
+      # Before the clamp: behind it a prediction out of range would stay there.
+      regression = self._error(encoded.context.mu, target, where).mean
+      square = losses.masked_mean(
+        jnp.square(target - mu), where=where, normalise="selected"
+      )
+      error = self._error(mu, target, where).per_example
+      of_mu = (mu, error, square.per_example)
+      if self.train_only == "predictor":
+        return Scored(regression, error, error, None, None, *of_mu)
       seen = jax.lax.stop_gradient(mu) if self.stop_gradient else mu
       residual = target - seen
     x = residual / encoded.scale
@@ -104,14 +124,10 @@ class RvdSystem(system.DiffusionSystem):
       params, "denoise", z, noise.level, frames, encoded.context, train, rngs=rngs
     )
     scored = self._score(output, x, z, frames, noise, valid)
-    if mu is None:
-      return Scored(*scored, mu=None, mu_error=None)
-    where = frames.latent & valid[:, None]
-    # Before the clamp: behind it a prediction out of range would stay there.
-    regression = self._error(encoded.context.mu, target, where).mean
-    error = self._error(mu, target, where).per_example
-    total = scored.loss + self.regression_weight * regression
-    return Scored(total, *scored[1:], mu=mu, mu_error=error)
+    total = scored.loss
+    if mu is not None and self.regression_weight and not self.train_only:
+      total = total + self.regression_weight * regression
+    return Scored(total, *scored[1:], *of_mu)
 
   def _error(self, prediction, target, where) -> losses.Loss:
     error = target - prediction
@@ -124,7 +140,11 @@ class RvdSystem(system.DiffusionSystem):
       # A clamped prediction has no gradient: if all of them are, it stays so.
       clamped = jnp.mean(jnp.abs(scored.mu) >= 1.0, axis=(1, 2, 3, 4))
       count = jnp.sum(valid.astype(jnp.float32))
-      for name, values in (("mu_clamped", clamped), ("mu_error", scored.mu_error)):
+      for name, values in (
+        ("mu_clamped", clamped),
+        ("mu_error", scored.mu_error),
+        ("mu_square", scored.mu_square),
+      ):
         metrics[name] = jnp.stack([jnp.sum(jnp.where(valid, values, 0.0)), count])
     return metrics
 
@@ -170,6 +190,7 @@ def build(config: Mapping[str, Any]) -> RvdSystem:
     regression_weight=d["regression_weight"],
     step_per_frame=d["step_per_frame"],
     stop_gradient=d["stop_gradient"],
+    train_only=d["train_only"],
     **shared,
   )
 
@@ -180,7 +201,9 @@ def _check_options(d: Mapping[str, Any], network: rvd.Settings) -> None:
       f"config.diffusion.regression_weight: expected >= 0, found "
       f"{d['regression_weight']}"
     )
-  for field in ("regression_weight", "stop_gradient"):
+  if d["train_only"] not in STAGES:
+    raise unknown("config.diffusion.train_only", d["train_only"], STAGES)
+  for field in ("regression_weight", "stop_gradient", "train_only"):
     if d[field] and not network.residual:
       raise UserError(
         f"config.diffusion.{field}: there is no prediction with "
