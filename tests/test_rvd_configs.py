@@ -59,4 +59,4 @@ def test_digits_train_and_sample_on_a_cpu():
   params = jax.eval_shape(system.init, jax.random.key(0))
   assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) < 2e6
   assert (config["sampling"]["sampler"], config["sampling"]["steps"]) == ("ddim", 25)
-  assert 0 < system.regression_weight < 1
+  assert 0 < system.regression_weight <= 1
