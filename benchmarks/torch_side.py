@@ -1,0 +1,63 @@
+"""Starts the process that measures video-diffusion-pytorch, in its own environment."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+TORCH = "torch==2.13.0+cpu"  # Only CPU builds are called so.
+PACKAGES = (
+  "video-diffusion-pytorch==0.7.0 rotary-embedding-torch==0.9.1 einops==0.8.1 "
+  "einops-exts==0.0.4"
+).split()
+SMALL_PACKAGES = "tqdm pillow numpy".split()
+REFERENCE = "video-diffusion-pytorch"
+LAYOUTS = ("plain", "channels_last")
+
+
+class Worker:
+  """The process in the other environment; see `torch_worker.py`."""
+
+  def __init__(self, python: str):
+    script = pathlib.Path(__file__).with_name("torch_worker.py")
+    self._process = subprocess.Popen(
+      [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+  def ask(self, **request):
+    self._process.stdin.write(json.dumps(request) + "\n")
+    self._process.stdin.flush()
+    answer = self._process.stdout.readline()
+    if not answer:
+      raise RuntimeError("the PyTorch side died; its message is above")
+    return json.loads(answer)
+
+  def close(self) -> None:
+    self._process.stdin.close()
+    self._process.wait()
+
+
+def environment(folder: pathlib.Path) -> str:
+  """A Python with the reference package, installed at the first use."""
+  python = folder / "bin" / "python"
+  done = folder / "installed"
+  wanted = " ".join([TORCH, *PACKAGES, *SMALL_PACKAGES])
+  if done.exists() and done.read_text() == wanted:
+    return str(python)
+  print(f"installing {REFERENCE} and CPU PyTorch in {folder}", file=sys.stderr)
+  subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+  pip = [str(python), "-m", "pip", "install", "--quiet"]
+  # A CPU build where the registry has one; --env takes an environment made by hand.
+  subprocess.run([*pip, TORCH], check=True)
+  subprocess.run([*pip, *SMALL_PACKAGES], check=True)
+  # Without what it asks for: transformers and torchvision would bring CUDA along,
+  # and neither is needed by an unconditional network.
+  subprocess.run([*pip, "--no-deps", *PACKAGES], check=True)
+  done.write_text(wanted)
+  return str(python)
+
+
+def cache_folder() -> pathlib.Path:
+  cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  return pathlib.Path(cache) / "vdm_jax" / "benchmark_torch"
