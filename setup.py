@@ -16,6 +16,7 @@ CORE = [
   "absl-py>=2.1",
   "array_record>=0.8",
   "etils[epath]>=1.12",
+  "filelock>=3.12",  # JAX wants it for a cache of programs that is bounded.
   "flax>=0.12",
   "grain>=0.2.13",
   "importlib_resources>=6.0",  # TFDS needs it and does not declare it.

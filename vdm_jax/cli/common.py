@@ -3,10 +3,12 @@
 import contextlib
 import ctypes
 import glob
+import hashlib
 import importlib.util
 import json
 import os
 import pathlib
+import platform
 import sys
 from typing import Any
 
@@ -17,8 +19,17 @@ from ml_collections import config_flags
 import vdm_jax
 from vdm_jax.errors import UserError
 
+# Of compiled programs on disk; the ones used longest ago go first.
+_CACHE_BYTES = 2 << 30
+
 PLATFORM = flags.DEFINE_enum(
   "platform", None, ["cpu", "gpu", "tpu"], "Device kind that must be there."
+)
+COMPILATION_CACHE = flags.DEFINE_string(
+  "compilation_cache",
+  "",
+  "Folder for compiled programs, so that each compiles once a machine; '' is one in "
+  "the user's cache, 'off' keeps none.",
 )
 CPU_DEVICES = flags.DEFINE_integer(
   "cpu_devices", 0, "Virtual CPU devices; 0: one per core.", lower_bound=0
@@ -69,7 +80,7 @@ def start_jax(devices: bool = True) -> None:
   logging.set_verbosity(logging.ERROR)  # Orbax and TFDS report every file they touch.
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
   jax.config.update("jax_num_cpu_devices", CPU_DEVICES.value or min(cores, 8))
-  jax.config.update("jax_compilation_cache_max_size", -1)
+  _keep_programs(COMPILATION_CACHE.value)
   if PLATFORM.value is None and _only_cpu():
     jax.config.update("jax_platforms", "cpu")
   if PLATFORM.value:
@@ -91,6 +102,31 @@ def start_jax(devices: bool = True) -> None:
     f"vdm-jax: {len(found)} {found[0].platform} device(s): {', '.join(kinds)}",
     file=sys.stderr,
   )
+
+
+def _keep_programs(folder: str) -> None:
+  """Has JAX keep compiled programs on disk and look for them there."""
+  if folder == "off":
+    jax.config.update("jax_enable_compilation_cache", False)
+    return
+  if not folder and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    # Programs are made for a processor's instructions, and a cluster may share a home.
+    folder = os.path.join(cache, "vdm_jax", "programs", _processor())
+  if folder:
+    jax.config.update("jax_compilation_cache_dir", folder)
+  # What compiles in less is not worth a file.
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+  jax.config.update("jax_compilation_cache_max_size", _CACHE_BYTES)
+
+
+def _processor() -> str:
+  """A name for the kind of processor this is."""
+  kind = platform.machine()
+  with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+    lines = {line for line in file if line.startswith(("flags", "Features"))}
+    kind += "-" + hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()[:8]
+  return kind
 
 
 def _only_cpu() -> bool:
