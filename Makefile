@@ -6,6 +6,7 @@ VENV ?= .venv
 DEMO_SECONDS ?=
 DEMO_FLAGS ?=
 DEMO_OUT ?= runs/demo
+LONG_DEMO_OUT ?= runs/long_demo
 MAZE_DEMO_OUT ?= runs/maze_demo
 TASKS_DEMO_OUT ?= runs/tasks_demo
 FORECAST_DEMO_OUT ?= runs/forecast_demo
@@ -23,7 +24,7 @@ STAMP := $(VENV)/.installed
 SETUP_LOG := $(VENV)/setup.log
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo maze-demo tasks-demo forecast-demo test test-slow lint format clean
+.PHONY: help venv demo long-demo maze-demo tasks-demo forecast-demo test test-slow lint format clean
 
 help: ## Shows this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,7 +48,11 @@ $(STAMP): setup.py constraints.txt
 
 demo: $(STAMP) ## Trains a small model on moving digits and shows its samples.
 	@"$(BIN)/python" -m vdm_jax.cli.main demo --out="$(DEMO_OUT)" \
-	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS))
+	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS)) $(DEMO_FLAGS)
+
+long-demo: $(STAMP) ## Trains FDM on a digit; 100 frames by three sampling plans.
+	@"$(BIN)/python" -m vdm_jax.cli.main long-demo --out="$(LONG_DEMO_OUT)" \
+	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS)) $(DEMO_FLAGS)
 
 maze-demo: $(STAMP) $(VENV)/.maze ## Trains FDM in a maze, samples a walk, draws it on the map.
 	@"$(BIN)/python" -m vdm_jax.cli.main maze-demo --out="$(MAZE_DEMO_OUT)" \

@@ -54,27 +54,35 @@ class Model:
   def set_params(self, params):
     self.params = params
 
-  def sample(self, num_videos, *, seed, label, batch_size, **settings):
+  def sample(self, num_videos, *, seed, label, batch_size, length=None, **settings):
     assert settings["guidance"] == 1.0
     rng = np.random.default_rng(seed)
+    length = length or 4
     if not np.any(self.params["w"]):
-      return rng.uniform(-1, 1, (num_videos, 4, 12, 12, 1))
+      return rng.uniform(-1, 1, (num_videos, length, 12, 12, 1))
     numbers = [rng.choice(np.flatnonzero(self._digits.labels == d)) for d in label]
     still = self._digits.render(np.array(numbers), rng)["image"]
-    return to_float(np.repeat(still[:, None], 4, axis=1))
+    return to_float(np.repeat(still[:, None], length, axis=1))
 
 
 def patch(patcher, config):
-  def train(config, workdir):
+  def train(config, workdir, init_from):
+    assert config["optimizer"]["decay_by"] == "time" and init_from is None
     folder = steps.epath.Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     lines = [{"step": step, "loss": 1 / step} for step in range(10, 100, 10)]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text)
+    (folder / "spent").write_text(str(config["train"]["max_seconds"]))
     state = types.SimpleNamespace(step=1234)
     return loop.Result(state, "time")
 
+  def spent(workdir):
+    path = steps.epath.Path(workdir) / "spent"
+    return float(path.read_text()) if path.exists() else 0.0
+
   patcher.setattr(steps.experiment, "train", train)
+  patcher.setattr(timed, "trained_seconds", spent)
   patcher.setattr(steps.sampling, "load", lambda workdir: Model(config))
 
 
@@ -90,7 +98,12 @@ def done(config, tmp_path_factory):
 def test_leaves_everything(done):
   out, results = done
   assert json.loads((out / "results.json").read_text()) == results
-  assert (out / "table.txt").read_text() == digit_clips.table(results) + "\n"
+  text = (out / "table.txt").read_text()
+  assert text.startswith(digit_clips.table(results)) and "goals:" in text
+  assert "longer" in str(sorted(out.iterdir()))
+  assert results["model"] == results["sets"][steps.SAMPLED]
+  assert steps.SAMPLED not in results["baselines"]
+  assert [goal["met"] for goal in results["goals"]].count(True) >= 1
   assert len(list((out / "samples" / "films").glob("*.gif"))) == 40
   with np.load(out / "samples" / "videos.npz") as found:
     assert found["videos"].shape == (40, 4, 12, 12, 1)
@@ -139,7 +152,7 @@ def test_a_slow_machine_gets_by_with_fewer_clips(config):
 
 
 def test_no_more_training_without_more_time(config, done, monkeypatch):
-  def train(config, workdir):
+  def train(config, workdir, init_from):
     raise AssertionError("trains again")
 
   patch(monkeypatch, config)
@@ -152,7 +165,7 @@ def test_no_more_training_without_more_time(config, done, monkeypatch):
 
 def test_a_signal_stops_it(config, done, monkeypatch):
   stopped = loop.Result(None, "signal")
-  monkeypatch.setattr(steps.experiment, "train", lambda *args: stopped)
+  monkeypatch.setattr(steps.experiment, "train", lambda *args, **more: stopped)
   with pytest.raises(timed.Stopped):
     run(config, done[0], seconds=6.0)
 

@@ -46,7 +46,7 @@ TINY = {
   "vdm-jax preflight": [],
 }  # fmt: skip
 RUN_BY_CI = {
-  "make demo", "make test", "make maze-demo", "make tasks-demo", "make forecast-demo",
+  "make demo", "make test", "make tasks-demo", "make forecast-demo", "make long-demo",
   "source .venv/bin/activate",
 }  # fmt: skip
 

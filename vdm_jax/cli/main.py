@@ -15,6 +15,7 @@ COMMANDS = {
   "import": "read a published PyTorch checkpoint",
   "preflight": "will a config fit on an accelerator, and how fast could it be?",
   "demo": "train on moving digits and show that it works",
+  "long-demo": "FDM: one digit for 100 frames, by three sampling plans",
   "maze-demo": "FDM: train in a maze, sample a long walk, draw it on the map",
   "tasks-demo": "RaMViD: one model predicts, infills, up-samples and generates",
   "forecast-demo": "RVD: forecast digits with and without the residual",

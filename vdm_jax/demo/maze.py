@@ -20,15 +20,12 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from vdm_jax import experiment, plans, sampling
+from vdm_jax import experiment, sampling
 from vdm_jax.data import source as sources
 from vdm_jax.data import video
-from vdm_jax.demo import timed
+from vdm_jax.demo import by_plan, timed
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import frechet, protocol, walk_protocol
-from vdm_jax.pixels import to_float, to_uint8
-from vdm_jax.plans import outline
-from vdm_jax.sampling import save
 
 FPS = 8.75  # Of the maze.
 _SIDE = 8  # Of the small frames that the Frechet distance is of.
@@ -83,20 +80,19 @@ def run(
   with clock("build the data"):
     sources.ensure_built(config["data"]["name"], config["data"]["data_dir"] or None)
   with clock("train the position regressor"):
-    timed.train(
-      regressor, str(out / "position"), regressor_seconds, out / "position.spent.json"
-    )
+    timed.train(regressor, str(out / "position"), regressor_seconds)
   with clock("train the diffusion model"):
-    timed.train(config, str(out / "train"), seconds, out / "train.spent.json")
+    timed.train(config, str(out / "train"), seconds)
 
   model = sampling.load(str(out / "train"))
   places = range(num_obs)
   clips = experiment.given_clips(config, model.system, "test", num_videos, places)
   walks = {}
   for name in plan_names:
-    draw_plan(out / f"scheme_{name}.png", model, name, length, num_obs)
+    by_plan.draw(out / f"scheme_{name}.png", model, name, length, num_obs)
     with clock(f"sample {name}"):
-      walks[name] = sample(out / "samples" / name, model, clips, name, length)
+      folder = out / "samples" / name
+      walks[name], _ = by_plan.sample(folder, model, clips, name, length, fps=FPS)
   with clock("measure"):
     folder = out / "walk"
     folder.rmtree(missing_ok=True)
@@ -127,59 +123,6 @@ def run(
   (out / "table.txt").write_text(text + "\n")
   (out / "results.json").write_text(protocol.as_json(results))
   return results
-
-
-def sample(folder, model, clips, name, length) -> np.ndarray:
-  """Walks uint8 [N, length, H, W, C] under a plan; read if they are there already."""
-  count, num_obs = clips.shape[:2]
-  record = save.describe(
-    model,
-    plan=name,
-    seed=0,
-    length=length,
-    settings=dict(model.info["config"]["sampling"]),
-    given={
-      "data": model.info["config"]["data"]["name"],
-      "split": "test",
-      "videos": list(range(count)),
-    },
-    given_frames=list(range(num_obs)),
-  )
-  if (folder / "record.json").exists():
-    if save.read_record(folder) == record:
-      return save.read(folder)
-    folder.rmtree()  # Of a model that has been trained on since.
-  videos = model.sample(
-    count,
-    length=length,
-    given=to_float(clips),
-    plan=name,
-    plan_options=_options(model),
-    batch_size=count,
-    progress=True,
-    unfinished=folder / "unfinished",
-  )
-  observed = np.arange(length) < num_obs
-  save.save(folder, videos, record, observed=observed, fps=FPS)
-  return to_uint8(videos)
-
-
-def draw_plan(path, model, name, length, num_obs) -> None:
-  """A picture of a plan as this model runs it."""
-  plan = plans.build(
-    name,
-    length=length,
-    given=tuple(range(num_obs)),
-    window=model.system.window,
-    **_options(model),
-  )
-  outline.draw(plan, str(path), f"{name}: {length} frames, {num_obs} given")
-
-
-def _options(model) -> dict[str, Any]:
-  """Window and step of the config's plan, for all plans alike."""
-  options = model.system.plan_options
-  return {key: options[key] for key in ("max_frames", "step_size") if key in options}
 
 
 def real_frames(config, system) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Training for so many seconds in all, however often it is interrupted."""
 
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -11,42 +10,67 @@ import jax
 from etils import epath
 
 from vdm_jax import experiment
-from vdm_jax.storage import checkpoint, workdirs
+from vdm_jax.errors import UserError
+from vdm_jax.storage import checkpoint
+
+# Compiling takes the better part of it.
+LEAST_SECONDS = 10.0
+
+
+# The learning rate falls with the clock that stops the run: its last minutes are not
+# spent at the full rate, however many steps the machine takes.
+_ANNEALED = {"decay": "cosine", "decay_by": "time"}
 
 
 class Stopped(Exception):
   """A signal stopped the demo in the middle; it can go on."""
 
 
+def check_seconds(seconds: float) -> None:
+  """Refuses a time in which nothing can be trained.
+
+  Raises:
+    UserError: `seconds` is less than compiling takes.
+  """
+  if not seconds >= LEAST_SECONDS:
+    raise UserError(
+      f"--seconds={seconds:g} (DEMO_SECONDS of make): expected {LEAST_SECONDS:g} or "
+      "more; less is over before the training program is compiled"
+    )
+
+
 def train(
-  config: Mapping[str, Any], workdir: str, seconds: float, spent: epath.PathLike
+  config: Mapping[str, Any],
+  workdir: str,
+  seconds: float,
+  *,
+  init_from: str | None = None,
 ) -> None:
   """Trains a run until it has been given `seconds` of wall clock in all.
 
   Args:
     config: complete.
     workdir: of the run.
-    seconds: in all; what earlier calls spent counts.
-    spent: JSON file that notes what the run has been given.
+    seconds: in all; what earlier calls took up to their last checkpoint counts.
+    init_from: run whose weights a new one starts from.
 
   Raises:
     Stopped: by a signal.
   """
-  # What a whole call was given counts in full, with its validation; of one that
-  # was killed, only the steps that it saved.
-  spent = epath.Path(spent)
-  given = json.loads(spent.read_text())["seconds"] if spent.exists() else 0.0
-  left = seconds - max(given, trained_seconds(workdir))
+  left = seconds - trained_seconds(workdir)
   if left <= 0:
     say(f"{workdir}: trained for {seconds:g} s already")
     return
   say(f"{left:.0f} s of training on {jax.device_count()} {jax.default_backend()} "
       "device(s); Ctrl-C stops it, the same command goes on")  # fmt: skip
-  timed = {**config, "train": {**config["train"], "max_seconds": float(left)}}
-  result = experiment.train(timed, workdir)
+  timed = {
+    **config,
+    "train": {**config["train"], "max_seconds": float(seconds)},
+    "optimizer": {**config["optimizer"], **_ANNEALED},
+  }
+  result = experiment.train(timed, workdir, init_from=init_from)
   unless_stopped(result)
   say(f"{int(result.state.step)} steps done")
-  spent.write_text(json.dumps({"seconds": seconds}) + "\n")
 
 
 def say(text: str) -> None:
@@ -55,21 +79,11 @@ def say(text: str) -> None:
 
 
 def trained_seconds(workdir: str) -> float:
-  """Wall clock that the steps up to the newest checkpoint took, 0 for no run.
-
-  Time for validation and samples does not count.
-  """
+  """Wall clock that a run took up to its newest checkpoint, 0 for no run."""
   if not epath.Path(workdir).exists():
     return 0.0
-  steps = checkpoint.Checkpoints(workdir, read_only=True).steps
-  if not steps:
-    return 0.0
-  total, before = 0.0, 0
-  for line in workdirs.read_metrics(workdir):
-    if line.get("steps_per_second") and before < line["step"] <= steps[-1]:
-      total += (line["step"] - before) / line["steps_per_second"]
-      before = line["step"]
-  return total
+  checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
+  return checkpoints.meta().get("seconds", 0.0) if checkpoints.steps else 0.0
 
 
 class Clock:

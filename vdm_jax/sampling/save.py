@@ -71,6 +71,7 @@ def save(
   captions: Sequence[str] | None = None,
   observed: np.ndarray | None = None,
   fps: float = 8.0,
+  films: bool = True,
 ) -> None:
   """Writes a folder of samples.
 
@@ -85,6 +86,7 @@ def save(
     captions: of each video.
     observed: bool [T], frames that were given; framed in colour on the sheet.
     fps: of the films.
+    films: write a film of each video.
 
   Raises:
     UserError: `out` holds samples already.
@@ -100,13 +102,17 @@ def save(
     row = [sheet.OBSERVED if seen else None for seen in observed]
     borders = [row] * len(pixels)
   save_overview(out, "sheet", pixels, captions=captions, borders=borders, fps=fps)
-  films = out / "films"
-  films.mkdir(exist_ok=True)
+  if films:
+    _write_films(out / "films", pixels, fps)
+  (out / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _write_films(folder, pixels, fps):
+  folder.mkdir(exist_ok=True)
   scale = video.visible_scale(*pixels.shape[2:4])
   for i, clip in enumerate(pixels):
-    video.write_gif(films / f"{i:04d}.gif", clip, fps=fps, scale=scale)
-    video.write_mp4(films / f"{i:04d}.mp4", clip, fps=fps, scale=scale)
-  (out / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+    video.write_gif(folder / f"{i:04d}.gif", clip, fps=fps, scale=scale)
+    video.write_mp4(folder / f"{i:04d}.mp4", clip, fps=fps, scale=scale)
 
 
 def describe(model: Any, **facts: Any) -> dict[str, Any]:
