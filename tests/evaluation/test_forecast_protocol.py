@@ -86,6 +86,8 @@ def test_the_model_is_given_the_context_and_scored_on_the_rest(run, tmp_path):
   )
   made = np.rint((np.clip(made, -1, 1) + 1) * 127.5).astype(np.uint8)
   expected = forecast.score(made[:, 2:], truth[2:])
+  mse = expected.pop("mse")
+  expected["psnr_pooled"] = -10 * np.log10(mse)
   for key, values in expected.items():
     np.testing.assert_allclose(
       found["sets"]["model"][key]["by_lead"], values, rtol=1e-6, atol=1e-6

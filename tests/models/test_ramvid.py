@@ -292,7 +292,7 @@ def test_counting_given_frames_too_has_the_authors_target(predict):
 
 def test_learned_variances_train():
   """The authors' code stops with an error here."""
-  system = small_system(model={"learn_variance": True})
+  system = small_system(model={"learn_variance": True}, schedule="cosine_steps")
   params = jax.jit(system.init)(jax.random.key(0))
   grads = jax.jit(jax.grad(lambda p: scored(system, p)[0].loss))(params)
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))

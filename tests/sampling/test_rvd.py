@@ -19,7 +19,7 @@ def model():
   config = helpers.load_config("rvd_digits")
   config["data"]["frame_shape"] = SHAPE
   config["model"] |= {"channels": 8, "channel_mults": (1, 1), "predictor_mults": (1,)}
-  config["model"]["residual_scale"] = 0.5
+  config["model"] |= {"context_factor": 1.0, "residual_scale": 0.5}
   config["diffusion"]["num_steps"] = 20
   config["sampling"] |= {"steps": 3}
   system = systems.build(config)

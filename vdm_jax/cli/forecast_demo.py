@@ -26,7 +26,7 @@ def main(argv: list[str]) -> None:
   from vdm_jax.demo import forecast, timed
 
   # Both stages of the first run must have the time to compile.
-  timed.check_seconds(forecast.PREDICTOR_SHARE * _SECONDS.value)
+  timed.check_seconds(_SECONDS.value, forecast.PREDICTOR_SHARE)
   common.start_jax()
   with timed.stops_cleanly(_OUT.value):
     forecast.run(

@@ -13,7 +13,7 @@ from vdm_jax.errors import UserError
 _CONFIG = common.define_config("fdm_maze_small.py")
 _OUT = flags.DEFINE_string("out", "runs/maze_demo", "Folder of the demo.")
 _SECONDS = flags.DEFINE_float(
-  "seconds", 300.0, "Wall clock for training the model, in all.", lower_bound=0.1
+  "seconds", 300.0, "Wall clock for training the model, in all."
 )
 _REGRESSOR_SECONDS = flags.DEFINE_float(
   "regressor_seconds",
@@ -35,10 +35,11 @@ def main(argv: list[str]) -> None:
   path = pathlib.Path(vdm_jax.__file__).parents[1] / "configs"
   module = runpy.run_path(str(path / "position_regressor_maze.py"))
   regressor = json.loads(module["get_config"]().to_json_best_effort())
-  common.start_jax()
 
   from vdm_jax.demo import maze, timed
 
+  timed.check_seconds(_SECONDS.value)
+  common.start_jax()
   with timed.stops_cleanly(_OUT.value):
     maze.run(
       config,

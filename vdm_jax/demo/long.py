@@ -45,7 +45,7 @@ COLUMNS = 20  # Frames of each.
 LAST = 20  # Frames at the end that are read.
 REAL = "real videos"
 # Steps of training that the demo's time gives on two quiet cores.
-USUAL_STEPS = 2000
+USUAL_STEPS = 2500
 ROWS = {
   "kept": f"digit given is read in the last {LAST} frames",
   "same": "frames that read as the digit given",

@@ -76,6 +76,11 @@ def run(
     config["task"] = {**config["task"], **asked}
   shared = {key: config["data"][key] for key in ("name", "data_dir", "frame_shape")}
   regressor = {**regressor, "data": {**regressor["data"], **shared}}
+  timed.say(
+    "A walk that makes sense takes hours of training on a CPU and minutes on a GPU "
+    f"(configs/fdm_maze.py); these are {seconds / 60:.0f} minutes. DEMO_SECONDS=N "
+    "gives more, and goes on where the last call ended."
+  )
   clock = timed.Clock()
   with clock("build the data"):
     sources.ensure_built(config["data"]["name"], config["data"]["data_dir"] or None)
@@ -105,10 +110,14 @@ def run(
     )
     real = real_frames(config, model.system)
     half = len(real) // 2
-    frames = {"real": frame_distance(real[:half], real[half:])}
+    frames = {
+      "real": {
+        "distance": frame_distance(real[:half], real[half:]), **light(real)
+      }
+    }  # fmt: skip
     for name, videos in walks.items():
       new = videos[:, num_obs:].reshape(-1, *videos.shape[2:])
-      frames[name] = frame_distance(new, real)
+      frames[name] = {"distance": frame_distance(new, real), **light(new)}
   strips = [np.concatenate(list(videos), axis=2) for videos in walks.values()]
   grid = np.concatenate(strips, axis=1)
   scale = video.visible_scale(*clips.shape[2:4])
@@ -116,7 +125,7 @@ def run(
   results = {
     "steps": int(model.info["step"]),
     "walk": measured.result,
-    "frame_distance": frames,
+    "frames": frames,
     "seconds": dict(clock.seconds),
   }
   text = table(measured.table, frames, results["steps"])
@@ -148,13 +157,33 @@ def frame_distance(first: np.ndarray, second: np.ndarray) -> float:
   return frechet.distance_of_features(small(first), small(second))
 
 
-def table(walk_table: str, frames: Mapping[str, float], steps: int) -> str:
-  """The protocol's table, and the distances of frames."""
-  lines = [
+def light(frames: np.ndarray) -> dict[str, float]:
+  """Brightness, the mean of frames uint8 [N, H, W, C], and contrast, the standard
+  deviation within a frame: blurred frames have little."""
+  return {
+    "brightness": float(frames.mean()),
+    "contrast": float(frames.std(axis=(1, 2, 3)).mean()),
+  }
+
+
+def table(walk_table: str, frames: Mapping[str, Any], steps: int) -> str:
+  """The protocol's table, and what frames look like."""
+  rows = [
+    ["frames", "Frechet distance", "brightness", "contrast"],
+    *(
+      [
+        name,
+        f"{of['distance']:.3f}",
+        f"{of['brightness']:.1f}",
+        f"{of['contrast']:.1f}",
+      ]
+      for name, of in frames.items()
+    ),
+  ]
+  return "\n".join([
     walk_table,
     "",
     f"Model: {steps} steps. Frechet distance of frames to those of the test videos, at",
-    "8 x 8 pixels (real: one half to the other):",
-  ]
-  lines += [f"  {name:16}{value:.3f}" for name, value in frames.items()]
-  return "\n".join(lines)
+    "8 x 8 pixels (real: one half to the other); brightness and contrast of 255:",
+    protocol.table(rows),
+  ])  # fmt: skip

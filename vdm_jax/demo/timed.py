@@ -26,16 +26,21 @@ class Stopped(Exception):
   """A signal stopped the demo in the middle; it can go on."""
 
 
-def check_seconds(seconds: float) -> None:
+def check_seconds(seconds: float, share: float = 1.0) -> None:
   """Refuses a time in which nothing can be trained.
 
+  Args:
+    seconds: that the user gives.
+    share: of them, for the shortest training.
+
   Raises:
-    UserError: `seconds` is less than compiling takes.
+    UserError: that is less than compiling takes.
   """
-  if not seconds >= LEAST_SECONDS:
+  least = LEAST_SECONDS / share
+  if not seconds >= least:
     raise UserError(
-      f"--seconds={seconds:g} (DEMO_SECONDS of make): expected {LEAST_SECONDS:g} or "
-      "more; less is over before the training program is compiled"
+      f"--seconds={seconds:g} (DEMO_SECONDS of make): expected {least:g} or more; less "
+      "is over before the training program is compiled"
     )
 
 

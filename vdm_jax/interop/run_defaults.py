@@ -22,6 +22,7 @@ FIELDS = {
   "optimizer.weight_decay": 0.0,
   "optimizer.warmup_steps": 0,
   "optimizer.decay": "constant",
+  "optimizer.decay_by": "steps",
   "optimizer.clip_norm": 1.0,
   "train.batch_size": 8,
   "train.num_steps": 10_000,

@@ -257,7 +257,12 @@ def _read_run(file: formats.File, fields: formats.Fields, steps: int) -> None:
   for name, default in (("predict", "eps"), ("norm", "l1")):
     source = "name" if name in told else "default"
     fields.set(f"diffusion.{name}", told.get(name, default), source)
-  options = {"regression_weight": 0.0, "step_per_frame": False, "stop_gradient": False}
+  options = {
+    "regression_weight": 0.0,
+    "step_per_frame": False,
+    "stop_gradient": False,
+    "train_only": "",
+  }
   fields.section("diffusion", options, "default")
   fields.set("optimizer.name", "adam", "default")
   fields.set("optimizer.learning_rate", 5e-5, "default")

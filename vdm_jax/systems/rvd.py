@@ -170,7 +170,9 @@ def build(config: Mapping[str, Any]) -> RvdSystem:
     **config["model"], out_channels=channels, dtype=settings.dtype(config)
   )
   network.check(height, width)
-  d = {**config["diffusion"], "loss_space": config["diffusion"]["predict"]}
+  # Runs from before the field was there trained everything.
+  d = {"train_only": "", **config["diffusion"]}
+  d["loss_space"] = d["predict"]
   plan = config.get("plan") or {"name": "rollout"}
   shared = settings.shared({**config, "plan": plan, "diffusion": d})
   task = shared["task"]
