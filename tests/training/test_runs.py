@@ -250,6 +250,30 @@ def test_the_clock_stops_a_run_and_the_last_step_is_logged(config, tmp_path):
   assert [line["step"] for line in lines] == [int(result.state.step)]
 
 
+def test_the_clock_goes_on_where_a_run_was(config, tmp_path):
+  workdir = str(tmp_path / "run")
+  limits = {"num_steps": 10_000, "max_seconds": 0.5, "eval_every": 0}
+  annealed = {"decay": "cosine", "decay_by": "time"}
+  first = experiment.train(config(train=limits, optimizer=annealed), workdir)
+  meta = checkpoint.Checkpoints(workdir, read_only=True).meta()
+  assert meta["seconds"] >= 0.5
+  again = experiment.train(config(train=limits, optimizer=annealed), workdir)
+  assert again.reason == "time"
+  assert int(again.state.step) == int(first.state.step)
+  # Twice as long in all: half of it is over.
+  more = {**limits, "max_seconds": 2 * meta["seconds"] + 0.5}
+  longer = experiment.train(config(train=more, optimizer=annealed), workdir)
+  assert int(longer.state.step) > int(first.state.step)
+  meta = checkpoint.Checkpoints(workdir, read_only=True).meta()
+  assert meta["seconds"] >= more["max_seconds"]
+
+
+def test_a_rate_that_falls_with_the_clock_needs_a_clock(config, tmp_path):
+  annealed = {"decay": "cosine", "decay_by": "time"}
+  with pytest.raises(UserError, match="decay_by: 'time' needs.*max_seconds"):
+    experiment.train(config(optimizer=annealed), str(tmp_path / "run"))
+
+
 def test_too_many_bad_steps_in_a_row_stop_the_run(config, tmp_path):
   workdir = str(tmp_path / "run")
   diverging = config(

@@ -91,10 +91,15 @@ def run(
       dataset, out / "classifier", num_steps=classifier_steps
     )
     timed.unless_stopped(result)
-  with clock("train the predictor"):
-    first = stage(config, "predictor")
-    timed.train(first, str(out / "predictor"), PREDICTOR_SHARE * seconds)
-  scale = residual_scale(str(out / "predictor"))
+  begun = out / "residual" / "config.json"
+  if begun.exists():
+    # The second stage holds the predictor and the scale that it began with.
+    scale = json.loads(begun.read_text())["config"]["model"]["residual_scale"]
+  else:
+    with clock("train the predictor"):
+      first = stage(config, "predictor")
+      timed.train(first, str(out / "predictor"), PREDICTOR_SHARE * seconds)
+    scale = residual_scale(str(out / "predictor"))
   timed.say(f"residuals have a root mean square of {scale:.3f}")
 
   sets, results = {}, {"variants": {}, "residual_scale": scale}
