@@ -80,16 +80,26 @@ def test_too_bright_is_dissolved_too(judge):
 
 
 def test_goals_and_the_best_plan():
-  def of(kept, outliers, dissolved=0.0):
-    found = {"kept": kept, "outliers": outliers, "dissolved": dissolved}
+  def of(kept, outliers, dissolved=0.0, distance=0.3):
+    found = {
+      "kept": kept,
+      "outliers": outliers,
+      "dissolved": dissolved,
+      "speed_distance": distance,
+    }
     return {key: {"value": value} for key, value in found.items()}
 
   assert long._rank(of(0.8, 0.2)) > long._rank(of(0.7, 0.0))
   assert long._rank(of(0.8, 0.1)) > long._rank(of(0.8, 0.2))
-  goals = long.promised(of(0.75, 0.05), "autoreg")
+  copied = of(1.0, 0.0, distance=1.3)
+  goals = long.promised(of(0.75, 0.05), copied, "autoreg")
   assert all(goal.met for goal in goals)
   assert "autoreg" in goals[0].name
-  assert not any(goal.met for goal in long.promised(of(0.7, 0.06, 0.01), "autoreg"))
+  worse = long.promised(of(0.7, 0.06, 0.01, 1.0), copied, "autoreg")
+  assert not any(goal.met for goal in worse)
+  # A copy meets all but the one on motion.
+  met = [goal.met for goal in long.promised(copied, copied, "autoreg")]
+  assert met == [True, True, True, False]
 
 
 def test_pictures(tmp_path):
