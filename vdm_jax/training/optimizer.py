@@ -6,12 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-import optax.contrib
 
 from vdm_jax import errors
-
-# What Adam's updates are about as large as, in units of the learning rate.
-_ADAM_RMS = 0.2
+from vdm_jax.training import muon
 
 # Of the share of a run that is over, for `decay_by = 'time'`.
 _BY_TIME = {
@@ -95,14 +92,12 @@ def build(config: Mapping[str, Any], num_steps: int) -> optax.GradientTransforma
       weight_decay=config["weight_decay"],
       mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
     ),
-    "muon": lambda: optax.contrib.muon(
-      rate,
-      beta=config["b1"],
-      eps=config["eps"],
-      adam_b1=config["b1"],
-      adam_b2=config["b2"],
-      muon_weight_dimension_numbers=_as_matrices,
-      consistent_rms=_ADAM_RMS,
+    "muon": lambda: optax.partition(
+      {
+        "muon": muon.muon(rate, momentum=config["b1"], eps=config["eps"]),
+        "adam": optax.adam(rate, **adam),
+      },
+      _labels,
     ),
   }
   if config["name"] not in optimizers:
@@ -115,16 +110,11 @@ def build(config: Mapping[str, Any], num_steps: int) -> optax.GradientTransforma
   return optax.chain(*chain)
 
 
-def _as_matrices(params: Any) -> Any:
-  """How Muon sees each array: kernels map all axes but the last to the last."""
-
-  def dimensions(path, leaf):
-    if leaf.ndim < 2 or "kernel" not in jax.tree_util.keystr(path[-1:]):
-      return None
-    axes = tuple(range(leaf.ndim - 1))
-    return optax.contrib.MuonDimensionNumbers(axes, (leaf.ndim - 1,))
-
-  return jax.tree_util.tree_map_with_path(dimensions, params)
+def _labels(params: Any) -> Any:
+  """Which optimizer each array has, where Muon is chosen."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, leaf: "muon" if muon.is_kernel(path, leaf) else "adam", params
+  )
 
 
 def _scale_by_time(decay) -> optax.GradientTransformationExtraArgs:
