@@ -142,7 +142,7 @@ def test_pinned_and_pasting_keep_given_frames():
 
 def test_thresholds():
   x = jnp.stack([jnp.linspace(-0.5, 0.5, 11), jnp.linspace(-4, 4, 11)])
-  static = guidance.threshold_static(constant(x), bound=2.0)(x, LEVEL).x
+  static = guidance.threshold_static(constant(x), -2.0, 2.0)(x, LEVEL).x
   assert jnp.abs(static).max() == 2.0
   dynamic = guidance.threshold_dynamic(constant(x), 0.9)(x, LEVEL).x
   np.testing.assert_array_equal(dynamic[0], x[0])

@@ -190,7 +190,7 @@ def ramvid_sample(case: case_lib.Case) -> case_lib.Errors:
     encoded = system.encode(params, z, frames, _cond(case))
     denoiser = system.denoiser(params, frames, encoded.context)
     return sampler.sample(
-      settings.clip(denoiser, system.threshold_bound),
+      settings.clip(denoiser, -system.threshold_bound, system.threshold_bound),
       settings.make_sampler(bool(observed.any())),
       settings.grid(system.schedule),
       z,

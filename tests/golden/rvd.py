@@ -234,7 +234,7 @@ def rvd_rollout(case: case_lib.Case) -> case_lib.Errors:
     before = [(0, 0), (window.shape[1] - 1, 0)] + [(0, 0)] * 3
     sample = sampler.sample(
       guidance.threshold_static(
-        system.denoiser(params, frames, encoded.context), bound
+        system.denoiser(params, frames, encoded.context), -bound, bound
       ),
       sampler.Ancestral(0.0),
       system.schedule.grid(),

@@ -10,7 +10,12 @@ from vdm_jax import systems
 from vdm_jax.errors import UserError
 
 # Networks of two levels at 8 pixels: seconds to compile.
-MODEL = {"channels": 8, "channel_mults": (1, 2), "predictor_mults": (1, 2)}
+MODEL = {
+  "channels": 8,
+  "channel_mults": (1, 2),
+  "predictor_mults": (1, 2),
+  "estimate_frame": False,
+}
 
 
 def build(model=None, **diffusion):
@@ -95,17 +100,57 @@ def test_joined_frames_and_the_finest_level_reach_the_output(finest_skip):
   assert params["denoiser"]["down_0_0"]["half_0"]["conv"]["kernel"].shape[2] == 3
 
 
+def test_an_estimated_frame_is_the_same_estimate_of_the_residual():
+  """The denoiser sees the noisy residual added to the prediction."""
+  system = build({"estimate_frame": True, "residual_scale": 0.5})
+  params = helpers.lively(jax.jit(system.init)(jax.random.key(0)), scale=0.1)
+  video = helpers.random_batch(system, 2)["video"] / 127.5 - 1
+  encoded = system.encode(params, video, None, {})
+  mu = encoded.base[:, -1:]
+  assert encoded.context.states[0].shape[1] == 1
+  z = jax.random.normal(jax.random.key(1), mu.shape)
+  denoise = system.denoiser(params, None, encoded.context)
+  level = system.schedule.sample(jnp.asarray(0.5))
+  x = denoise(jnp.pad(z, [(0, 0), (3, 0), (0, 0), (0, 0), (0, 0)]), level).x[:, 3:]
+  # Without the option the same network puts out the frame, of the same input.
+  plain = build({"residual_scale": 0.5})
+  seen = jnp.pad(mu + 0.5 * z, [(0, 0), (3, 0), (0, 0), (0, 0), (0, 0)])
+  frame = plain.denoiser(params, None, encoded.context)(seen, level).x[:, 3:]
+  np.testing.assert_allclose(x, (frame - mu) / 0.5, atol=1e-5)
+
+
+def test_an_estimated_frame_is_clipped_where_frames_end():
+  system = build({"estimate_frame": True, "residual_scale": 0.5})
+  assert system.threshold_bound is None
+  params = jax.jit(system.init)(jax.random.key(0))
+  video = helpers.random_batch(system, 1)["video"] / 127.5 - 1
+  encoded = system.encode(params, video, None, {})
+  low, high = encoded.bounds
+  np.testing.assert_allclose(encoded.video(low), -1.0, atol=1e-6)
+  np.testing.assert_allclose(encoded.video(high), 1.0, atol=1e-6)
+
+
 @pytest.mark.parametrize(
   ("model", "diffusion", "message"),
   [
     ({}, {"train_only": "context"}, "train_only"),
     (
-      {"residual": False, "context_factor": 1.0},
+      {"residual": False, "context_factor": 1.0, "estimate_frame": False},
       {"train_only": "predictor", "regression_weight": 0.0},
       "train_only: there is no prediction",
     ),
-    ({"residual": False}, {"regression_weight": 0.0}, "context_factor: without"),
+    (
+      {"residual": False, "estimate_frame": False},
+      {"regression_weight": 0.0},
+      "context_factor: without",
+    ),
     ({"predictor_mults": (1, 2, 2)}, {}, "found 3 and 2"),
+    ({"estimate_frame": True}, {"predict": "eps"}, "estimate_frame wants 'x'"),
+    (
+      {"residual": False, "context_factor": 1.0, "estimate_frame": True},
+      {"regression_weight": 0.0},
+      "estimate_frame: with config.model.residual = False",
+    ),
   ],
 )
 def test_impossible_options_are_named(model, diffusion, message):

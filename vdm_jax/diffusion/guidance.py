@@ -181,12 +181,14 @@ def pasting(x_given: jax.Array, given: jax.Array) -> Constrain:
   return lambda z, level, source: jnp.where(given, x_given, z)
 
 
-def threshold_static(denoiser: Denoiser, bound: float = 1.0) -> Denoiser:
-  """Clips the estimate to +-bound (RVD's residuals: 2)."""
+def threshold_static(
+  denoiser: Denoiser, low: float | jax.Array = -1.0, high: float | jax.Array = 1.0
+) -> Denoiser:
+  """Clips the estimate to [low, high] (RVD's residuals: -2 and 2)."""
 
   def denoise(z, level):
     estimate = denoiser(z, level)
-    return estimate.replace(x=jnp.clip(estimate.x, -bound, bound))
+    return estimate.replace(x=jnp.clip(estimate.x, low, high))
 
   return denoise
 

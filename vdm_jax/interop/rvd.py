@@ -19,6 +19,8 @@ from vdm_jax.models.rvd import Settings
 
 TITLE = "RVD"
 _FIRST = "denoise_fn.time_mlp.1.weight"
+# Fields of the networks that the authors' code does not have.
+OURS = ("residual_scale", "finest_skip", "join", "estimate_frame", "remat")
 # Theirs is 0.99 in every fifth step: as much as this in every one.
 _EMA = "0.998"
 
@@ -203,7 +205,7 @@ def read(file: formats.File, fields: formats.Fields) -> formats.Published:
   fields.set("system", "rvd", "shapes")
   _read_frames(file, fields, settings)
   for field in dataclasses.fields(Settings):
-    if field.name in ("residual_scale", "finest_skip", "join", "remat"):
+    if field.name in OURS:
       fields.set(f"model.{field.name}", field.default, "default")
     elif field.name not in ("out_channels", "dtype"):
       fields.set(f"model.{field.name}", getattr(settings, field.name), "shapes")

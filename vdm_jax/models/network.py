@@ -31,6 +31,12 @@ class Encoded:
     rest = video if self.base is None else video - self.base
     return rest / self.scale
 
+  @property
+  def bounds(self) -> tuple[float | jax.Array, float | jax.Array]:
+    """Least and largest of what is diffused, of videos in [-1, 1]."""
+    base = 0.0 if self.base is None else self.base
+    return (-1.0 - base) / self.scale, (1.0 - base) / self.scale
+
   def video(self, residual: jax.Array) -> jax.Array:
     """The video of which `residual` is what was diffused."""
     rest = residual * self.scale

@@ -66,6 +66,9 @@ class Settings:
       through half its resolution.
     join: the denoiser sees, beside the noisy residual, the clamped prediction and the
       frame before. The authors' knows of both by the context net's states alone.
+    estimate_frame: the denoiser puts out an estimate of the frame, and what that leaves
+      of the prediction is the estimate of the residual: where frames are simpler than
+      what a prediction missed of them. Wants predict = 'x'.
     out_channels: channels of a frame.
     remat: of the blocks, see `unet.remat`.
     dtype: of the computation; parameters and recurrent states are float32.
@@ -82,6 +85,7 @@ class Settings:
   residual_scale: float = 1.0
   finest_skip: bool = False
   join: bool = False
+  estimate_frame: bool = False
   out_channels: int = 3
   remat: str = "none"
   dtype: Any = jnp.float32
@@ -123,6 +127,11 @@ class Settings:
         "predictor's states: expected residual = True and predictor_mults of as many "
         f"levels as channel_mults, found {len(self.predictor_mults)} and "
         f"{len(self.channel_mults)}"
+      )
+    if self.estimate_frame and not self.residual:
+      raise UserError(
+        "config.model.estimate_frame: with config.model.residual = False frames are "
+        "what is estimated anyway: expected False"
       )
     if self.residual_scale <= 0:
       raise UserError(
@@ -237,12 +246,16 @@ class RvdNetwork(nn.Module):
     first = z.shape[1] - context.states[0].shape[1]
     time = level.time[:, first:] if level.time.ndim == 2 else level.time[:, None]
     z = z[:, first:]
-    if self.settings.join:
-      seen = [context.before]
-      if context.mu is not None:
-        seen.append(jnp.clip(context.mu, -1.0, 1.0))
+    s = self.settings
+    mu = None if context.mu is None else jnp.clip(context.mu, -1.0, 1.0)
+    if s.estimate_frame:
+      z = mu + s.residual_scale * z
+    if s.join:
+      seen = [context.before] if mu is None else [context.before, mu]
       z = jnp.concatenate([z, *(a.astype(z.dtype) for a in seen)], axis=-1)
     output = self.denoiser(z, time, context.states)
+    if s.estimate_frame:
+      output = (output - mu) / s.residual_scale
     return jnp.pad(output, [(0, 0), (first, 0), (0, 0), (0, 0), (0, 0)])
 
 

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
 from vdm_jax import errors
 from vdm_jax.diffusion import guidance
 from vdm_jax.diffusion import sampler as samplers
@@ -98,10 +100,15 @@ class Settings:
       return schedule.grid(self.respacing)
     return schedule.grid(self.steps or None)
 
-  def clip(self, denoiser: samplers.Denoiser, bound: float = 1.0) -> samplers.Denoiser:
-    """The denoiser under the threshold; a static one clips to +- bound."""
+  def clip(
+    self,
+    denoiser: samplers.Denoiser,
+    low: float | jax.Array = -1.0,
+    high: float | jax.Array = 1.0,
+  ) -> samplers.Denoiser:
+    """The denoiser under the threshold; a static one clips to [low, high]."""
     if self.threshold == "static":
-      return guidance.threshold_static(denoiser, bound)
+      return guidance.threshold_static(denoiser, low, high)
     if self.threshold == "dynamic":
       return guidance.threshold_dynamic(denoiser, self.percentile)
     return denoiser

@@ -62,7 +62,9 @@ def sample_window(
           denoiser, given, frames.observed, settings.reconstruction_weight
         )
       constrain = guidance.replacement(given, frames.observed)
-  denoiser = settings.clip(denoiser, system.threshold_bound)
+  bound = system.threshold_bound
+  bounds = (-bound, bound) if bound is not None else encoded.bounds
+  denoiser = settings.clip(denoiser, *bounds)
 
   start, path = jax.vmap(lambda k: jax.random.split(k), out_axes=1)(keys)
   x = sampler.sample(

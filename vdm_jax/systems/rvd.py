@@ -186,7 +186,9 @@ def build(config: Mapping[str, Any]) -> RvdSystem:
     shared["plan_options"] = {"context": task.num_context, **shared["plan_options"]}
   return RvdSystem(
     network=rvd.RvdNetwork(network),
-    threshold_bound=RESIDUAL_BOUND / network.residual_scale,
+    threshold_bound=(
+      None if network.estimate_frame else RESIDUAL_BOUND / network.residual_scale
+    ),
     min_given=task.num_context,
     windows="recurrent",
     regression_weight=d["regression_weight"],
@@ -198,6 +200,11 @@ def build(config: Mapping[str, Any]) -> RvdSystem:
 
 
 def _check_options(d: Mapping[str, Any], network: rvd.Settings) -> None:
+  if network.estimate_frame and d["predict"] != "x":
+    raise UserError(
+      "config.diffusion.predict: config.model.estimate_frame wants 'x', found "
+      f"{d['predict']!r}"
+    )
   if d["regression_weight"] < 0:
     raise UserError(
       f"config.diffusion.regression_weight: expected >= 0, found "

@@ -41,7 +41,8 @@ class DiffusionSystem:
     window: frames that sampling takes at a time.
     stride: distance in source frames of neighbouring frames of a sampled video.
     gamma: variance of the reverse process in the bound, where it is not learned.
-    threshold_bound: sampling clips estimates of what is diffused to +- this.
+    threshold_bound: sampling clips estimates of what is diffused to +- this; None
+      clips the frames that they stand for to [-1, 1].
     plan: name of the default sampling plan.
     plan_options: of that plan.
     min_given: frames at the start of a video that a model of this training wants to
@@ -59,7 +60,7 @@ class DiffusionSystem:
   window: int = 1
   stride: int = 1
   gamma: float = 0.0
-  threshold_bound: float = 1.0
+  threshold_bound: float | None = 1.0
   plan: str = "blocks"
   plan_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   min_given: int = 0
