@@ -214,6 +214,7 @@ def rvd_model(height: int = 64) -> ConfigDict:
       residual_scale=1.0,  # What residuals are divided by.
       finest_skip=False,  # Ours: the denoiser comes up to the finest level, too.
       join=False,  # Ours: the denoiser sees prediction and last frame themselves.
+      estimate_frame=False,  # Ours: it estimates the frame, not the residual.
       remat="none",
     )
   )
@@ -337,7 +338,7 @@ def ramvid_model() -> ConfigDict:
       scale_shift=True,  # How the embedding enters residual blocks; False adds it.
       dropout=0.0,
       num_labels=0,
-      tell_observed=False,  # Ours: a channel says which frames are given.
+      show_given=False,  # Ours: frames see the given frames next to them.
       patch=1,  # Ours: pixels along an edge of the patches that the levels are made of.
       learn_variance=False,  # Predict the variance of the reverse process too.
       cond_drop=0.0,  # How often training hides the label.
@@ -443,6 +444,7 @@ def fdm_model() -> ConfigDict:
       # it so. False keeps padding from reaching real frames at all.
       padding_in_norm=True,
       dropout=0.0,
+      show_given=False,  # Ours: frames see the given frames next to them in time.
       patch=1,  # Ours: pixels along an edge of the patches that the levels are made of.
       learn_variance=False,  # Predict the variance of the reverse process too.
       remat="none",

@@ -63,7 +63,7 @@ def test_shapes_tell_all_that_leaves_a_trace():
   told = {*inferred.model, "attention_resolutions"}
   assert set(vars(SETTINGS)) - told == {
     "num_heads", "num_heads_upsample", "scale_time_dim", "dropout", "remat",
-    "attention", "dtype", "patch", "tell_observed",
+    "attention", "dtype", "patch", "show_given",
   }  # fmt: skip
 
 

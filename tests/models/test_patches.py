@@ -51,23 +51,3 @@ def test_a_network_on_patches_predicts_every_pixel(name):
 def test_patches_that_do_not_fit_are_named(name):
   with pytest.raises(UserError, match="config.model.patch: 3 does not divide"):
     small(name, patch=3)
-
-
-def test_ramvid_told_which_frames_are_given():
-  system = small("ramvid_digits", patch=1, tell_observed=True)
-  params = helpers.lively(jax.jit(system.init)(jax.random.key(0)))
-  rng = np.random.default_rng(0)
-  z = rng.standard_normal((1, 8, 8, 8, 1)).astype(np.float32)
-  frames = jax.tree.map(jnp.asarray, helpers.random_batch(system, 1)["frames"])
-  level = system.schedule.sample(jnp.full(1, 0.5))
-
-  @jax.jit
-  def answer(observed):
-    told = frames.replace(observed=observed, latent=~observed)
-    context = jnp.zeros((1, 4 * 32))
-    return system.network.apply(
-      {"params": params}, z, level, told, context, False, method="denoise"
-    )
-
-  first, second = (answer(jnp.arange(8)[None] < count) for count in (1, 3))
-  assert np.abs(first - second).max() > 1e-3

@@ -227,7 +227,7 @@ def _read_model(fields, inferred: Inferred, height: int, source: str) -> dict[st
   }.items():
     model[name] = fields.set(f"model.{name}", value, source)
   further = {"dropout": 0.0, "cond_drop": 0.0, "remat": "none", "attention": "auto"}
-  fields.section("model", {"tell_observed": False, "patch": 1, **further}, "default")
+  fields.section("model", {"show_given": False, "patch": 1, **further}, "default")
   return model
 
 

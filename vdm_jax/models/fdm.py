@@ -16,7 +16,7 @@ from flax import linen as nn
 
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
-from vdm_jax.models import attention, layers, unet
+from vdm_jax.models import attention, given, layers, unet
 from vdm_jax.models.fdm_attention import GROUPS, FrameAttention
 from vdm_jax.models.network import Encoded
 
@@ -36,6 +36,8 @@ class Settings:
     scale_shift: the embedding scales and shifts in residual blocks; else it is added.
     padding_in_norm: see `fdm_attention.FrameAttention`.
     dropout: rate in the residual blocks.
+    show_given: every frame sees the given frames next to it in time and how far they
+      are, see `given.neighbours`. Ours; in the paper's network attention finds them.
     patch: pixels along an edge of the patches that the network works on; the levels'
       heights are in patches then. Ours; 1 is the paper's network.
     learn_variance: predict the variance of the reverse process beside the mean.
@@ -54,6 +56,7 @@ class Settings:
   scale_shift: bool = True
   padding_in_norm: bool = True
   dropout: float = 0.0
+  show_given: bool = False
   patch: int = 1
   learn_variance: bool = False
   out_channels: int = 3
@@ -171,6 +174,8 @@ class FdmUNet(nn.Module):
     observed = _per_frame(frames.observed)
     told = jnp.broadcast_to(observed, (*z.shape[:-1], 1))
     z = jnp.concatenate([jnp.where(observed, context, z), told.astype(z.dtype)], -1)
+    if self.settings.show_given:
+      z = jnp.concatenate([z, given.neighbours(context, frames)], -1)
     return self.backbone(z, level.time, frames, train)
 
 

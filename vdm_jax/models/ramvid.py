@@ -2,7 +2,7 @@
 
 An image diffusion U-Net whose every kernel is 3x3x3, with full attention among all
 pixels of all frames. It is told neither which frames are given nor where they are:
-given frames stand clean in its input, and it has to recognise them (`tell_observed` is
+given frames stand clean in its input, and it has to recognise them (`show_given` is
 ours).
 """
 
@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
-from vdm_jax.models import attention, layers, unet
+from vdm_jax.models import attention, given, layers, unet
 from vdm_jax.models.network import Encoded
 
 # Channel groups of every normalisation, whatever the width.
@@ -61,8 +61,8 @@ class Settings:
     scale_shift: the embedding scales and shifts in residual blocks; else it is added.
     dropout: rate in the residual blocks.
     num_labels: number of class labels; 0 for none.
-    tell_observed: a channel says which frames are given. Ours; the paper's network has
-      to recognise them.
+    show_given: every frame sees the given frames next to it and how far they are, see
+      `given.neighbours`. Ours; the paper's network has to recognise given frames.
     patch: pixels along an edge of the patches that the network works on; the levels'
       heights are in patches then. Ours; 1 is the paper's network.
     learn_variance: predict the variance of the reverse process beside the mean.
@@ -82,7 +82,7 @@ class Settings:
   scale_shift: bool = True
   dropout: float = 0.0
   num_labels: int = 0
-  tell_observed: bool = False
+  show_given: bool = False
   patch: int = 1
   learn_variance: bool = False
   out_channels: int = 3
@@ -208,7 +208,7 @@ class RamvidUNet(nn.Module):
     Args:
       z: [B, T, H, W, C], observed frames as they are, the others noisy.
       level: `diffusion.schedule.Level` of shape [B]: that of the noisy frames.
-      frames: looked at with `tell_observed` alone; else the network recognises observed
+      frames: looked at with `show_given` alone; else the network recognises observed
         frames by itself.
       context: from `encode`.
       train: apply dropout (needs a 'dropout' rng).
@@ -217,11 +217,8 @@ class RamvidUNet(nn.Module):
       float32 [B, T, H, W, out_channels], or twice the channels if it learns its
       variance. What it says of observed frames means nothing unless the loss says so.
     """
-    if self.settings.tell_observed:
-      told = jnp.broadcast_to(
-        frames.observed[:, :, None, None, None], (*z.shape[:-1], 1)
-      )
-      z = jnp.concatenate([z, told.astype(z.dtype)], axis=-1)
+    if self.settings.show_given:
+      z = jnp.concatenate([z, given.neighbours(z, frames)], axis=-1)
     return self.backbone(z, level.time, context, train)
 
 
