@@ -8,6 +8,14 @@ from vdm_jax.plans.blocks import Blocks
 from vdm_jax.plans.extension import Extension, Fill
 from vdm_jax.plans.hierarchy import Hierarchy
 from vdm_jax.plans.optimise import optimised
+from vdm_jax.plans.original import (
+  ExponentialPast,
+  Google,
+  Independent,
+  KeysFirst,
+  OneBefore,
+  ReallyIndependent,
+)
 from vdm_jax.plans.outline import Summary, draw, summary
 from vdm_jax.plans.plan import (
   WINDOWS,
@@ -30,6 +38,11 @@ register("fill", Fill)
 register("rollout", Rollout)
 register("autoreg", Autoreg)
 register("long-range", LongRange)
+register("mixed-autoreg-independent", LongRange)  # Its name in FDM's older code.
+for _plan in (
+  Independent, ReallyIndependent, ExponentialPast, OneBefore, KeysFirst, Google
+):  # fmt: skip
+  register(_plan.name, _plan)
 for _levels in (2, 3, 4, 5):
   register(f"hierarchy-{_levels}", functools.partial(Hierarchy, _levels))
 register("optimised", optimised)
