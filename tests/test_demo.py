@@ -13,9 +13,8 @@ import PIL.Image
 import pytest
 
 from vdm_jax import demo
-from vdm_jax.demo import steps, timed
+from vdm_jax.demo import digit_clips, digits, steps, timed
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import digit_clips, digits
 from vdm_jax.pixels import to_float
 from vdm_jax.training import loop
 

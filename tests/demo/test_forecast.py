@@ -1,7 +1,5 @@
 """The demo of forecasts: its stages, members that are kept, what is read off them."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -15,31 +13,14 @@ from vdm_jax.sampling import save
 def test_both_variants_are_systems():
   config = helpers.load_config("rvd_digits")
   first = forecast.stage(config, "predictor")
-  second = forecast.stage(config, "denoiser", 0.17)
+  second = forecast.stage(config, "denoiser")
   without = forecast.direct(config)
   assert systems.build(first).train_only == "predictor"
-  assert systems.build(second).network.settings.residual_scale == 0.17
+  assert systems.build(second).train_only == "denoiser"
   assert not systems.build(without).network.settings.residual
   # Weights of the first stage fit the second.
-  assert {**first["model"], "residual_scale": 0.17} == second["model"]
+  assert first["model"] == second["model"]
   assert config == helpers.load_config("rvd_digits")  # Left alone.
-
-
-def test_scale_is_the_root_mean_square_of_the_last_validation(tmp_path):
-  lines = [
-    {"step": 1, "loss": 1.0, "mu_square": 0.5},
-    {"step": 2, "loss": 1.0, "mu_square": 0.3, "validation_mu_square": 0.04},
-    {"step": 3, "loss": 1.0, "mu_square": 0.2},
-  ]
-  path = tmp_path / "metrics.jsonl"
-  path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-  assert forecast.residual_scale(str(tmp_path)) == pytest.approx(0.2)
-  # Data without a validation split: of the training.
-  path.write_text(json.dumps(lines[0]) + "\n")
-  assert forecast.residual_scale(str(tmp_path)) == pytest.approx(0.7071)
-  path.write_text("")
-  with pytest.raises(UserError, match="says nothing of the prediction"):
-    forecast.residual_scale(str(tmp_path))
 
 
 class Model:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from vdm_jax.data.builders import moving_digits
-from vdm_jax.evaluation import crps, forecast, image
+from vdm_jax.evaluation import forecast
+from vdm_jax.metrics import crps, image
 
 
 def noise(*shape, seed=0):

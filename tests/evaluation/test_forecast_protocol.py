@@ -47,7 +47,7 @@ def test_a_stopped_evaluation_goes_on_with_the_same_numbers(run, tmp_path, monke
   assert whole["clips"] == 3 and whole["lead_times"] == 2 and whole["members"] == 3
   assert set(whole["sets"]) == {"model", "last frame copied", "constant velocity"}
   for found in whole["sets"].values():
-    assert set(found) == set(forecast.TITLES)
+    assert set(found) == {key for key in forecast.TITLES if "lpips" not in key}
 
   calls = []
   sample = sampling.Model.sample

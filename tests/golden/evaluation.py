@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.golden import case as case_lib
-from vdm_jax.evaluation.crps import crps
+from vdm_jax.metrics.crps import crps
 from vdm_jax.models.position import Grid
 
 # Of CARLA's Town01, metres (FDM: 10 x 10 cells over [-10, 400]^2).

@@ -152,6 +152,24 @@ def fdm_schemes(case: case_lib.Case) -> case_lib.Errors:
   return dict(errors)
 
 
+def fdm_schemes_original(case: case_lib.Case) -> case_lib.Errors:
+  """The same of the older code's modes, whose order within a stage says nothing."""
+  errors = defaultdict(int)
+  for setting in case.meta["cases"]:
+    if setting["quirks"]:
+      errors[f"{setting['scheme']}/odd"] += not _refused_or_whole(setting)
+      continue
+    found = [
+      [sorted(rows[0]) for rows in _listed(frames)]
+      for frames in plans.stages(_plan(setting))
+    ]
+    expected = [[sorted(frames) for frames in stage] for stage in setting["steps"]]
+    errors[setting["scheme"]] += found != expected
+  for setting in case.meta["rejected_by_reference"]:
+    errors["rejected_by_reference"] += not _refused_or_whole(setting)
+  return dict(errors)
+
+
 def fdm_adaptive(case: case_lib.Case) -> case_lib.Errors:
   """The same of adaptive schemes; a frame is its own embedding here."""
   companion = case_lib.load(case.path.parent / case.meta["meta"]["embeddings_file"])
@@ -213,6 +231,7 @@ def fdm_optimised_schedule(case: case_lib.Case) -> case_lib.Errors:
 KINDS = {
   "fdm_mask_stats": fdm_mask_stats,
   "fdm_schemes": fdm_schemes,
+  "fdm_schemes_original": fdm_schemes_original,
   "fdm_adaptive": fdm_adaptive,
   "fdm_optimised_schedule": fdm_optimised_schedule,
 }

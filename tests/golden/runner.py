@@ -8,7 +8,7 @@ import traceback
 import jax
 
 from tests.golden import case as case_lib
-from tests.golden import evaluation, fdm, plans, ramvid, rvd, vdm
+from tests.golden import evaluation, fdm, metrics, plans, ramvid, rvd, vdm
 
 KINDS = {
   **vdm.KINDS,
@@ -17,6 +17,7 @@ KINDS = {
   **rvd.KINDS,
   **plans.KINDS,
   **evaluation.KINDS,
+  **metrics.KINDS,
 }
 
 
@@ -29,6 +30,8 @@ def run(path: str | pathlib.Path) -> dict:
   try:
     with jax.default_matmul_precision("highest"):
       errors = KINDS[case.kind](case)
+  except case_lib.Skipped as reason:
+    return report | {"skipped": str(reason)}
   except Exception as error:  # One broken case must not hide the others.
     traceback.print_exc()
     return report | {"exception": f"{type(error).__name__}: {error}"}

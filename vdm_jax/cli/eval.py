@@ -1,5 +1,6 @@
 """`vdm-jax eval --protocol=NAME --out=DIR [settings of the protocol]`.
 
+vdm-jax eval --protocol=fvd --a=DIR --b=DIR2 --out=OUT
 vdm-jax eval --protocol=forecast --workdir=RUN --members=8 --out=DIR
 vdm-jax eval --protocol=position --workdir=REGRESSOR --out=DIR
 vdm-jax eval --protocol=walk --samples=DIR --regressor=REGRESSOR --out=DIR2

@@ -10,6 +10,7 @@ COMMANDS = {
   "sample": "sample videos from a trained model",
   "plan": "show, list and optimise sampling plans",
   "eval": "measure samples or a run by a protocol",
+  "weights": "networks that metrics are of: list them, bring your own",
   "status": "what a workdir holds and how it is doing",
   "export": "write averaged weights and config alone",
   "import": "read a published PyTorch checkpoint",

@@ -30,12 +30,11 @@ from etils import epath
 from vdm_jax import experiment, frames, sampling
 from vdm_jax.data import sheet, video
 from vdm_jax.data import source as sources
-from vdm_jax.demo import goals, timed
+from vdm_jax.demo import digits, goals, timed
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import digits, figures, forecast_protocol, protocol
+from vdm_jax.evaluation import figures, forecast_protocol, protocol
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import save
-from vdm_jax.storage import workdirs
 
 VARIANTS = ("residual", "direct")
 # Of the first one's time, for the predictor by itself.
@@ -91,21 +90,15 @@ def run(
       dataset, out / "classifier", num_steps=classifier_steps
     )
     timed.unless_stopped(result)
-  begun = out / "residual" / "config.json"
-  if begun.exists():
-    # The second stage holds the predictor and the scale that it began with.
-    scale = json.loads(begun.read_text())["config"]["model"]["residual_scale"]
-  else:
+  if not (out / "residual" / "config.json").exists():  # It holds the predictor.
     with clock("train the predictor"):
       first = stage(config, "predictor")
       timed.train(first, str(out / "predictor"), PREDICTOR_SHARE * seconds)
-    scale = residual_scale(str(out / "predictor"))
-  timed.say(f"residuals have a root mean square of {scale:.3f}")
 
-  sets, results = {}, {"variants": {}, "residual_scale": scale}
+  sets, results = {}, {"variants": {}}
   for name in VARIANTS:
     if name == "residual":
-      this, given = stage(config, "denoiser", scale), str(out / "predictor")
+      this, given = stage(config, "denoiser"), str(out / "predictor")
       left = (1 - PREDICTOR_SHARE) * seconds
     else:
       this, given, left = direct(config), None, seconds
@@ -146,15 +139,13 @@ def run(
   return json.loads((out / "results.json").read_text())
 
 
-def stage(
-  config: Mapping[str, Any], train_only: str, scale: float = 1.0
-) -> dict[str, Any]:
+def stage(config: Mapping[str, Any], train_only: str) -> dict[str, Any]:
   """The config of a stage of the run with the residual."""
   return {
     **config,
     # Films come at the end; samples on the way would take from the training.
     "train": {**config["train"], "num_samples": 0},
-    "model": {**config["model"], "residual_scale": scale},
+    "model": dict(config["model"]),
     "diffusion": {**config["diffusion"], "train_only": train_only},
   }
 
@@ -164,20 +155,10 @@ def direct(config: Mapping[str, Any]) -> dict[str, Any]:
   without = stage(config, "")
   # With a context net of its own, as it has no predictor's states to read.
   factor = config["model"]["context_factor"] or 1.0
-  without["model"].update(residual=False, context_factor=factor)
+  without["model"].update(residual=False, estimate_frame=False, context_factor=factor)
   # There is no prediction to score.
   without["diffusion"].update(regression_weight=0.0, stop_gradient=False)
   return without
-
-
-def residual_scale(workdir: str) -> float:
-  """Root mean square of what a trained predictor misses of held-out frames."""
-  lines = workdirs.read_metrics(workdir)
-  for name in ("validation_mu_square", "mu_square"):
-    found = [line[name] for line in lines if line.get(name) is not None]
-    if found:
-      return round(float(np.sqrt(found[-1])), 4)
-  raise UserError(f"{workdir}: its metrics.jsonl says nothing of the prediction")
 
 
 def sample(folder, model, truth, members, num_context) -> list[epath.Path]:

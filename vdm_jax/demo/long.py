@@ -35,9 +35,9 @@ from vdm_jax import experiment, sampling
 from vdm_jax.data import sheet, video
 from vdm_jax.data import source as sources
 from vdm_jax.data.builders import moving_digits
-from vdm_jax.demo import by_plan, goals, timed
+from vdm_jax.demo import by_plan, digits, goals, timed
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import digits, figures, forecast, motion, protocol, walk
+from vdm_jax.evaluation import figures, forecast, motion, protocol, walk
 
 FPS = 8.0
 SHOWN = 2  # Videos in the figure.

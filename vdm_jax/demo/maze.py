@@ -25,7 +25,8 @@ from vdm_jax.data import source as sources
 from vdm_jax.data import video
 from vdm_jax.demo import by_plan, timed
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import frechet, protocol, walk_protocol
+from vdm_jax.evaluation import protocol, walk_protocol
+from vdm_jax.metrics import frechet
 
 FPS = 8.75  # Of the maze.
 _SIDE = 8  # Of the small frames that the Frechet distance is of.

@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from vdm_jax.data import video
-from vdm_jax.evaluation import digit_clips, digits
+from vdm_jax.demo import digit_clips, digits
 
 FPS = 6.0
 

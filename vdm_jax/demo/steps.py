@@ -31,9 +31,9 @@ import vdm_jax
 from vdm_jax import experiment, sampling
 from vdm_jax.data import source as sources
 from vdm_jax.data import video
-from vdm_jax.demo import goals, page, timed
+from vdm_jax.demo import digit_clips, digits, goals, page, timed
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import digit_clips, digits, plots, protocol
+from vdm_jax.evaluation import plots, protocol
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import save
 

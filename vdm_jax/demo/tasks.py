@@ -27,9 +27,10 @@ from etils import epath
 from vdm_jax import experiment, sampling
 from vdm_jax.data import sheet, video
 from vdm_jax.data import source as sources
-from vdm_jax.demo import goals, timed
+from vdm_jax.demo import digits, goals, timed
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import digits, frechet, image, protocol
+from vdm_jax.evaluation import protocol
+from vdm_jax.metrics import frechet, image
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import save
 

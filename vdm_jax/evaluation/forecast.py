@@ -8,7 +8,8 @@ k is the k-th frame after the context.
     psnr, ssim        of every frame, averaged; frames that are met exactly have no
                       finite PSNR and are left out of its means
     ..._best          of the member whose mean over the clip is best, chosen for each
-                      of the two by itself
+                      of these by itself
+    lpips             of every frame, averaged, if a network for it is at hand
     ..._of_mean       of the mean of the members, which is no sample: it is blurred
                       where members disagree
 """
@@ -17,8 +18,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from vdm_jax.evaluation import image, motion
-from vdm_jax.evaluation.crps import crps
+from vdm_jax.evaluation import motion
+from vdm_jax.metrics import image
+from vdm_jax.metrics.crps import crps
+from vdm_jax.metrics.perceptual import Perceptual
 
 TITLES = {
   "crps": "CRPS, plug-in",
@@ -30,6 +33,8 @@ TITLES = {
   "ssim": "SSIM, mean of members",
   "ssim_best": "SSIM, best member",
   "ssim_of_mean": "SSIM, of the ensemble mean",
+  "lpips": "LPIPS, mean of members",
+  "lpips_best": "LPIPS, best member",
 }
 
 # What is known of a single clip: a pooled PSNR is of the mean of its errors.
@@ -38,17 +43,20 @@ SCORES = tuple({"psnr_pooled": "mse"}.get(key, key) for key in TITLES)
 Scores = dict[str, np.ndarray]
 
 
-def score(members: np.ndarray, truth: np.ndarray) -> Scores:
+def score(
+  members: np.ndarray, truth: np.ndarray, lpips: Perceptual | None = None
+) -> Scores:
   """Scores of one clip's ensemble, a frame in memory at a time.
 
   Args:
     members: uint8 [S, T, H, W, C], predicted frames alone.
     truth: uint8 [T, H, W, C].
+    lpips: measures LPIPS; None for none.
 
   Returns:
     For every key of `SCORES` float64 [T]; NaN for the fair CRPS of one member, for
-    SSIM of frames that are smaller than its window, and for the PSNR of frames that
-    are met exactly.
+    SSIM and LPIPS of frames that are too small for them, and for the PSNR of frames
+    that are met exactly.
   """
   size, length = members.shape[:2]
   found = {key: np.full(length, np.nan) for key in SCORES}
@@ -64,6 +72,10 @@ def score(members: np.ndarray, truth: np.ndarray) -> Scores:
     for key, measure in measures.items():
       each[key][:, t] = measure(x, np.broadcast_to(y, x.shape))
       found[f"{key}_of_mean"][t] = measure(x.mean(0), y)
+  if lpips is not None and min(truth.shape[1:3]) >= lpips.min_size:
+    far = np.stack([lpips(member, truth) for member in members])
+    found["lpips"] = far.mean(0)
+    found["lpips_best"] = far[far.mean(1).argmin()]
   for key in measures:
     found[key] = _mean(_finite(each[key]))
     best = each[key][each[key].mean(1).argmax()]
@@ -72,12 +84,14 @@ def score(members: np.ndarray, truth: np.ndarray) -> Scores:
   return found
 
 
-def score_point(forecast: np.ndarray, truth: np.ndarray) -> Scores:
+def score_point(
+  forecast: np.ndarray, truth: np.ndarray, lpips: Perceptual | None = None
+) -> Scores:
   """The same of a single sure forecast uint8 [T, H, W, C].
 
   Its law is a point, so both forms of the CRPS are the absolute error.
   """
-  return score(np.stack([forecast, forecast]), truth)
+  return score(np.stack([forecast, forecast]), truth, lpips)
 
 
 def mean_by_lead(clips: Iterable[Scores]) -> dict[str, dict[str, np.ndarray | float]]:

@@ -22,6 +22,8 @@ from etils import epath
 from vdm_jax.data import sheet
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import ensembles, figures, forecast, protocol
+from vdm_jax.metrics import perceptual
+from vdm_jax.metrics.networks.lpips import NETS
 
 ESTIMATORS = ("both", "plugin", "fair")
 _SHOWN = 4  # Members in the picture.
@@ -47,6 +49,7 @@ class Forecast:
     0, "frames of a clip, context included; 0: the model's window"
   )
   crps: str = protocol.setting("both", "which estimator: plugin, fair or both")
+  lpips: str = protocol.setting("", "LPIPS too, by alexnet or vgg16")
   ema: str = protocol.setting("", "which average of the weights; default the first")
   step: int = protocol.setting(0, "which checkpoint; 0: the newest")
   seed: int = protocol.setting(0, "of the noise")
@@ -65,7 +68,8 @@ class Forecast:
         f"--members={job.members}: the fair CRPS needs 2 members or more; take more, "
         "or --crps=plugin"
       )
-    done = list(self._clips(job, out))
+    lpips = perceptual.Perceptual(self.lpips) if self.lpips else None
+    done = list(self._clips(job, out, lpips))
     sets = {
       name: forecast.mean_by_lead(clip[name] for clip in done) for name in done[0]
     }
@@ -79,6 +83,7 @@ class Forecast:
       "scale": "[0, 1], from 8-bit frames; frames that are met exactly have no finite "
       "PSNR and are left out of its means over frames",
       "errors": "standard errors over clips",
+      "lpips": lpips.weights.describe() if lpips else None,
       "titles": {key: forecast.TITLES[key] for key in keys},
       "sets": {name: {key: means[key] for key in keys} for name, means in sets.items()},
     }
@@ -91,6 +96,8 @@ class Forecast:
       raise UserError("forecast: expected --workdir=RUN or --samples=DIR, one of them")
     if self.crps not in ESTIMATORS:
       raise UserError(f"--crps={self.crps}: expected {', '.join(ESTIMATORS)}")
+    if self.lpips and self.lpips not in NETS:
+      raise UserError(f"--lpips={self.lpips}: expected {' or '.join(NETS)}")
     for field, least in (("members", 1), ("num_context", 1), ("num_clips", 0)):
       if getattr(self, field) < least:
         raise UserError(f"--{field}: expected >= {least}, found {getattr(self, field)}")
@@ -105,7 +112,10 @@ class Forecast:
     ]
 
   def _clips(
-    self, job: ensembles.Ensembles, out: epath.Path
+    self,
+    job: ensembles.Ensembles,
+    out: epath.Path,
+    lpips: perceptual.Perceptual | None,
   ) -> Iterator[dict[str, Any]]:
     """The scores of every clip, read where they exist, made where not."""
     path, head = out / "clips.jsonl", {**protocol.describe(self), **job.origin}
@@ -126,7 +136,7 @@ class Forecast:
     yield from lines[1:]
     with bar:
       for number in range(len(lines) - 1, job.count):
-        lines.append(_plain(self._score(job, number, out)))
+        lines.append(_plain(self._score(job, number, out, lpips)))
         # As a whole, by renaming: a kill leaves the old file or the new one.
         partial = path.with_suffix(".partial")
         partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -134,13 +144,13 @@ class Forecast:
         bar.update()
         yield lines[-1]
 
-  def _score(self, job: ensembles.Ensembles, number: int, out: epath.Path):
+  def _score(self, job, number: int, out: epath.Path, lpips):
     """The scores of a clip, by forecast; draws the first one."""
     clip = job.clip(number)
     context, truth = clip.truth[: job.context], clip.truth[job.context :]
-    scores = {job.title: forecast.score(clip.members[:, job.context :], truth)}
+    scores = {job.title: forecast.score(clip.members[:, job.context :], truth, lpips)}
     for name, made in forecast.baselines(context, len(truth)).items():
-      scores[name] = forecast.score_point(made, truth)
+      scores[name] = forecast.score_point(made, truth, lpips)
     out.mkdir(parents=True, exist_ok=True)
     if number == 0:
       _picture(out / "clip.png", clip, job.context)
@@ -197,7 +207,7 @@ def _plot(path: epath.Path, sets: Means, keys: Sequence[str]) -> None:
 def _shown(keys: Sequence[str]) -> list[str]:
   """One measure of each kind: the fair CRPS where there is one."""
   crps = "crps_fair" if "crps_fair" in keys else "crps"
-  return [key for key in (crps, "psnr_pooled", "ssim") if key in keys]
+  return [key for key in (crps, "psnr_pooled", "ssim", "lpips") if key in keys]
 
 
 def _picture(path: epath.Path, clip: ensembles.Clip, context: int) -> None:

@@ -1,7 +1,6 @@
 """The protocols that `vdm-jax eval` knows.
 
-A measure on learned features (a Fréchet distance on I3D, LPIPS) is a further
-protocol: a dataclass as `protocol` describes it, registered here.
+A further one is a dataclass as `protocol` describes it, registered here.
 """
 
 import dataclasses
@@ -9,8 +8,10 @@ from typing import Any
 
 from vdm_jax import errors
 from vdm_jax.errors import UserError
+from vdm_jax.evaluation.bits_protocol import Bits
 from vdm_jax.evaluation.calls_protocol import Calls
 from vdm_jax.evaluation.forecast_protocol import Forecast
+from vdm_jax.evaluation.fvd_protocol import Fvd
 from vdm_jax.evaluation.positions import Position
 from vdm_jax.evaluation.protocol import EvaluationProtocol
 from vdm_jax.evaluation.walk_protocol import WalkProtocol
@@ -46,5 +47,5 @@ def build(name: str, settings: dict[str, Any]) -> EvaluationProtocol:
   return _REGISTRY[name](**settings)
 
 
-for _protocol in (Forecast, Calls, Position, WalkProtocol):
+for _protocol in (Fvd, Forecast, Bits, Calls, Position, WalkProtocol):
   register(_protocol)

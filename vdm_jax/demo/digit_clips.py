@@ -17,8 +17,10 @@ import scipy.special
 import scipy.stats
 
 from vdm_jax.data import source as sources
+from vdm_jax.demo import digits
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import digits, frechet, motion, protocol
+from vdm_jax.evaluation import motion, protocol
+from vdm_jax.metrics import frechet
 
 # A frame with less light than this share of the faintest real digits holds none.
 _EMPTY = 0.5

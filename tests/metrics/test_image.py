@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import image
+from vdm_jax.metrics import image
 
 
 def frames(count=2, height=14, width=17, channels=3, seed=0):

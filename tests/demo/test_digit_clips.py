@@ -7,8 +7,8 @@ import pytest
 
 from vdm_jax import sharding
 from vdm_jax.data import source as sources
+from vdm_jax.demo import digit_clips, digits
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import digit_clips, digits
 
 # As small as a digit allows; enough clips that each split has all digits.
 DATASET = "moving_digits/12px_1digit_4frames_8digitpx_1000videos"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from vdm_jax.evaluation.crps import crps
+from vdm_jax.metrics.crps import crps
 
 
 def of_gaussian(y, scale):

@@ -8,7 +8,8 @@ matrix is taken, so nothing can turn complex or NaN, whatever the rank.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -79,21 +80,117 @@ def distance(first: Moments, second: Moments) -> float:
   """
   return _combine(
     first.mean, _root(first.covariance), second.mean, _root(second.covariance)
-  )
+  ).distance
 
 
-def distance_of_features(first: np.ndarray, second: np.ndarray) -> float:
-  """The same from features [N1, D] and [N2, D], exact also where N <= D."""
+class Terms(NamedTuple):
+  """What the distance is made of.
+
+  Attributes:
+    means: |m1 - m2|^2.
+    traces: tr S1 + tr S2.
+    cross: tr (S1 S2)^(1/2).
+  """
+
+  means: float
+  traces: float
+  cross: float
+
+  @property
+  def distance(self) -> float:
+    return self.means + self.traces - 2 * self.cross
+
+
+def distance_of_features(
+  first: np.ndarray, second: np.ndarray, *, ddof: int = 1
+) -> float:
+  """The same from features [N1, D] and [N2, D], exact also where N <= D.
+
+  Args:
+    first, second: the features.
+    ddof: covariances are divided by N - ddof; 0 in StyleGAN-V's and cd-fvd's code.
+  """
+  return terms(first, second, ddof=ddof).distance
+
+
+def terms(first: np.ndarray, second: np.ndarray, *, ddof: int = 1) -> Terms:
+  """The terms of the distance of features [N1, D] and [N2, D].
+
+  Raises:
+    ValueError: shapes do not fit, or there are fewer than two features.
+  """
   means, factors = [], []
   for features in (first, second):
     x = np.asarray(features, np.float64)
     if x.ndim != 2 or len(x) < 2:
       raise ValueError(f"features: expected [N >= 2, D], found {x.shape}")
     means.append(x.mean(0))
-    factor = (x - means[-1]) / np.sqrt(len(x) - 1)
+    factor = (x - means[-1]) / np.sqrt(len(x) - ddof)
     # A tall factor can be replaced by its triangle: S is the same.
     factors.append(np.linalg.qr(factor, mode="r") if len(x) > x.shape[1] else factor)
   return _combine(means[0], factors[0], means[1], factors[1])
+
+
+class Infinity(NamedTuple):
+  """The distance extrapolated to infinitely many features.
+
+  Attributes:
+    value: where the line meets 1 / n = 0.
+    error: standard error of it, from the spread around the line; NaN of two sizes.
+    slope: of the line, in n: the bias of n features is slope / n.
+    sizes: n.
+    distances: at each.
+  """
+
+  value: float
+  error: float
+  slope: float
+  sizes: np.ndarray
+  distances: np.ndarray
+
+
+def infinity(
+  first: np.ndarray,
+  second: np.ndarray,
+  sizes: Sequence[int] | None = None,
+  *,
+  seed: int | None = None,
+) -> Infinity:
+  """FVD-infinity: a line in 1 / n through distances of n features (Chong and Forsyth
+  2020).
+
+  Args:
+    first, second: features [N1, D] and [N2, D].
+    sizes: n of both sets, up to the smaller set's; None for 15 between a tenth of it
+      and all of it.
+    seed: of random subsets; None takes the first n.
+
+  Raises:
+    ValueError: fewer than two sizes, or one that the sets do not have.
+  """
+  most = min(len(first), len(second))
+  if sizes is None:
+    sizes = np.unique(np.linspace(max(2, most // 10), most, 15).astype(int))
+  sizes = np.asarray(sizes)
+  if len(sizes) < 2 or sizes.min() < 2 or sizes.max() > most:
+    raise ValueError(f"sizes {sizes}: expected two or more, from 2 to {most}")
+  rng = None if seed is None else np.random.default_rng(seed)
+
+  def some(features, n):
+    if rng is None:
+      return features[:n]
+    return features[rng.choice(len(features), n, replace=False)]
+
+  found = np.array(
+    [distance_of_features(some(first, n), some(second, n)) for n in sizes]
+  )
+  matrix = np.stack([np.ones(len(sizes)), 1 / sizes], axis=1)
+  (value, slope), *_ = np.linalg.lstsq(matrix, found, rcond=None)
+  error = float("nan")
+  if len(sizes) > 2:
+    variance = np.sum((found - matrix @ [value, slope]) ** 2) / (len(sizes) - 2)
+    error = float(np.sqrt(variance * np.linalg.inv(matrix.T @ matrix)[0, 0]))
+  return Infinity(float(value), error, float(slope), sizes, found)
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
@@ -102,9 +199,9 @@ def _root(covariance: np.ndarray) -> np.ndarray:
   return np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T
 
 
-def _combine(mean1, root1, mean2, root2) -> float:
+def _combine(mean1, root1, mean2, root2) -> Terms:
   if len(mean1) != len(mean2):
     raise ValueError(f"features of {len(mean1)} and of {len(mean2)} dimensions")
   cross = np.linalg.svd(root1 @ root2.T, compute_uv=False).sum()
   means = np.sum((mean1 - mean2) ** 2)
-  return float(means + np.sum(root1**2) + np.sum(root2**2) - 2 * cross)
+  return Terms(float(means), float(np.sum(root1**2) + np.sum(root2**2)), float(cross))

@@ -1,0 +1,241 @@
+"""Protocol `fvd`: sources, windows, presets, what is kept and what is refused."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from tests.evaluation.test_forecast_protocol import run as untrained  # noqa: F401
+from vdm_jax.data import video
+from vdm_jax.errors import UserError
+from vdm_jax.evaluation import fvd_protocol, presets, protocol, protocols
+from vdm_jax.metrics import features, frechet, kernel, weights
+
+DIMENSIONS = 6
+
+
+class Fake:
+  """Stands for a network: a feature is made of a clip's means."""
+
+  calls = 0
+
+  def __init__(self, weights, **settings):
+    self.settings = {**settings, "weights": weights}
+
+  def describe(self):
+    return {"network": "i3d", **self.settings}
+
+  def __call__(self, clips):
+    found = []
+    for clip in clips:
+      Fake.calls += 1
+      x = features.in_rgb(clip).astype(np.float64)
+      parts = [x.mean(), x[0].mean(), x[-1].mean(), len(x), x.std(), x[..., 0].std()]
+      found.append(np.array(parts, np.float32))
+    return np.stack(found)
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch):
+  monkeypatch.setattr(fvd_protocol.features, "Extractor", Fake)
+  monkeypatch.setattr(weights, "load", lambda name: name)
+  Fake.calls = 0
+
+
+def films(folder, count, frames=18, seed=0, brightness=1.0, fps=8):
+  folder.mkdir()
+  rng = np.random.default_rng(seed)
+  for number in range(count):
+    pixels = brightness * rng.integers(0, 256, (frames, 8, 8, 3)) * rng.uniform(0.5, 1)
+    video.write_gif(folder / f"{number:03d}.gif", pixels.astype(np.uint8), fps=fps)
+  return str(folder)
+
+
+def run(tmp_path, out="out", **settings):
+  built = protocols.build("fvd", settings)
+  return protocol.evaluate(built, tmp_path / out).result
+
+
+@pytest.fixture
+def pair(tmp_path):
+  a = films(tmp_path / "a", 12)
+  return a, films(tmp_path / "b", 12, seed=1, brightness=0.6)
+
+
+def test_two_folders_of_films(tmp_path, pair):
+  a, b = pair
+  result = run(tmp_path, a=a, b=b)
+  assert result["fvd"]["value"] > 0 and result["fvd"]["error"] > 0
+  assert result["n_a"] == result["n_b"] == 12
+  assert result["preset"]["name"] == "tfhub" and not result["departs"]
+  same = run(tmp_path, out="same", a=a, b=a)
+  assert abs(same["fvd"]["value"]) < 1e-6 < result["fvd"]["value"]
+  text = (tmp_path / "out" / "table.txt").read_text()
+  assert "FVD" in text and "KVD" in text and "tfhub" in text
+  written = json.loads((tmp_path / "out" / "results.json").read_text())
+  assert written["a"]["kind"] == "films" and written["used"]["num_frames"] == 16
+
+
+def test_features_are_kept_and_a_stopped_job_goes_on(tmp_path, pair, monkeypatch):
+  a, b = pair
+  monkeypatch.setattr("vdm_jax.evaluation.feature_store._CLIPS", 5)
+  kept = str(tmp_path / "kept")
+  original, calls = Fake.__call__, []
+
+  def interrupted(self, clips):
+    calls.append(1)
+    if len(calls) == 3:
+      raise KeyboardInterrupt
+    return original(self, clips)
+
+  monkeypatch.setattr(Fake, "__call__", interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    run(tmp_path, a=a, b=b, features=kept)
+  monkeypatch.setattr(Fake, "__call__", original)
+  assert Fake.calls == 10
+  result = run(tmp_path, a=a, b=b, features=kept)
+  assert Fake.calls == 24
+  again = run(tmp_path, out="again", a=a, b=b, features=kept)
+  assert Fake.calls == 24 and again["fvd"] == result["fvd"]
+  # Another window is another feature.
+  run(tmp_path, out="other", a=a, b=b, features=kept, num_frames=10)
+  assert Fake.calls == 48
+
+
+def test_windows(tmp_path):
+  a = films(tmp_path / "a", 4, frames=18)
+  b = films(tmp_path / "b", 4, frames=20, seed=1)
+  with pytest.raises(UserError, match="videos of 18 and of 20 frames; --num_frames=N"):
+    run(tmp_path, a=a, b=b, num_frames=-1)
+  with pytest.raises(UserError, match="video 0 has 18 frames, expected 19 or more"):
+    run(tmp_path, a=a, b=b, num_frames=19)
+  first = run(tmp_path, out="first", a=a, b=b)["fvd"]["value"]
+  drawn = run(tmp_path, out="random", a=a, b=b, window="random")["fvd"]["value"]
+  assert first != drawn
+  with pytest.raises(UserError, match="I3D wants 9 or more"):
+    run(tmp_path, a=a, b=b, num_frames=8)
+  cut = run(
+    tmp_path, out="cut", a=a, b=b, num_frames=15, include_conditioning="no",
+    num_context=2,
+  )  # fmt: skip
+  assert cut["used"]["include_conditioning"] is False
+  with pytest.raises(UserError, match="after the 5 given ones, expected 15"):
+    run(
+      tmp_path, a=a, b=b, num_frames=15, include_conditioning="no", num_context=5
+    )  # fmt: skip
+
+
+def test_a_preset_that_the_data_do_not_fill_says_so(tmp_path, pair):
+  a, b = pair
+  result = run(tmp_path, a=a, b=b, preset="vdm-bair", resize="half_pixel")
+  assert result["departs"] == [
+    "resize half_pixel instead of tf1_legacy",
+    "12 videos in --a, the preset wants 25600",
+    "12 videos in --b, the preset wants 256",
+  ]
+  text = (tmp_path / "out" / "table.txt").read_text()
+  assert text.count("vdm-bair (departs)") == 3
+  assert "66.92" in text
+
+
+def test_features_of_the_users_own(tmp_path):
+  rng = np.random.default_rng(0)
+  x, y = rng.standard_normal((40, 5)), rng.standard_normal((30, 5)) + 0.5
+  np.savez(tmp_path / "x.npz", features=x)
+  np.savez(tmp_path / "y.npz", features=y)
+  result = run(tmp_path, a=str(tmp_path / "x.npz"), b=str(tmp_path / "y.npz"))
+  assert result["fvd"]["value"] == pytest.approx(frechet.distance_of_features(x, y))
+  assert result["kvd"]["value"] == pytest.approx(kernel.distance(x, y))
+  assert result["jedi_mmd"]["value"] == pytest.approx(kernel.jedi(x, y))
+  assert not result["warnings"] and result["fvd_infinity"]["error"] > 0
+  np.savez(tmp_path / "z.npz", features=y[:4])
+  few = run(tmp_path, out="few", a=str(tmp_path / "x.npz"), b=str(tmp_path / "z.npz"))
+  assert "4 videos, 5 dimensions" in few["warnings"][0]
+  np.savez(tmp_path / "w.npz", features=rng.standard_normal((9, 3)))
+  with pytest.raises(UserError, match="features of 5 and 3 dimensions"):
+    run(tmp_path, out="w", a=str(tmp_path / "x.npz"), b=str(tmp_path / "w.npz"))
+  np.savez(tmp_path / "v.npz", other=x)
+  with pytest.raises(
+    UserError, match=r"expected an array `features`, found \['other'\]"
+  ):
+    run(tmp_path, out="v", a=str(tmp_path / "v.npz"), b=str(tmp_path / "x.npz"))
+  with pytest.raises(UserError, match="found one of each"):
+    run(tmp_path, out="f", a=str(tmp_path / "x.npz"), b=films(tmp_path / "f", 2))
+
+
+def test_sources_that_are_none(tmp_path):
+  b = films(tmp_path / "b", 2)
+  (tmp_path / "empty").mkdir()
+  (tmp_path / "file.txt").write_text("x")
+  for name, message in (
+    ("", "--a: expected a folder"),
+    (str(tmp_path / "empty"), "expected films"),
+    (str(tmp_path / "file.txt"), "expected a folder, found a file"),
+    ("no_such_data/8px", "--a=no_such_data/8px: no such folder, and:"),
+    (str(tmp_path / "no.npz"), "no such file"),
+  ):
+    with pytest.raises(UserError, match=message):
+      run(tmp_path, a=name, b=b)
+
+
+def test_settings_that_are_none(tmp_path, pair):
+  a, b = pair
+  for settings, message in (
+    ({"preset": "best"}, "preset"),
+    ({"resize": "lanczos"}, "--resize: expected one of"),
+    ({"root": "cube"}, "--root: expected one of"),
+    ({"window": "last"}, "--window: expected one of first, random"),
+    ({"include_conditioning": "maybe"}, "expected yes or no"),
+    ({"weights": "c3d"}, "--weights=c3d: expected those of i3d"),
+    ({"network": "c3d", "num_frames": 12}, "C3D wants 16 frames"),
+    ({"a": a, "b": a, "num_a": 1}, "expected 2 videos or more of each, found 1"),
+  ):
+    with pytest.raises(UserError, match=message):
+      run(tmp_path, **{"a": a, "b": b, **settings})
+
+
+def test_frame_rates(tmp_path, pair, monkeypatch):
+  a, b = pair
+  opened = fvd_protocol.clip_sources.open_source
+
+  def at_another_rate(name, **settings):
+    source = opened(name, **settings)
+    return dataclasses.replace(source, fps=10.0) if name == b else source
+
+  monkeypatch.setattr(fvd_protocol.clip_sources, "open_source", at_another_rate)
+  with pytest.raises(UserError, match="7 and 10 frames a second: other films"):
+    run(tmp_path, a=a, b=b, fps=7.0, num_frames=9)
+  found = run(tmp_path, a=a, b=b, fps=7.0, num_frames=9, any_fps=True)
+  assert found["a"]["fps"] == 7.0 and found["n_a"] == 12
+
+
+def test_a_data_set_and_a_run(tmp_path, untrained):  # noqa: F811
+  data = "moving_digits/12px_1digit_10frames_8digitpx_64videos"
+  settings = {"data_dir": str(tmp_path / "data"), "num_frames": 9, "num_b": 5}
+  found = run(tmp_path, a=f"{data}:train", b=data, num_a=7, **settings)
+  assert found["a"]["kind"] == "data" and (found["n_a"], found["n_b"]) == (7, 5)
+  with pytest.raises(UserError, match="say how many videos to sample"):
+    run(tmp_path, out="run", a=untrained, b=data, **settings)
+  with pytest.raises(UserError, match="has 4 frames, expected 9 or more"):
+    run(tmp_path, out="run", a=untrained, b=data, num_a=3, **settings)
+
+
+def test_every_preset_can_be_asked_for():
+  for name, preset in presets.PRESETS.items():
+    wanted, departs = protocols.build("fvd", {"preset": name})._resolve(preset)
+    assert not departs and wanted["num_frames"] >= 9, name
+    assert preset.known in ("read", "said", "recalled")
+    assert ("recalled" in preset.text) == (preset.known == "recalled"), name
+
+
+def test_error_is_about_the_spread_over_data_sets():
+  """The jackknife's error against the deviation of many independent draws."""
+  found = []
+  for seed in range(60):
+    rng = np.random.default_rng(seed)
+    x, y = rng.standard_normal((80, 3)), rng.standard_normal((80, 3)) + 1.0
+    found.append(fvd_protocol.measure(x, y)["fvd"])
+  spread = np.std([f["value"] for f in found])
+  errors = np.mean([f["error"] for f in found])
+  assert 0.6 < errors / spread < 1.6

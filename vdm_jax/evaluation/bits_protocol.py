@@ -1,0 +1,206 @@
+"""Protocol `bits`: the bound on held-out clips' likelihood, in bits per dimension.
+
+Ho et al. 2020, eq. 5 (discrete schedules); Kingma et al. 2021, eq. 17 (continuous
+time; VDM, section 2). Frames that are given do not count.
+"""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+from etils import epath
+
+from vdm_jax import experiment, sampling
+from vdm_jax import frames as frames_lib
+from vdm_jax.diffusion import bound, guidance, schedule
+from vdm_jax.errors import UserError
+from vdm_jax.evaluation import protocol
+from vdm_jax.pixels import to_float
+
+_CONTINUOUS_DRAWS = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Bits:
+  """See the module's text."""
+
+  name: ClassVar[str] = "bits"
+
+  workdir: str = protocol.setting("", "run or export whose model is measured")
+  split: str = protocol.setting("test", "whose first clips count")
+  num_clips: int = protocol.setting(64, "clips")
+  num_context: int = protocol.setting(0, "frames at the start that are given")
+  draws: int = protocol.setting(
+    0, "noise levels of each clip; 0: all of a discrete schedule, 32 of a continuous"
+  )
+  ema: str = protocol.setting("", "which average of the weights; default the first")
+  step: int = protocol.setting(0, "which checkpoint; 0: the newest")
+  seed: int = protocol.setting(0, "of the noise")
+  batch_size: int = protocol.setting(16, "clips at a time")
+
+  def run(self, out: epath.Path) -> protocol.Outcome:
+    """See the module's text."""
+    del out
+    if not self.workdir:
+      raise UserError("bits: expected --workdir=RUN")
+    model = sampling.load(self.workdir, rate=self.ema or None, step=self.step or None)
+    system = model.system
+    self._check(system)
+    config = model.info["config"]
+    clips = experiment.given_clips(
+      config, system, self.split, self.num_clips, range(system.window)
+    )
+    program = jax.jit(functools.partial(terms, system, self.num_context, self.draws))
+    found: dict[str, list[np.ndarray]] = {}
+    starts = range(0, len(clips), self.batch_size)
+    for first in tqdm.tqdm(starts, desc="bits", unit="batch", disable=None):
+      batch = clips[first : first + self.batch_size]
+      numbers = first + np.arange(self.batch_size)
+      keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed), numbers)
+      filled = np.concatenate(
+        [batch, batch[:1].repeat(self.batch_size - len(batch), axis=0)]
+      )
+      for name, values in program(model.params, to_float(filled), keys).items():
+        found.setdefault(name, []).append(np.asarray(values)[: len(batch)])
+    bits = {name: np.concatenate(parts) for name, parts in found.items()}
+    discrete = isinstance(system.schedule, schedule.DiscreteSchedule)
+    steps = system.schedule.num_steps if discrete else None
+    calls = self.draws or steps or _CONTINUOUS_DRAWS
+    result = {
+      "bits": {name: _mean(values) for name, values in bits.items()},
+      "clips": len(clips),
+      "latent_frames": system.window - self.num_context,
+      "time": "discrete" if discrete else "continuous",
+      "schedule_steps": steps,
+      "levels_per_clip": calls,
+      "data": config["data"]["name"],
+      "checkpoint_step": model.info["step"],
+      "ema": model.info["ema"],
+    }
+    rows = [["bits per dimension", "mean over clips"]]
+    rows += [
+      [name, protocol.cell(value["mean"], value["error"])]
+      for name, value in result["bits"].items()
+    ]
+    head = (
+      f"{len(clips)} clips of {result['data']} {self.split}, "
+      f"{result['latent_frames']} frames each"
+      + f" after {self.num_context} given ones" * bool(self.num_context)
+      + f"; {result['time']} time, {calls} noise levels a clip"
+    )
+    return protocol.Outcome(result, f"{head}\n{protocol.table(rows)}")
+
+  def _check(self, system: Any) -> None:
+    if system.windows == "recurrent":
+      raise UserError(
+        "bits: is of models that diffuse frames; RVD diffuses residuals of a "
+        "prediction, and no bound on the frames is known for it here"
+      )
+    least = 0 if system.observed_by != "network" else system.min_given
+    if not least <= self.num_context < system.window:
+      raise UserError(
+        f"--num_context={self.num_context}: expected {least} to {system.window - 1}"
+      )
+    if system.observed_by == "guidance" and self.num_context:
+      raise UserError(
+        f"--num_context={self.num_context}: this model is not told of given frames; "
+        "its bound is of whole clips, expected 0"
+      )
+    if self.draws < 0 or self.num_clips < 1 or self.batch_size < 1:
+      raise UserError(
+        "bits: expected --draws >= 0, --num_clips >= 1 and --batch_size >= 1"
+      )
+
+
+def terms(
+  system: Any, context: int, draws: int, params: Any, video: jax.Array, keys: jax.Array
+) -> dict[str, jax.Array]:
+  """The bound and its terms of clips, bits per dimension [B] each.
+
+  Args:
+    system: whose model it is.
+    context: frames at the start that are given.
+    draws: noise levels of each clip; 0 is the protocol's default.
+    params: of the network.
+    video: float [B, T, H, W, C] in [-1, 1].
+    keys: one a clip [B].
+  """
+  frames = frames_lib.clip(*video.shape[:2], observed=range(context))
+  cond = {
+    name: jnp.full(leaf.shape, -1, leaf.dtype)
+    if leaf.dtype == jnp.int32
+    else jnp.zeros(leaf.shape, leaf.dtype)
+    for name, leaf in system.cond.shapes(len(video), 1).items()
+  }
+  encoded = system.encode(params, video, frames, cond)
+  denoiser = system.denoiser(params, frames, encoded.context)
+  if system.observed_by == "paste" and context:
+    plain, paste = denoiser, guidance.pasting(video, frames.observed)
+
+    def denoiser(z, level):
+      return plain(paste(z, level, None), level)
+
+  counted = {"where": frames.latent, "normalise": "example"}
+  if isinstance(system.schedule, schedule.DiscreteSchedule):
+    return _discrete(system, denoiser, video, keys, draws, counted)
+  return _continuous(system, denoiser, video, keys, draws, counted)
+
+
+def _discrete(system, denoiser, video, keys, draws, counted):
+  total = system.schedule.num_steps
+  steps, factor = None, 1.0
+  if draws and draws < total:
+    # A step at random out of each of `draws` stretches of equal length.
+    place = jax.vmap(lambda key: jax.random.uniform(key, (draws,)))(keys)
+    steps = ((jnp.arange(draws) + place) * (total / draws)).astype(jnp.int32)
+    steps = jnp.clip(steps, 0, total - 1)
+    factor = total / draws
+  found = bound.discrete_bound(
+    denoiser,
+    system.schedule,
+    video,
+    key=keys,
+    steps=steps,
+    gamma=system.gamma,
+    **counted,
+  )
+  diffusion = factor * found.steps.sum(1)
+  return {
+    "bound": diffusion + found.prior,
+    "prior": found.prior,
+    "diffusion and decoder": diffusion,
+  }
+
+
+def _continuous(system, denoiser, video, keys, draws, counted):
+  draws = draws or _CONTINUOUS_DRAWS
+
+  def draw(index):
+    of_clip = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
+    parts = jax.vmap(lambda key: jax.random.split(key, 3))(of_clip)
+    u = jax.vmap(jax.random.uniform)(parts[:, 0])
+    normal = jax.vmap(lambda key: jax.random.normal(key, video.shape[1:]))
+    return bound.continuous_bound(
+      denoiser,
+      system.schedule,
+      video,
+      # Times of a clip are spread: one in each of `draws` parts.
+      (index + u) / draws,
+      normal(parts[:, 1]),
+      normal(parts[:, 2]),
+      **counted,
+    )
+
+  found = jax.lax.map(draw, jnp.arange(draws))
+  names = {"total": "bound", "prior": "prior", "reconstruction": "decoder"}
+  names["diffusion"] = "diffusion"
+  return {name: getattr(found, field).mean(0) for field, name in names.items()}
+
+
+def _mean(values: np.ndarray) -> dict[str, float]:
+  error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+  return {"mean": float(values.mean()), "error": float(error)}

@@ -1,0 +1,225 @@
+"""What can be measured: clips of a run, of samples, of a data set or of films.
+
+A source is named by one text:
+
+    DIR            a folder that `vdm-jax sample` wrote; a run, which is sampled; or a
+                   folder of films (or of folders of pictures)
+    NAME[:SPLIT]   a built data set, as moving_digits/16px_1digit_8frames:test
+    FILE.npz       features [N, D] of the user's own network, as array `features`
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from vdm_jax import experiment, sampling
+from vdm_jax.data import decode, folder
+from vdm_jax.data import source as sources
+from vdm_jax.errors import UserError
+from vdm_jax.evaluation import samples
+from vdm_jax.pixels import to_float, to_uint8
+
+_AT_A_TIME = 16  # Videos that a run samples together.
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Videos of one origin.
+
+  Attributes:
+    name: as it was asked for.
+    kind: 'samples', 'run', 'data', 'films' or 'features'.
+    count: videos.
+    context: frames at their start that were given to a model; 0 of real ones.
+    fps: frames a second; 0 where it is not known.
+    identity: changes whenever the videos may have changed.
+    read: video of a number, uint8 [T, H, W, C].
+    features: float [N, D], instead of videos.
+  """
+
+  name: str
+  kind: str
+  count: int
+  context: int
+  fps: float
+  identity: str
+  read: Callable[[int], np.ndarray] | None = None
+  features: np.ndarray | None = None
+
+  def describe(self) -> dict[str, Any]:
+    """What a result says of it."""
+    fields = ("name", "kind", "count", "context", "fps", "identity")
+    return {field: getattr(self, field) for field in fields}
+
+
+def open_source(
+  name: str,
+  *,
+  flag: str,
+  count: int = 0,
+  fps: float = 0.0,
+  size: int = 0,
+  seed: int = 0,
+  data_dir: str = "",
+  options: Mapping[str, Any] | None = None,
+) -> Source:
+  """Opens a source.
+
+  Args:
+    name: see the module's text.
+    flag: what the user named it by, for errors.
+    count: videos at most; 0 for all. A run makes so many, and wants it.
+    fps: rate that films are decoded at; 0 is their own.
+    size: height and width that films are fitted to; 0 keeps their own.
+    seed: of a run's noise.
+    data_dir: of data sets.
+    options: of a run's sampling.
+
+  Raises:
+    UserError: there is no such thing, or it is empty.
+  """
+  if not name:
+    raise UserError(f"{flag}: expected a folder, a data set or features (.npz)")
+  path = epath.Path(name)
+  if name.endswith(".npz"):
+    return _features(path, flag)
+  if (path / "record.json").exists():
+    found = _samples(name)
+  elif (path / "checkpoints").exists():
+    found = _run(name, flag, count, seed, options or {})
+  elif path.is_dir():
+    found = _films(path, flag, fps, size)
+  elif path.exists():
+    raise UserError(f"{flag}={name}: expected a folder, found a file")
+  else:
+    found = _data(name, flag, data_dir)
+  if not found.count:
+    raise UserError(f"{flag}={name}: holds no videos")
+  if count and found.count > count:
+    found = dataclasses.replace(found, count=count)
+  return found
+
+
+def _features(path: epath.Path, flag: str) -> Source:
+  if not path.exists():
+    raise UserError(f"{flag}={path}: no such file")
+  with path.open("rb") as file:
+    data = file.read()
+  with path.open("rb") as file, np.load(file) as archive:
+    if "features" not in archive:
+      raise UserError(
+        f"{flag}={path}: expected an array `features`, found {sorted(archive)}"
+      )
+    features = archive["features"]
+  if features.ndim != 2 or not np.isfinite(features).all() or len(features) < 2:
+    raise UserError(
+      f"{flag}={path}: expected finite features [N >= 2, D], found {features.shape} "
+      f"with {int((~np.isfinite(features)).sum())} not finite"
+    )
+  digest = hashlib.sha256(data).hexdigest()[:16]
+  return Source(str(path), "features", len(features), 0, 0.0, digest, features=features)
+
+
+def _samples(name: str) -> Source:
+  found = samples.load(name)
+  context = int(found.observed.sum()) if found.observed[:1].all() else 0
+  text = json.dumps(dict(found.record), sort_keys=True, default=str)
+  return Source(
+    name,
+    "samples",
+    len(found.videos),
+    context,
+    0.0,
+    _hash(text, found.videos.tobytes()),
+    read=found.videos.__getitem__,
+  )
+
+
+def _run(name, flag, count, seed, options) -> Source:
+  if not count:
+    raise UserError(f"{flag}={name}: a run: say how many videos to sample")
+  model = sampling.load(name)
+  system, context = model.system, model.system.min_given
+  length = max(system.window, context + 1)
+  given = None
+  if context:
+    config = model.info["config"]
+    given = experiment.given_clips(config, system, "test", count, range(context))
+    given = to_float(given)
+  made: dict[int, np.ndarray] = {}
+
+  def read(number: int) -> np.ndarray:
+    batch = number // _AT_A_TIME
+    if batch not in made:
+      made.clear()
+      first = batch * _AT_A_TIME
+      videos = min(_AT_A_TIME, count - first)
+      made[batch] = to_uint8(
+        model.sample(
+          videos,
+          seed=seed + batch,
+          length=length,
+          given=None if given is None else given[first : first + videos],
+          **options,
+        )
+      )
+    return made[batch][number % _AT_A_TIME]
+
+  about = {
+    "config": model.info["config"],
+    "step": model.info["step"],
+    "ema": model.info["ema"],
+    "seed": seed,
+    "count": count if context else None,
+    "options": dict(options),
+  }
+  identity = _hash(json.dumps(about, sort_keys=True, default=str))
+  return Source(name, "run", count, context, 0.0, identity, read=read)
+
+
+def _data(name: str, flag: str, data_dir: str) -> Source:
+  dataset, _, split = name.partition(":")
+  try:
+    sources.ensure_built(dataset, data_dir or None)
+    source = sources.load(dataset, data_dir or None, split or "test")
+  except UserError as error:
+    raise UserError(f"{flag}={name}: no such folder, and: {error}") from error
+
+  def read(number: int) -> np.ndarray:
+    return source.read(number, np.arange(source.lengths[number]))
+
+  rates = np.unique(source.fps)
+  fps = float(rates[0]) if len(rates) == 1 else 0.0
+  return Source(name, "data", source.num_videos, 0, fps, source.fingerprint, read=read)
+
+
+def _films(path: epath.Path, flag: str, fps: float, size: int) -> Source:
+  found = folder.find(path, decode.VIDEO_SUFFIXES)
+  if not found:
+    found = sorted(
+      entry
+      for entry in path.iterdir()
+      if entry.is_dir() and any(decode.is_picture(file) for file in entry.iterdir())
+    )
+  if not found:
+    raise UserError(
+      f"{flag}={path}: expected films ({', '.join(decode.VIDEO_SUFFIXES)}), folders of "
+      "pictures, samples or a run, found none of them"
+    )
+
+  def read(number: int) -> np.ndarray:
+    frames = decode.decode(found[number], size=(size, size) if size else None, fps=fps)
+    return np.stack([frame for _, frame in frames])
+
+  facts = [(str(f.relative_to(path)), f.stat().length, f.stat().mtime) for f in found]
+  identity = _hash(json.dumps([facts, fps, size]))
+  return Source(str(path), "films", len(found), 0, fps, identity, read=read)
+
+
+def _hash(text: str, data: bytes = b"") -> str:
+  return hashlib.sha256(text.encode() + data).hexdigest()[:16]

@@ -1,0 +1,88 @@
+"""Features of a source's clips, kept on disk as they are made.
+
+    FOLDER/KEY/about.json     what they are of: source, windows, network
+    FOLDER/KEY/00000000.npy   features of some clips, from that number on
+
+A job that is stopped goes on behind the last file; another comparison with the same
+source reads them. One clip at a time is in memory, and a batch of the network.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tqdm
+from etils import epath
+
+from vdm_jax.evaluation.clip_sources import Source
+from vdm_jax.metrics.features import Extractor
+
+_CLIPS = 32  # Of a file.
+
+
+def features(
+  source: Source,
+  window: Callable[[int, np.ndarray], np.ndarray],
+  extractor: Extractor,
+  folder: epath.PathLike,
+  about: dict[str, Any],
+  *,
+  progress: bool = True,
+) -> np.ndarray:
+  """Features float32 [N, D] of all clips of a source.
+
+  Args:
+    source: of videos.
+    window: cuts the clip out of the video of a number.
+    extractor: the network.
+    folder: where they are kept.
+    about: what `window` depends on, JSON-able.
+    progress: show a progress bar.
+
+  Raises:
+    UserError: of the source, the window or the network.
+  """
+  about = {
+    "source": source.describe(),
+    "window": about,
+    "extractor": extractor.describe(),
+  }
+  text = json.dumps(about, sort_keys=True)
+  path = epath.Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16]
+  path.mkdir(parents=True, exist_ok=True)
+  (path / "about.json").write_text(json.dumps(about, indent=2) + "\n")
+  found = []
+  with tqdm.tqdm(
+    total=source.count,
+    desc=f"features of {source.name}",
+    unit="clip",
+    disable=None if progress else True,
+  ) as bar:
+    for first in range(0, source.count, _CLIPS):
+      numbers = range(first, min(first + _CLIPS, source.count))
+      file = path / f"{first:08d}.npy"
+      if not file.exists():
+        made = extractor(window(n, source.read(n)) for n in numbers)
+        _write(file, made)
+      found.append(_read(file, len(numbers)))
+      bar.update(len(numbers))
+  return np.concatenate(found)
+
+
+def _write(file: epath.Path, features: np.ndarray) -> None:
+  temporary = file.with_name(f".{file.name}.{os.getpid()}")
+  with temporary.open("wb") as stream:
+    np.save(stream, features)
+  temporary.replace(file)
+
+
+def _read(file: epath.Path, count: int) -> np.ndarray:
+  with file.open("rb") as stream:
+    features = np.load(stream)
+  if len(features) != count:
+    file.unlink()
+    raise ValueError(f"{file}: expected {count} features, found {len(features)}")
+  return features

@@ -1,0 +1,341 @@
+"""Protocol `fvd`: how far the videos of one source are from those of another.
+
+Fréchet distance (FVD), kernel distance (KVD) and FVD extrapolated to infinitely many
+videos, on the features of I3D or C3D, or on features that the user brings. A preset is
+one published protocol; whatever else is asked for departs from it, and is named on
+every line.
+"""
+
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+from etils import epath
+
+from vdm_jax.errors import UserError
+from vdm_jax.evaluation import clip_sources, ensembles, feature_store, presets, protocol
+from vdm_jax.metrics import (
+  features,
+  frechet,
+  frechet_variants,
+  inception,
+  kernel,
+  resize,
+  weights,
+)
+from vdm_jax.metrics.networks import c3d, i3d
+
+_ROOTS = {
+  "exact": lambda a, b, ddof: frechet.distance_of_features(a, b, ddof=ddof),
+  "sqrtm": lambda a, b, ddof: frechet_variants.sqrtm(a, b, ddof=ddof),
+  "tfgan": lambda a, b, ddof: frechet_variants.tfgan(a, b),
+  "tfgan_float32": lambda a, b, ddof: frechet_variants.tfgan(a, b, dtype=np.float32),
+}
+_GROUPS = 10  # Of the jackknife.
+_WINDOWS = ("first", "random")
+setting = protocol.setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Fvd:
+  """See the module's text; '' and 0 take what the preset says."""
+
+  name: ClassVar[str] = "fvd"
+
+  a: str = setting("", "what is measured: a folder of films or samples, a run, a data "
+    "set (NAME:SPLIT), or features (.npz)")  # fmt: skip
+  b: str = setting("", "what it is compared with, as --a; real videos")
+  preset: str = setting("", f"a published protocol: {', '.join(presets.PRESETS)}")
+  num_a: int = setting(0, "videos of --a, from the first on; a run makes so many")
+  num_b: int = setting(0, "videos of --b")
+  num_frames: int = setting(0, "frames of a clip; -1 is all, of videos of one length")
+  window: str = setting("", "which frames: first, or random")
+  include_conditioning: str = setting("", "whether given frames count: yes or no")
+  num_context: int = setting(
+    0, "given frames at the start of a video, where the samples do not say"
+  )
+  network: str = setting("", "i3d or c3d")
+  weights: str = setting("", "their name; see vdm-jax weights list")
+  layer: str = setting("", "logits or pool (I3D); features or logits (C3D)")
+  resize: str = setting("", f"how frames get to 224: {', '.join(resize.RULES)}")
+  bn_eps: float = setting(0.0, "epsilon of I3D's batch norms")
+  dtype: str = setting("float32", "of I3D's convolutions; bfloat16 is another number")
+  ddof: int = setting(-1, "covariances are divided by n minus this")
+  root: str = setting("", f"of the product of covariances: {', '.join(_ROOTS)}")
+  inception_splits: int = setting(0, "Inception score of --a in so many parts (C3D)")
+  fps: float = setting(0.0, "frames a second that films are read at")
+  size: int = setting(0, "height and width that films are fitted to first")
+  any_fps: bool = setting(False, "compare videos of different frame rates")
+  features: str = setting("", "folder that keeps features (default: in --out)")
+  batch_size: int = setting(4, "clips through the network at a time")
+  seed: int = setting(0, "of random windows, and of a run's noise")
+  sampling: tuple = setting((), "KEY=VALUE of a run's sampling settings")
+  data_dir: str = setting("", "folder of the data sets")
+
+  def run(self, out: epath.Path) -> protocol.Outcome:
+    preset = presets.find(self.preset)
+    wanted, departs = self._resolve(preset)
+    a, b = self._sources(wanted)
+    departs += [
+      f"{source.count} videos in --{flag}, the preset wants {number}"
+      for flag, source, number in (
+        ("a", a, preset.num_a), ("b", b, preset.num_b)
+      )
+      if self.preset and number and source.count != number
+    ]  # fmt: skip
+    found, logits, about = self._features(a, b, wanted, out)
+    result = measure(*found, root=wanted["root"], ddof=wanted["ddof"])
+    if logits is not None:
+      splits = wanted["inception_splits"]
+      scores = inception.scores(logits, splits)
+      value, error = protocol.jackknife(
+        lambda n: inception.scores(logits[n], splits).mean(), len(logits)
+      )
+      result["inception_score"] = {"value": value, "error": error, "splits": splits}
+      result["inception_score"]["std"] = float(scores.std())
+    result |= {
+      "preset": {
+        "name": self.preset or presets.DEFAULT,
+        "text": preset.text,
+        "known": preset.known,
+        "published": preset.published,
+      },
+      "departs": departs,
+      "used": wanted,
+      "extractor": about,
+      "a": a.describe(),
+      "b": b.describe(),
+    }
+    return protocol.Outcome(result, table(result))
+
+  def _resolve(self, preset: presets.Preset) -> tuple[dict[str, Any], list[str]]:
+    """All settings, and which of them are not the preset's."""
+    wanted, departs = preset.settings(), []
+    asked = {
+      "num_frames": self.num_frames,
+      "window": self.window,
+      "network": self.network,
+      "resize": self.resize,
+      "bn_eps": self.bn_eps,
+      "root": self.root,
+      "inception_splits": self.inception_splits,
+    }
+    asked = {key: value for key, value in asked.items() if value}
+    if self.ddof >= 0:
+      asked["ddof"] = self.ddof
+    if self.include_conditioning:
+      if self.include_conditioning not in ("yes", "no"):
+        raise UserError(
+          f"--include_conditioning: expected yes or no, found "
+          f"{self.include_conditioning!r}"
+        )
+      asked["include_conditioning"] = self.include_conditioning == "yes"
+    for key, value in asked.items():
+      if value != wanted[key]:
+        departs.append(f"{key} {value} instead of {wanted[key]}")
+      wanted[key] = value
+    for key, known in (
+      ("window", _WINDOWS), ("root", tuple(_ROOTS)), ("resize", resize.RULES),
+      ("network", tuple(features.LAYERS)),
+    ):  # fmt: skip
+      if wanted[key] not in known:
+        raise UserError(
+          f"--{key}: expected one of {', '.join(known)}, found {wanted[key]!r}"
+        )
+    if self.layer and self.layer != features.LAYERS[wanted["network"]][0]:
+      departs.append(f"layer {self.layer}")
+    if self.dtype != "float32":
+      departs.append(f"convolutions in {self.dtype}")
+    wanted["num_a"] = self.num_a or preset.num_a
+    wanted["num_b"] = self.num_b or preset.num_b
+    return wanted, departs if self.preset else []
+
+  def _sources(self, wanted) -> tuple[clip_sources.Source, clip_sources.Source]:
+    options = ensembles.sampling_options(self.sampling)
+    a, b = (
+      clip_sources.open_source(
+        name,
+        flag=f"--{flag}",
+        count=wanted[f"num_{flag}"],
+        fps=self.fps,
+        size=self.size,
+        seed=self.seed,
+        data_dir=self.data_dir,
+        options=options,
+      )
+      for flag, name in (("a", self.a), ("b", self.b))
+    )
+    if (a.features is None) != (b.features is None):
+      raise UserError(
+        "--a, --b: expected videos or features (.npz) in both, found one of each"
+      )
+    if a.fps and b.fps and a.fps != b.fps and not self.any_fps:
+      raise UserError(
+        f"--a, --b: {a.fps:g} and {b.fps:g} frames a second: other films; --fps=RATE "
+        "reads films at one rate, --any_fps compares them as they are"
+      )
+    return a, b
+
+  def _features(self, a, b, wanted, out):
+    """Features of both, logits for an Inception score, and what made them."""
+    if a.features is not None:
+      if a.features.shape[1] != b.features.shape[1]:
+        raise UserError(
+          f"--a, --b: features of {a.features.shape[1]} and {b.features.shape[1]} "
+          "dimensions"
+        )
+      return (a.features, b.features), None, {"network": "the user's own"}
+    network = wanted["network"]
+    name = self.weights or network
+    if weights.network_of(name) != network:
+      raise UserError(f"--weights={name}: expected those of {network}")
+    extractor = features.Extractor(
+      weights.load(name),
+      resize=wanted["resize"],
+      layer=self.layer or features.LAYERS[network][0],
+      bn_eps=wanted["bn_eps"],
+      dtype=self.dtype,
+      batch_size=self.batch_size,
+    )
+    if network == "c3d":
+      if wanted["num_frames"] != c3d.FRAMES:
+        raise UserError(
+          f"--num_frames={wanted['num_frames']}: C3D wants {c3d.FRAMES} frames"
+        )
+    elif 0 < wanted["num_frames"] < i3d.MIN_FRAMES:
+      raise UserError(
+        f"--num_frames={wanted['num_frames']}: I3D wants {i3d.MIN_FRAMES} or more; "
+        "conditioning frames that do not count are not among them"
+      )
+    folder = self.features or out / "features"
+    # Of real videos, those frames that the model was given in its own.
+    skipped = max(a.context, b.context, self.num_context)
+    skipped = 0 if wanted["include_conditioning"] else skipped
+    found, lengths = [], set()
+    for flag, source in (("a", a), ("b", b)):
+      window = self._window(flag, source, wanted, skipped, lengths)
+      about = {"num_frames": wanted["num_frames"], "window": wanted["window"]}
+      about |= {"seed": self.seed, "skipped": skipped}
+      found.append(feature_store.features(source, window, extractor, folder, about))
+    logits = None
+    if network == "c3d" and wanted["inception_splits"]:
+      window = self._window("a", a, wanted, skipped, set())
+      logits = feature_store.features(
+        a, window, dataclasses.replace(extractor, layer="logits"), folder, about
+      )
+    return tuple(found), logits, extractor.describe()
+
+  def _window(self, flag, source, wanted, skipped, lengths):
+    """The function that cuts a clip out of a video."""
+    count = max(wanted["num_frames"], 0)
+
+    def window(number: int, video: np.ndarray) -> np.ndarray:
+      video = video[skipped:]
+      if len(video) < count:
+        raise UserError(
+          f"--{flag}={source.name}: video {number} has {len(video)} frames"
+          + (f" after the {skipped} given ones" * bool(skipped))
+          + f", expected {count} or more (--num_frames)"
+        )
+      if not count:
+        lengths.add(len(video))
+        if len(lengths) > 1:
+          raise UserError(
+            f"--a, --b: videos of {min(lengths)} and of {max(lengths)} frames; "
+            "--num_frames=N takes N of each"
+          )
+        return video
+      first = 0
+      if wanted["window"] == "random":
+        rng = np.random.default_rng((self.seed, number))
+        first = int(rng.integers(len(video) - count + 1))
+      return video[first : first + count]
+
+    return window
+
+
+def measure(
+  first: np.ndarray, second: np.ndarray, *, root: str = "exact", ddof: int = 1
+) -> dict[str, Any]:
+  """Distances of features [N1, D] and [N2, D], each with an error.
+
+  Errors of FVD and KVD are a jackknife's over ten parts of both sets at once; that of
+  FVD at infinity is of its line.
+  """
+  if min(len(first), len(second)) < 2:
+    raise UserError(
+      f"fvd: expected 2 videos or more of each, found {len(first)} and {len(second)}"
+    )
+  dims = first.shape[1]
+  fvd = _with_error(lambda a, b: _ROOTS[root](a, b, ddof), first, second)
+  kvd = _with_error(lambda a, b: kernel.distance(a, b), first, second)
+  found = {
+    "fvd": fvd,
+    "kvd": kvd,
+    "jedi_mmd": _with_error(kernel.jedi, first, second),
+    "n_a": len(first),
+    "n_b": len(second),
+    "dimensions": dims,
+    "warnings": [],
+  }
+  least = min(len(first), len(second))
+  if least >= 20:
+    line = frechet.infinity(first, second, seed=0)
+    found["fvd_infinity"] = {"value": line.value, "error": line.error}
+  if least <= dims:
+    found["warnings"].append(
+      f"{least} videos, {dims} dimensions: covariances are singular, and the distance "
+      "is mostly bias; compare at equal counts alone"
+    )
+  return found
+
+
+def _with_error(distance, first, second) -> dict[str, float]:
+  value = distance(first, second)
+  groups = min(_GROUPS, len(first) // 2, len(second) // 2)
+  error = math.nan
+  if groups >= 2:
+    parts = [np.array_split(np.arange(len(x)), groups) for x in (first, second)]
+    left = np.array(
+      [
+        distance(np.delete(first, i, axis=0), np.delete(second, j, axis=0))
+        for i, j in zip(*parts, strict=True)
+      ]
+    )
+    spread = np.sum((left - left.mean()) ** 2)
+    error = float(np.sqrt((groups - 1) / groups * spread))
+  return {"value": float(value), "error": error}
+
+
+_TITLES = {
+  "fvd": "FVD",
+  "fvd_infinity": "FVD, at infinitely many videos",
+  "kvd": "KVD",
+  "jedi_mmd": "100 MMD^2, quadratic kernel",
+  "inception_score": "Inception score of --a",
+}
+
+
+def table(result: dict[str, Any]) -> str:
+  """The numbers as text; every line says under which name they were taken."""
+  preset, departs = result["preset"], result["departs"]
+  network = result["extractor"]
+  name = preset["name"] if "layer" in network else "features of the user's own"
+  name += " (departs)" * bool(departs)
+  if network.get("network") == "c3d":
+    titles = {**_TITLES, "fvd": "Frechet distance, C3D"}
+  else:
+    titles = _TITLES
+  rows = [["", "value", "protocol", "n"]]
+  for key, title in titles.items():
+    if key in result:
+      value = protocol.cell(result[key]["value"], result[key]["error"])
+      rows.append([title, value, name, f"{result['n_a']} / {result['n_b']}"])
+  lines = [f"{result['a']['name']} against {result['b']['name']}", protocol.table(rows)]
+  lines += [f"{preset['name']}: {preset['text']}" + (
+    f". Published: {preset['published']}" if preset["published"] else ""
+  )]  # fmt: skip
+  lines += [f"departs: {text}" for text in departs]
+  lines += [f"warning: {text}" for text in result["warnings"]]
+  return "\n".join(lines)

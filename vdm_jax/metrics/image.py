@@ -1,0 +1,151 @@
+"""How far frames are from true ones: PSNR and SSIM, and the best of several.
+
+Frames are float in [0, 1], channels last; everything is per frame and in float64.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.ndimage
+import scipy.stats
+
+from vdm_jax.errors import UserError, unknown
+
+# The two conventions of SSIM: the window of Wang et al. 2004, a Gaussian of 11 taps,
+# with the window's own covariances; scikit-image's default, 7 x 7 places that count
+# alike, with sample covariances.
+SSIM_WINDOWS = ("gaussian", "uniform")
+_SIGMA, _RADIUS = 1.5, 5
+_UNIFORM = 7
+_K1, _K2 = 0.01, 0.03
+SSIM_MIN_SIZE = 2 * _RADIUS + 1
+# Luminance of R, G, B, as MAGVIT and scikit-image take it.
+BT709 = (0.2125, 0.7154, 0.0721)
+
+
+def psnr(frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
+  """Peak signal-to-noise ratio in dB, [...] of frames [..., H, W, C]; inf if equal."""
+  difference = np.asarray(frames, np.float64) - truth
+  return pooled_psnr(np.mean(np.square(difference), axis=(-3, -2, -1)))
+
+
+def pooled_psnr(error: np.ndarray) -> np.ndarray:
+  """The PSNR of a mean squared error, in dB; inf for zero.
+
+  "Pooled": squared errors are averaged over clips and frames before the logarithm, so
+  that a frame that is met exactly, whose own PSNR is infinite, counts like any other.
+  MCVD averages over the frames of a clip.
+  """
+  with np.errstate(divide="ignore"):
+    return -10 * np.log10(np.asarray(error, np.float64))
+
+
+def psnr_of_channels(frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
+  """Mean over channels of each one's own PSNR, [...]: FDM's older evaluation."""
+  difference = np.asarray(frames, np.float64) - truth
+  return pooled_psnr(np.mean(np.square(difference), axis=(-3, -2))).mean(-1)
+
+
+def ssim(
+  frames: np.ndarray,
+  truth: np.ndarray,
+  *,
+  window: str = "gaussian",
+  data_range: float = 1.0,
+) -> np.ndarray:
+  """Structural similarity in [-1, 1], [...] of frames [..., H, W, C].
+
+  Places closer to the border than the window's radius are left out; the mean is over
+  places and channels. 'gaussian' (Wang et al. 2004) equals scikit-image with
+  `gaussian_weights=True, use_sample_covariance=False`, `tf.image.ssim` and
+  pytorch_msssim; 'uniform' equals scikit-image's default.
+
+  Args:
+    frames, truth: float.
+    window: one of `SSIM_WINDOWS`; numbers of the two do not compare.
+    data_range: largest difference of values; 2 is what FDM's older evaluation took for
+      frames in [0, 1].
+
+  Raises:
+    UserError: frames are smaller than the window, or there is no such window.
+  """
+  if window not in SSIM_WINDOWS:
+    raise unknown("SSIM window", window, SSIM_WINDOWS)
+  x, y = np.asarray(frames, np.float64), np.asarray(truth, np.float64)
+  size = SSIM_MIN_SIZE if window == "gaussian" else _UNIFORM
+  if min(x.shape[-3:-1]) < size:
+    raise UserError(
+      f"SSIM: expected frames of {size} pixels or more, found "
+      f"{x.shape[-3]} x {x.shape[-2]}"
+    )
+  smooth = _gaussian if window == "gaussian" else _uniform
+  norm = 1.0 if window == "gaussian" else _UNIFORM**2 / (_UNIFORM**2 - 1)
+  c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
+  mean_x, mean_y = smooth(x), smooth(y)
+  var_x = norm * (smooth(x * x) - mean_x**2)
+  var_y = norm * (smooth(y * y) - mean_y**2)
+  covariance = norm * (smooth(x * y) - mean_x * mean_y)
+  similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+  similarity = similarity / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+  return similarity.mean((-3, -2, -1))
+
+
+def _gaussian(x: np.ndarray) -> np.ndarray:
+  """Means over the window around every place that has a whole one."""
+  for axis in (-3, -2):
+    x = scipy.ndimage.gaussian_filter1d(x, _SIGMA, axis=axis, radius=_RADIUS)
+  inner = slice(_RADIUS, -_RADIUS)
+  return x[..., inner, inner, :]
+
+
+def _uniform(x: np.ndarray) -> np.ndarray:
+  for axis in (-3, -2):
+    x = scipy.ndimage.uniform_filter1d(x, _UNIFORM, axis=axis)
+  inner = slice(_UNIFORM // 2, -(_UNIFORM // 2))
+  return x[..., inner, inner, :]
+
+
+def gray(frames: np.ndarray) -> np.ndarray:
+  """Luminance [..., H, W, 1] of RGB frames (BT.709)."""
+  return (np.asarray(frames, np.float64) @ np.asarray(BT709))[..., None]
+
+
+def gray_8bit(frames: np.ndarray) -> np.ndarray:
+  """Luminance of uint8 RGB frames as Pillow's mode L has it, uint8 (BT.601)."""
+  x = frames.astype(np.uint32)
+  total = 19595 * x[..., 0] + 38470 * x[..., 1] + 7471 * x[..., 2] + 0x8000
+  return (total >> 16).astype(np.uint8)[..., None]
+
+
+def truncated(frames: np.ndarray) -> np.ndarray:
+  """Frames in [0, 1] as uint8, cut off instead of rounded: as MCVD stores them."""
+  return (np.asarray(frames, np.float32) * 255).astype(np.uint8)
+
+
+class OfBest(NamedTuple):
+  """A measure of the best of several predictions of each clip.
+
+  Attributes:
+    mean: over clips.
+    std: over clips, population.
+    half_width: of the mean's 95 % interval, from the sample deviation.
+  """
+
+  mean: float
+  std: float
+  half_width: float
+
+
+def best_of(values: np.ndarray, *, least: bool = False) -> OfBest:
+  """The best prediction of each clip, chosen for this measure alone (MCVD).
+
+  Args:
+    values: [clips, predictions].
+    least: the smallest is best.
+  """
+  best = values.min(1) if least else values.max(1)
+  half = float("nan")
+  if len(best) > 1:
+    error = best.std(ddof=1) / np.sqrt(len(best))
+    half = float(scipy.stats.norm.ppf(0.975) * error)
+  return OfBest(float(best.mean()), float(best.std()), half)

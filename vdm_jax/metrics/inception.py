@@ -1,0 +1,37 @@
+"""The Inception score: are predictions sure, and unlike each other?
+
+    IS = exp(mean KL(p || mean p))
+
+over the class probabilities p of a classifier. It grows with the number of samples in
+a split: always say both.
+"""
+
+import numpy as np
+import scipy.special
+
+
+def scores(logits: np.ndarray, splits: int = 1) -> np.ndarray:
+  """The score of each of `splits` consecutive parts of logits [N, classes].
+
+  Raises:
+    ValueError: shapes do not fit, or there are fewer logits than splits.
+  """
+  logits = np.asarray(logits, np.float64)
+  if logits.ndim != 2 or not 1 <= splits <= len(logits):
+    raise ValueError(f"logits {logits.shape}: expected [N >= {splits}, classes]")
+  size = len(logits) // splits
+  found = []
+  for part in np.split(logits[: size * splits], splits):
+    # From logits: a probability that underflows would make 0 log 0.
+    log_p = scipy.special.log_softmax(part, axis=1)
+    log_mean = scipy.special.logsumexp(log_p, axis=0) - np.log(len(part))
+    kl = np.sum(np.exp(log_p) * (log_p - log_mean), axis=1)
+    found.append(np.exp(kl.mean()))
+  return np.array(found)
+
+
+def shuffled(logits: np.ndarray, seed: int = 42) -> np.ndarray:
+  """The rows in a random order, as StyleGAN-V takes its splits."""
+  order = np.arange(len(logits))
+  np.random.RandomState(seed).shuffle(order)
+  return logits[order]

@@ -1,0 +1,336 @@
+"""Names and axes of the files that carry weights, to those of our networks.
+
+Arrays come flat, by name. A layout is known by its names; what is missing, left over or
+of another shape is one error.
+"""
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vdm_jax.errors import UserError
+from vdm_jax.metrics.networks import c3d, i3d, lpips
+
+Flat = Mapping[str, np.ndarray]
+# Classes of other I3D checkpoints, by what they were trained on.
+_OTHER_CLASSES = {157: "Charades", 600: "Kinetics-600", 700: "Kinetics-700"}
+
+
+@functools.cache
+def shapes(network: str) -> dict[str, tuple[int, ...]]:
+  """Names and shapes of a network's parameters."""
+  module, arguments = _MODULES[network]
+  key = jax.random.key(0)
+  tree = jax.eval_shape(lambda: module.init(key, *map(jnp.zeros, arguments)))["params"]
+  flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {"/".join(part.key for part in path): tuple(leaf.shape) for path, leaf in flat}
+
+
+_CLIP = (1, i3d.MIN_FRAMES, i3d.SIZE, i3d.SIZE, 3)
+_PICTURE = (1, 64, 64, 3)
+_MODULES: dict[str, tuple[Any, tuple[tuple[int, ...], ...]]] = {
+  "i3d": (i3d.InceptionI3D(), (_CLIP,)),
+  "c3d": (c3d.C3D(), ((1, c3d.FRAMES, c3d.SIZE, c3d.SIZE, 3),)),
+  "lpips_alexnet": (lpips.Lpips("alexnet"), (_PICTURE, _PICTURE)),
+  "lpips_vgg16": (lpips.Lpips("vgg16"), (_PICTURE, _PICTURE)),
+}
+NETWORKS = tuple(_MODULES)
+
+
+def convert(network: str, flat: Flat, name: str) -> dict[str, Any]:
+  """Our parameters of a file's arrays.
+
+  Args:
+    network: whose they are.
+    flat: the arrays.
+    name: of the file, for errors.
+
+  Raises:
+    UserError: no layout fits, or an array is missing, left over or of another shape.
+  """
+  flat = {_without_prefix(key): value for key, value in flat.items()}
+  flat = {k: v for k, v in flat.items() if not k.endswith("num_batches_tracked")}
+  for read in _LAYOUTS[network]:
+    found = read(flat)
+    if found:
+      break
+  else:
+    some = ", ".join(sorted(flat)[:3]) or "nothing"
+    raise UserError(
+      f"{name}: no layout of {network} that is known; it holds {some} ..."
+    )
+  params: dict[str, Any] = {}
+  for key, value in found.items():
+    *path, last = key.split("/")
+    inner = params
+    for part in path:
+      inner = inner.setdefault(part, {})
+    inner[last] = np.asarray(value, np.float32)
+  check(network, params, name)
+  return params
+
+
+def check(network: str, params: Mapping[str, Any], name: str) -> None:
+  """Checks that parameters are the network's.
+
+  Raises:
+    UserError: an array is missing, left over or of another shape.
+  """
+  flat, _ = jax.tree_util.tree_flatten_with_path(params)
+  found = {"/".join(p.key for p in path): np.shape(leaf) for path, leaf in flat}
+  expected = shapes(network)
+  classes = found.get("logits_bias", (i3d.NUM_CLASSES,))[0]
+  if network == "i3d" and classes != i3d.NUM_CLASSES:
+    of = f" ({_OTHER_CLASSES[classes]})" if classes in _OTHER_CLASSES else ""
+    raise UserError(
+      f"{name}: expected the {i3d.NUM_CLASSES} classes of Kinetics-400, which FVD is "
+      f"of, found {classes}{of}"
+    )
+  for key in sorted(expected.keys() | found.keys()):
+    mine, theirs = expected.get(key), found.get(key)
+    if mine != theirs:
+      raise UserError(f"{name}: {network} {key}: expected {mine}, found {theirs}")
+
+
+def _without_prefix(key: str) -> str:
+  for prefix in ("module.", "RGB/inception_i3d/"):
+    key = key.removeprefix(prefix)
+  return key
+
+
+def _conv(value: np.ndarray) -> np.ndarray:
+  """PyTorch's [O, I, ...] as [..., I, O]."""
+  value = np.asarray(value)
+  return np.moveaxis(value, (0, 1), (-1, -2))
+
+
+def _flat_vector(value: np.ndarray) -> np.ndarray:
+  return np.asarray(value).reshape(-1)
+
+
+# I3D: how each file names a unit, and the parts of it.
+_SHORT = {
+  "Branch_0/Conv3d_0a_1x1": "b0",
+  "Branch_1/Conv3d_0a_1x1": "b1a",
+  "Branch_1/Conv3d_0b_3x3": "b1b",
+  "Branch_2/Conv3d_0a_1x1": "b2a",
+  "Branch_2/Conv3d_0a_3x3": "b2a",  # In Mixed_5b: a slip of the original.
+  "Branch_2/Conv3d_0b_3x3": "b2b",
+  "Branch_3/Conv3d_0b_1x1": "b3b",
+}
+_HASSONY = {
+  "branch_0": "b0",
+  "branch_1.0": "b1a",
+  "branch_1.1": "b1b",
+  "branch_2.0": "b2a",
+  "branch_2.1": "b2b",
+  "branch_3.1": "b3b",
+}
+Part = tuple[str, Callable[[np.ndarray], np.ndarray]]
+_FLAX_PARTS: dict[str, Part] = {
+  "Conv_0/kernel": ("kernel", np.asarray),
+  "BatchNorm_0/bias": ("bias", _flat_vector),
+  "BatchNorm_0/scale": ("scale", _flat_vector),
+  "BatchNorm_0/mean": ("mean", _flat_vector),
+  "BatchNorm_0/var": ("var", _flat_vector),
+}
+_TF_PARTS: dict[str, Part] = {
+  "conv_3d/w": ("kernel", np.asarray),
+  "batch_norm/beta": ("bias", _flat_vector),
+  "batch_norm/moving_mean": ("mean", _flat_vector),
+  "batch_norm/moving_variance": ("var", _flat_vector),
+}
+
+
+def _torch_parts(conv: str, norm: str) -> dict[str, Part]:
+  return {
+    f"{conv}.weight": ("kernel", _conv),
+    f"{norm}.weight": ("scale", _flat_vector),
+    f"{norm}.bias": ("bias", _flat_vector),
+    f"{norm}.running_mean": ("mean", _flat_vector),
+    f"{norm}.running_var": ("var", _flat_vector),
+  }
+
+
+def _units(flat: Flat, parts: Mapping[str, Part], rename) -> dict[str, np.ndarray]:
+  """Arrays of I3D's units, those that no part is named after left as they are."""
+  found = {}
+  for key, value in flat.items():
+    for part, (ours, turn) in parts.items():
+      if key.endswith(part):
+        unit = rename(key[: -len(part)].rstrip("./"))
+        found[f"{unit}/{ours}"] = turn(value)
+        break
+    else:
+      found[key] = value
+  for unit in {key.rpartition("/")[0] for key in found if key.endswith("/kernel")}:
+    # TensorFlow's batch norms have no scale.
+    found.setdefault(f"{unit}/scale", np.ones_like(found.get(f"{unit}/bias", 1.0)))
+  return found
+
+
+def _move(flat: Flat, moves: Mapping[str, tuple[str, Any]]) -> dict[str, np.ndarray]:
+  """Arrays with some renamed and turned."""
+  found = dict(flat)
+  for key, (ours, turn) in moves.items():
+    if key in found:
+      found[ours] = turn(found.pop(key))
+  return found
+
+
+def _matrix(value: np.ndarray) -> np.ndarray:
+  """A 1x1x1 kernel [1, 1, 1, I, O] as a matrix."""
+  return np.asarray(value).reshape(np.shape(value)[-2:])
+
+
+def _slashes(unit: str) -> str:
+  block, _, branch = unit.partition("/")
+  return f"{block}/{_SHORT.get(branch, branch)}" if branch else block
+
+
+def _i3d_flax(flat: Flat):
+  if not any(key.startswith("batch_stats/") for key in flat):
+    return None
+  plain = {re.sub("^(params|batch_stats)/", "", k): v for k, v in flat.items()}
+  logits = "Logits/Conv3d_0c_1x1/Conv_0/"
+  plain = _move(
+    plain,
+    {
+      f"{logits}kernel": ("logits_kernel", _matrix),
+      f"{logits}bias": ("logits_bias", _flat_vector),
+    },
+  )
+  return _units(plain, _FLAX_PARTS, _slashes)
+
+
+def _i3d_tf(flat: Flat):
+  if "Conv3d_1a_7x7/conv_3d/w" not in flat:
+    return None
+  logits = "Logits/Conv3d_0c_1x1/conv_3d/"
+  plain = _move(
+    flat,
+    {
+      f"{logits}w": ("logits_kernel", _matrix),
+      f"{logits}b": ("logits_bias", _flat_vector),
+    },
+  )
+  return _units(plain, _TF_PARTS, _slashes)
+
+
+def _i3d_torch(flat: Flat):
+  if "Conv3d_1a_7x7.conv3d.weight" not in flat:
+    return None
+  plain = _move(
+    flat,
+    {
+      "logits.conv3d.weight": ("logits_kernel", lambda v: _matrix(_conv(v))),
+      "logits.conv3d.bias": ("logits_bias", _flat_vector),
+    },
+  )
+  return _units(
+    plain, _torch_parts("conv3d", "bn"), lambda unit: unit.replace(".", "/")
+  )
+
+
+def _i3d_hassony(flat: Flat):
+  if "conv3d_1a_7x7.conv3d.weight" not in flat:
+    return None
+  plain = _move(
+    flat,
+    {
+      "conv3d_0c_1x1.conv3d.weight": ("logits_kernel", lambda v: _matrix(_conv(v))),
+      "conv3d_0c_1x1.conv3d.bias": ("logits_bias", _flat_vector),
+    },
+  )
+
+  def rename(unit):
+    block, _, branch = unit.partition(".")
+    block = block[0].upper() + block[1:]
+    return f"{block}/{_HASSONY.get(branch, branch)}" if branch else block
+
+  return _units(plain, _torch_parts("conv3d", "batch3d"), rename)
+
+
+def _lpips_flax(flat: Flat):
+  if not any(key.startswith("NetLinLayer_0/") for key in flat):
+    return None
+  moves = {}
+  for key in flat:
+    conv = re.fullmatch(r"(?:AlexNet|VGG16)_0/Conv_(\d+)/(kernel|bias)", key)
+    lin = re.fullmatch(r"NetLinLayer_(\d+)/Conv_0/kernel", key)
+    if conv:
+      moves[key] = (f"conv_{conv[1]}_{conv[2]}", np.asarray)
+    elif lin:
+      moves[key] = (f"lin_{lin[1]}", _flat_vector)
+  return _move(flat, moves)
+
+
+def _lpips_torch(flat: Flat):
+  """The whole state of `lpips.LPIPS`: trunk, heads (twice) and the scaling layer."""
+  trunk = [k for k in flat if re.fullmatch(r"net\.slice\d\.\d+\.(weight|bias)", k)]
+  if not trunk or "lin0.model.1.weight" not in flat:
+    return None
+  places = sorted({int(key.split(".")[2]) for key in trunk})
+  moves = {}
+  for key in trunk:
+    _, _, place, part = key.split(".")
+    number = places.index(int(place))
+    if part == "weight":
+      moves[key] = (f"conv_{number}_kernel", _conv)
+    else:
+      moves[key] = (f"conv_{number}_bias", np.asarray)
+  heads = {k: k for k in flat if re.fullmatch(r"lin\d\.model\.1\.weight", k)}
+  moves |= {k: (f"lin_{k[3]}", _flat_vector) for k in heads}
+  rest = re.compile(r"lins\.|scaling_layer\.")
+  return _move({k: v for k, v in flat.items() if not rest.match(k)}, moves)
+
+
+def _c3d_torch(flat: Flat):
+  if "conv1a.weight" not in flat:
+    return None
+  return _c3d(flat, "weight", "bias", ".")
+
+
+def _c3d_chainer(flat: Flat):
+  """TGANv2's conv3d_deepnetA_ucf.npz, with its mean2.npz as `mean`."""
+  if "conv1a/W" not in flat:
+    return None
+  flat = dict(flat)
+  if "mean" in flat:
+    mean = np.asarray(flat.pop("mean"))
+    mean = mean.reshape(mean.shape[-4:])  # [3, 16, 128, 128], BGR.
+    # 128 x + 128 - mean of x in [-1, 1] is 256 x01 - mean; the scale is left at 255.
+    flat["mean_offset"] = -mean[:, :, 8:120, 8:120]
+  return _c3d(flat, "W", "b", "/")
+
+
+def _c3d(flat: Flat, weight: str, bias: str, dot: str):
+  moves = {"mean_offset": ("mean_offset", lambda v: np.moveaxis(np.asarray(v), 0, -1))}
+  for name, _ in c3d.CONVS:
+    moves[f"{name}{dot}{weight}"] = (f"{name}_kernel", _conv)
+    moves[f"{name}{dot}{bias}"] = (f"{name}_bias", np.asarray)
+  for name in ("fc6", "fc7", "fc8"):
+    turn = _first_dense if name == "fc6" else np.transpose
+    moves[f"{name}{dot}{weight}"] = (f"{name}_kernel", turn)
+    moves[f"{name}{dot}{bias}"] = (f"{name}_bias", np.asarray)
+  return _move(flat, moves)
+
+
+def _first_dense(value: np.ndarray) -> np.ndarray:
+  """fc6 of places in the order C, T, H, W, as one of T, H, W, C."""
+  value = np.asarray(value)
+  value = value.reshape(len(value), 512, 1, 4, 4)
+  return value.transpose(2, 3, 4, 1, 0).reshape(-1, len(value))
+
+
+_LAYOUTS: dict[str, tuple[Callable[[Flat], Any], ...]] = {
+  "i3d": (_i3d_flax, _i3d_tf, _i3d_torch, _i3d_hassony),
+  "c3d": (_c3d_torch, _c3d_chainer),
+  "lpips_alexnet": (_lpips_flax, _lpips_torch),
+  "lpips_vgg16": (_lpips_flax, _lpips_torch),
+}

@@ -1,0 +1,52 @@
+"""LPIPS of 8-bit frames, a fixed number at a time."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vdm_jax.metrics.networks import lpips
+from vdm_jax.metrics.weights import Weights, load
+
+_BATCH = 16
+
+
+class Perceptual:
+  """LPIPS by one of its networks.
+
+  Attributes:
+    net: 'alexnet' or 'vgg16'; results of the two do not compare.
+    weights: its weights.
+  """
+
+  def __init__(self, net: str = "alexnet", weights: Weights | None = None):
+    self.net = net
+    self.weights = weights or load(f"lpips_{net}")
+    apply = functools.partial(lpips.Lpips(net).apply, {"params": self.weights.params})
+    self._program = jax.jit(lambda x, y: apply(_in_unit(x), _in_unit(y)))
+
+  @property
+  def min_size(self) -> int:
+    """Height and width that frames need."""
+    return lpips.MIN_SIZE[self.net]
+
+  def __call__(self, frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Distances [N] of frames uint8 [N, H, W, C] from true ones; C is 1 or 3.
+
+    Raises:
+      UserError: frames are smaller than `min_size`.
+    """
+    found = []
+    for first in range(0, len(frames), _BATCH):
+      pair = [x[first : first + _BATCH] for x in (frames, truth)]
+      count = len(pair[0])
+      # One program whatever their number.
+      filled = [np.concatenate([x, x[:1].repeat(_BATCH - count, axis=0)]) for x in pair]
+      found.append(np.asarray(self._program(*filled))[:count])
+    return np.concatenate(found)
+
+
+def _in_unit(frames: jax.Array) -> jax.Array:
+  x = frames.astype(jnp.float32) / 127.5 - 1.0
+  return jnp.repeat(x, 3, axis=-1) if x.shape[-1] == 1 else x
