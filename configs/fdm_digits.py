@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     length=100,
     num_obs=8,
     max_frames=8,
-    step_size=4,
+    step_size=2,
     plan_names=("autoreg", "long-range", "hierarchy-2"),
   )
   config.dtype = "float32"
@@ -42,8 +42,9 @@ def get_config() -> ConfigDict:
   config.model.update(
     dict(
       patch=2,
-      channels=64,
-      channel_mults=(1, 1),
+      show_given=True,
+      channels=32,
+      channel_mults=(1, 2),
       blocks=1,
       attention_resolutions=(4,),
       padding_in_norm=False,
@@ -78,6 +79,6 @@ def get_config() -> ConfigDict:
     )
   )
   config.sampling.update(dict(sampler="ddim", steps=15))
-  config.plan = ConfigDict(dict(name="autoreg", max_frames=8, step_size=4))
+  config.plan = ConfigDict(dict(name="autoreg", max_frames=8, step_size=2))
   config.preflight.topology = "v5e:2x2"
   return config

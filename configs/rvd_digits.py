@@ -8,7 +8,8 @@ Nothing to download:
 All settings are our choice; no published number belongs to it. What makes minutes
 enough (docs/rvd.md has the measurements): the predictor is trained by itself first, and
 Muon trains it; x is predicted; the denoiser sees prediction and last frame, comes up to
-the finest level, and reads the predictor's states instead of having a context net.
+the finest level, estimates the frame that the residual makes, and reads the predictor's
+states instead of having a context net.
 `make forecast-demo` does both stages:
 
     vdm-jax train --config=configs/rvd_digits.py --workdir=runs/predictor \
@@ -45,7 +46,7 @@ def get_config() -> ConfigDict:
       context_factor=0.0,
       finest_skip=True,
       join=True,
-      residual_scale=0.2,  # About their root mean square; `mu_square` in the metrics.
+      estimate_frame=True,
     )
   )
   config.diffusion.update(dict(predict="x", regression_weight=1.0, step_per_frame=True))

@@ -40,7 +40,9 @@ def get_config() -> ConfigDict:
     )
   )
   config.diffusion.update(dict(predict="v", loss_space="v"))
-  config.optimizer.update(dict(learning_rate=2e-3, warmup_steps=100))
+  config.optimizer.update(
+    dict(name="muon", learning_rate=5e-3, b2=0.99, warmup_steps=50)
+  )
   config.train.update(
     dict(
       batch_size=8,

@@ -8,7 +8,7 @@ from vdm_jax.errors import UserError
 _CONFIG = common.define_config("fdm_digits.py")
 _OUT = flags.DEFINE_string("out", "runs/long_demo", "Folder of the demo.")
 _SECONDS = flags.DEFINE_float(
-  "seconds", 480.0, "Wall clock for training the model, in all."
+  "seconds", 660.0, "Wall clock for training the model, in all."
 )
 _PLANS = flags.DEFINE_list(
   "plans", ["autoreg", "long-range", "hierarchy-2"], "Sampling plans to compare."

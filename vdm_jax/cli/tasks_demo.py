@@ -8,7 +8,7 @@ from vdm_jax.errors import UserError
 _CONFIG = common.define_config("ramvid_digits.py")
 _OUT = flags.DEFINE_string("out", "runs/tasks_demo", "Folder of the demo.")
 _SECONDS = flags.DEFINE_float(
-  "seconds", 540.0, "Wall clock for training each model, in all."
+  "seconds", 750.0, "Wall clock for training each model, in all."
 )
 _RATES = flags.DEFINE_list(
   "rates", [], "Shares of examples without given frames, a model each; default the"

@@ -1,0 +1,168 @@
+"""FVD and KVD of real clips against the same clips, damaged: what the measures see.
+
+    python -m benchmarks.fvd_damage --data=moving_digits/64px_2digit_16frames \
+        --clips=48 --out=OUT
+
+Half of the clips are the reference and stay as they are; the other half is damaged in
+one way at a time. `none` is the floor: real against real. Leaves results.json, table.txt
+and damage.png; features are kept in OUT, so that it goes on where it was stopped.
+"""
+
+import argparse
+import pathlib
+
+import numpy as np
+import scipy.ndimage
+
+from vdm_jax.cli import common
+from vdm_jax.evaluation import clip_sources, feature_store, figures, fvd_protocol, protocol
+from vdm_jax.metrics import features, weights
+
+FRAMES = 16
+NOISE = (4, 8, 16, 32, 64)  # Standard deviation, grey levels.
+BLUR = (0.5, 1.0, 2.0, 4.0)  # Of a Gaussian, pixels.
+
+
+def _noise(sigma):
+  def damage(clip, rng):
+    return _bytes(clip + sigma * rng.standard_normal(clip.shape))
+
+  return damage
+
+
+def _blur(sigma):
+  def damage(clip, rng):
+    del rng
+    return _bytes(
+      scipy.ndimage.gaussian_filter(clip.astype(float), (0, sigma, sigma, 0))
+    )
+
+  return damage
+
+
+def _bytes(x):
+  return np.rint(x).clip(0, 255).astype(np.uint8)
+
+
+def _dropped(every):
+  """Every so many-th frame is a copy of the one before."""
+
+  def damage(clip, rng):
+    del rng
+    index = np.arange(len(clip))
+    return clip[np.where(index % every == every - 1, index - 1, index)]
+
+  return damage
+
+
+def _shuffled(clip, rng):
+  return clip[rng.permutation(len(clip))]
+
+
+DAMAGE = {
+  "none": lambda clip, rng: clip,
+  **{f"noise {sigma}": _noise(sigma) for sigma in NOISE},
+  **{f"blur {sigma}": _blur(sigma) for sigma in BLUR},
+  "every 4th frame dropped": _dropped(4),
+  "every 2nd frame dropped": _dropped(2),
+  "reversed": lambda clip, rng: clip[::-1],
+  "frames shuffled": _shuffled,
+  "first frame held": lambda clip, rng: clip[:1].repeat(len(clip), axis=0),
+}
+
+
+def run(data: str, clips: int, out: pathlib.Path, data_dir: str = "") -> dict:
+  """Measures every damage; returns what results.json holds."""
+  source = clip_sources.open_source(data, flag="--data", data_dir=data_dir)
+  half = min(clips, source.count) // 2
+  extractor = features.Extractor(weights.load("i3d"))
+
+  def of(first, name):
+    def window(number, video):
+      rng = np.random.default_rng(number)
+      return DAMAGE[name](video[:FRAMES], rng)
+
+    part = clip_sources.Source(
+      f"{data} ({name})",
+      source.kind,
+      half,
+      0,
+      source.fps,
+      f"{source.identity} {first}",
+      read=lambda n: source.read(first + n),
+    )
+    about = {"damage": name, "frames": FRAMES}
+    return feature_store.features(part, window, extractor, out / "features", about)
+
+  real = of(0, "none")
+  found = {}
+  for name in DAMAGE:
+    measured = fvd_protocol.measure(real, of(half, name))
+    found[name] = {key: measured[key] for key in ("fvd", "kvd")}
+  return {
+    "data": data,
+    "clips": half,
+    "frames": FRAMES,
+    "extractor": extractor.describe(),
+    "damage": found,
+  }
+
+
+def table(result: dict) -> str:
+  """The numbers as text."""
+  rows = [["damage", "FVD", "KVD"]]
+  for name, of in result["damage"].items():
+    rows.append(
+      [name, *(protocol.cell(of[k]["value"], of[k]["error"]) for k in ("fvd", "kvd"))]
+    )
+  head = (
+    f"{result['clips']} clips of {result['data']} against as many others, damaged; "
+    f"{result['frames']} frames, preset tfhub; ± jackknife"
+  )
+  return f"{head}\n{protocol.table(rows)}"
+
+
+def draw(result: dict, path: pathlib.Path) -> None:
+  """FVD by strength of noise and blur; the others as lines."""
+  found = result["damage"]
+
+  def point(name, at):
+    return (at, found[name]["fvd"]["value"], found[name]["fvd"]["error"])
+
+  floor = found["none"]["fvd"]["value"]
+  lines = {
+    name: of["fvd"]["value"]
+    for name, of in found.items()
+    if not name.startswith(("noise", "blur"))
+  }
+  figures.by_calls(
+    path,
+    {
+      "FVD by noise (grey levels)": (
+        {"noise": [point(f"noise {s}", s) for s in NOISE]}, {"none": floor},
+      ),
+      "FVD by blur (pixels); order and time": (
+        {"blur": [point(f"blur {s}", s) for s in BLUR]}, lines,
+      ),
+    },
+  )  # fmt: skip
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--data", required=True)
+  parser.add_argument("--data_dir", default="")
+  parser.add_argument("--clips", type=int, default=48)
+  parser.add_argument("--out", type=pathlib.Path, required=True)
+  arguments = parser.parse_args()
+  common.start_jax()
+  arguments.out.mkdir(parents=True, exist_ok=True)
+  result = run(arguments.data, arguments.clips, arguments.out, arguments.data_dir)
+  (arguments.out / "table.txt").write_text(table(result) + "\n")
+  (arguments.out / "results.json").write_text(protocol.as_json(result))
+  draw(result, arguments.out / "damage.png")
+  print(table(result))
+
+
+if __name__ == "__main__":
+  main()
