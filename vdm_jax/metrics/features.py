@@ -59,7 +59,7 @@ class Extractor:
 
   @functools.cached_property
   def _program(self):
-    mesh = sharding.make_mesh({"data": -1, "fsdp": 1}, jax.local_devices())
+    mesh = sharding.make_mesh(devices=jax.local_devices())
     rows, whole = sharding.batch(mesh), sharding.replicated(mesh)
     if self._network == "i3d":
       dtype = jnp.dtype(self.dtype)
