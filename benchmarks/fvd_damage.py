@@ -4,8 +4,9 @@
         --clips=48 --out=OUT
 
 Half of the clips are the reference and stay as they are; the other half is damaged in
-one way at a time. `none` is the floor: real against real. Leaves results.json, table.txt
-and damage.png; features are kept in OUT, so that it goes on where it was stopped.
+one way at a time. `none` is the floor: real against real. Leaves results.json,
+table.txt and damage.png; features are kept in OUT, so that it goes on where it was
+stopped.
 """
 
 import argparse
@@ -15,7 +16,13 @@ import numpy as np
 import scipy.ndimage
 
 from vdm_jax.cli import common
-from vdm_jax.evaluation import clip_sources, feature_store, figures, fvd_protocol, protocol
+from vdm_jax.evaluation import (
+  clip_sources,
+  feature_store,
+  figures,
+  fvd_protocol,
+  protocol,
+)
 from vdm_jax.metrics import features, weights
 
 FRAMES = 16

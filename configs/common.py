@@ -93,6 +93,10 @@ def base() -> ConfigDict:
       log_every=100,
       eval_every=5000,  # Steps between losses on held-out videos; 0 for never.
       eval_batches=8,
+      # Steps between FVDs of samples, 0 for never: preset tfhub, of so many clips.
+      eval_fvd_every=0,
+      eval_fvd_clips=64,
+      best_by="loss",  # Which checkpoint `best/` keeps: 'loss' or 'fvd', of these.
       sample_every=5000,  # Steps between sample grids; 0 for never.
       num_samples=8,
       checkpoint_every=1000,

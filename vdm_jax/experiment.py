@@ -57,6 +57,7 @@ def train(
   hooks = loop.Hooks(
     validation=_validation(config, system, programs, split, read),
     sample=_sampling(config, system, workdir),
+    measure=_measuring(config, system, workdir),
   )
   meta = workdirs.describe(config, source.fingerprint)
   try:
@@ -231,6 +232,17 @@ def _sampling(config, system, workdir) -> Callable | None:
     log.gif(step, "samples", gif.read_bytes(), videos.shape[1:])
 
   return sample
+
+
+def _measuring(config, system, workdir) -> Callable | None:
+  """FVD of samples during training."""
+  if not config["train"].get("eval_fvd_every", 0) or jax.process_count() > 1:
+    # A multi-process run is measured by `vdm-jax eval`, beside the training.
+    return None
+  # Measuring knows of experiments; the other way round it is for those that ask.
+  from vdm_jax.evaluation import during_training
+
+  return during_training.fvd(config, system, workdir)
 
 
 def _all_processes(name: str) -> None:

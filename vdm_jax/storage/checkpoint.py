@@ -21,7 +21,7 @@ FORMAT = 1
 class Checkpoints:
   """The checkpoints of one workdir.
 
-  `latest` ones live in `checkpoints/`, the one with the best validation loss in
+  `latest` ones live in `checkpoints/`, the one that is best by `train.best_by` in
   `best/`. Saves are asynchronous; `close` or `wait` makes sure they are done.
   """
 
@@ -62,9 +62,11 @@ class Checkpoints:
 
     self._latest = manager("checkpoints", keep_last, keep_every or None)
     self._best = manager("best", 1)
-    self._best_loss = np.inf
+    self._best_value = np.inf
     if not read_only and self._best.latest_step() is not None:
-      self._best_loss = self.meta(best=True)["validation_loss"]
+      best = self.meta(best=True)
+      # Before other measures than the loss could choose, it was the only one.
+      self._best_value = best.get("best_value", best.get("validation_loss"))
 
   @property
   def steps(self) -> list[int]:
@@ -81,12 +83,12 @@ class Checkpoints:
       return
     self._guard(lambda: self._latest.save(step, args=_pack(state, data, meta)))
 
-  def save_best(self, step: int, loss: float, state: Any, data: Any, meta) -> None:
-    """Keeps this state if its validation loss is the lowest so far."""
-    if step in self._best.all_steps() or not loss < self._best_loss:
+  def save_best(self, step: int, value: float, state: Any, data: Any, meta) -> None:
+    """Keeps this state if its value, a loss or a distance, is the lowest so far."""
+    if step in self._best.all_steps() or not value < self._best_value:
       return
-    self._best_loss = loss
-    meta = {**meta, "validation_loss": float(loss)}
+    self._best_value = value
+    meta = {**meta, "best_value": float(value)}
     self._guard(lambda: self._best.save(step, args=_pack(state, data, meta)))
 
   def meta(self, step: int | None = None, best: bool = False) -> dict[str, Any]:
@@ -121,7 +123,7 @@ class Checkpoints:
       shapes: `jax.ShapeDtypeStruct`s of what to read: a State or a part of one.
       sharding: of the same structure; None: this process's first device.
       step: which checkpoint; default the newest.
-      best: read the one with the best validation loss.
+      best: read the best one.
 
     Raises:
       UserError: there is none, or it lost a file, or its arrays have other

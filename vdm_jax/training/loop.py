@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from vdm_jax import errors
 from vdm_jax.errors import UserError
 from vdm_jax.storage import checkpoint, workdirs
 from vdm_jax.training import program, report
@@ -33,10 +34,16 @@ class Hooks(NamedTuple):
   Attributes:
     validation: a fresh pass over the validation batches, on the mesh.
     sample: (step, averaged params, report) -> None, makes sample videos.
+    measure: (averaged params) -> values to log, by name; every `eval_fvd_every` steps.
   """
 
   validation: Callable[[], Iterable[Any]] | None = None
   sample: Callable[[int, Any, report.Report], None] | None = None
+  measure: Callable[[Any], dict[str, float]] | None = None
+
+
+# Values of `config.train.best_by`, and the logged one that each stands for.
+BEST_BY = {"loss": "validation_loss", "fvd": "fvd"}
 
 
 class Result(NamedTuple):
@@ -126,6 +133,14 @@ class _Loop:
   def __init__(self, programs, batches, checkpoints, meta, hooks, log, key, spent):
     self.programs = programs
     self.config = programs.config["train"]
+    self.best_by = self.config.get("best_by", "loss")
+    if self.best_by not in BEST_BY:
+      raise errors.unknown("config.train.best_by", self.best_by, BEST_BY)
+    if self.best_by == "fvd" and hooks.measure is None:
+      raise UserError(
+        "config.train.best_by: 'fvd' wants config.train.eval_fvd_every > 0, and one "
+        "process"
+      )
     self.batches = batches
     self.checkpoints = checkpoints
     self.meta = meta
@@ -166,6 +181,12 @@ class _Loop:
     # A preempted machine has seconds, not minutes: it logs and saves, no more.
     evaluate = self.at("eval_every", step) or finished
     values = self.validate(state, step) if evaluate else {}
+    if self.at("eval_fvd_every", step) or finished:
+      values |= self.measure(state, step)
+    best = values.get(BEST_BY[self.best_by])
+    if best is not None:
+      position = self.batches.get_state()
+      self.checkpoints.save_best(step, best, state, position, self.described())
     if self.at("log_every", step) or values or last:
       self.log.log(step, {**self.means.take(), **values})
     if self.at("sample_every", step) or finished:
@@ -177,11 +198,17 @@ class _Loop:
     """Whether the metrics must be complete after this step."""
     return any(
       self.at(name, step)
-      for name in ("log_every", "eval_every", "checkpoint_every", "sample_every")
+      for name in (
+        "log_every",
+        "eval_every",
+        "eval_fvd_every",
+        "checkpoint_every",
+        "sample_every",
+      )
     )
 
   def at(self, name, step):
-    every = self.config[name]
+    every = self.config.get(name, 0)  # Runs from before the field was there.
     return every > 0 and step % every == 0
 
   def account(self, step, metrics):
@@ -229,7 +256,7 @@ class _Loop:
     return next(iter(state.ema.values())) if state.ema else state.params
 
   def validate(self, state, step):
-    """Validation means, named `validation_...`; keeps the best checkpoint."""
+    """Validation means, named `validation_...`."""
     if self.hooks.validation is None:
       return {}
     means = report.Means()
@@ -243,10 +270,18 @@ class _Loop:
     values = means.take()
     loss = values.get("loss", float("nan"))
     self.log.say(f"step {step}: validation loss {loss:.4f}")
-    self.checkpoints.save_best(
-      step, loss, state, self.batches.get_state(), self.described()
-    )
     return {f"validation_{name}": value for name, value in values.items()}
+
+  def measure(self, state, step):
+    """What the hook says of samples."""
+    if self.hooks.measure is None:
+      return {}
+    with self.log.paused():
+      values = self.hooks.measure(self.averaged(state))
+    self.log.say(
+      f"step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in values.items())
+    )
+    return values
 
   def sample(self, state, step):
     if self.hooks.sample is not None:

@@ -1,0 +1,88 @@
+"""FVD of a run's samples while it trains.
+
+The protocol is preset `tfhub` of `eval --protocol=fvd`, on few clips: the numbers of
+one run compare with each other, and with nothing else. Clips have 16 frames, or the
+model's window where it is longer; given frames, where a model wants some, are those of
+the real videos and count.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from vdm_jax import experiment, sampling
+from vdm_jax.data import source as sources
+from vdm_jax.errors import UserError
+from vdm_jax.evaluation import feature_store, fvd_protocol
+from vdm_jax.evaluation.clip_sources import Source
+from vdm_jax.metrics import features, weights
+from vdm_jax.pixels import to_float, to_uint8
+
+_FRAMES = 16
+
+
+def fvd(
+  config: Mapping[str, Any], system: Any, workdir: str
+) -> Callable[[Any], dict[str, float]]:
+  """The hook: from averaged parameters to `fvd`, `fvd_error` and `kvd`.
+
+  Features of the real clips are made once and kept in WORKDIR/fvd.
+
+  Raises:
+    UserError: the held-out videos are too few or too short, or weights are missing.
+  """
+  count = config["train"]["eval_fvd_clips"]
+  length = max(system.window, _FRAMES)
+  if count < 2:
+    raise UserError(f"config.train.eval_fvd_clips: expected 2 or more, found {count}")
+  if not system.can_sample:
+    raise UserError("config.train.eval_fvd_every: this system samples no videos")
+  data = config["data"]
+  found = sources.splits(sources.locate(data["name"], data["data_dir"] or None))
+  split = next(s for s in ("validation", "test", "train") if s in found)
+  real = experiment.given_clips(config, system, split, count, range(length))
+  extractor = features.Extractor(weights.load("i3d"))
+  source = experiment.open_split(config, system, split)
+  held_out = Source(
+    f"{source.full_name}:{split}",
+    "data",
+    count,
+    0,
+    0.0,
+    source.fingerprint,
+    read=real.__getitem__,
+  )
+  about = {"frames": length, "stride": system.stride}
+  folder = epath.Path(workdir) / "fvd"
+  of_real = feature_store.features(
+    held_out, lambda number, clip: clip, extractor, folder, about, progress=False
+  )
+  model = sampling.Model(system, None, {"config": config})
+  places = list(range(system.min_given))
+  given = to_float(real[:, places]) if places else None
+  labels = None
+  if system.cond.num_labels:
+    labels = np.arange(count) % system.cond.num_labels
+
+  def measure(params: Any) -> dict[str, float]:
+    model.set_params(params)
+    made = to_uint8(
+      model.sample(
+        count,
+        length=length,
+        label=labels,
+        guidance=0.0,
+        given=given,
+        given_frames=places,
+      )
+    )
+    found = fvd_protocol.measure(of_real, extractor(made))
+    return {
+      "fvd": found["fvd"]["value"],
+      "fvd_error": found["fvd"]["error"],
+      "kvd": found["kvd"]["value"],
+    }
+
+  return measure
