@@ -7,10 +7,10 @@ What `make long-demo` trains. Nothing to download:
     vdm-jax sample --workdir=DIR --split=test --num_obs=8 --length=100 --out=DIR2
 
 All settings are our choice; no published number belongs to it. x is predicted, at lower
-log SNRs; the network works on patches of 2x2 pixels; Muon trains it, on the windows of
-the plans alone; padding reaches no other frame. In a quarter of an hour digits become
-sharp and move, but do not stay the digit that was given yet: docs/fdm.md has the
-measurements.
+log SNRs; the network works on patches of 2x2 pixels, and every frame is shown the given
+frames next to it; Muon trains it, on the windows of the plans alone; padding reaches no
+other frame. In a quarter of an hour digits become sharp and bounce as real ones do, and
+stay the digit that was given for tens of frames: docs/fdm.md has the measurements.
 """
 
 import pathlib

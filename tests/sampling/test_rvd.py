@@ -15,11 +15,12 @@ SHAPE = (4, 4, 1)
 
 
 @functools.cache
-def model():
+def model(estimate_frame=False):
   config = helpers.load_config("rvd_digits")
   config["data"]["frame_shape"] = SHAPE
   config["model"] |= {"channels": 8, "channel_mults": (1, 1), "predictor_mults": (1,)}
   config["model"] |= {"context_factor": 1.0, "residual_scale": 0.5}
+  config["model"]["estimate_frame"] = estimate_frame
   config["diffusion"]["num_steps"] = 20
   config["sampling"] |= {"steps": 3}
   system = systems.build(config)
@@ -55,6 +56,14 @@ def test_a_frame_is_prediction_and_scaled_residual():
   window = np.concatenate([given, np.zeros((1, *SHAPE), np.float32)])[None]
   mu = system.encode(model().params, window, None, {}).base[:, -1]
   assert 1e-3 < np.abs(out[:, -1] - mu).max() <= 2.0 + 1e-6
+
+
+def test_an_estimated_frame_stays_a_frame():
+  """Estimates are clipped so that prediction and residual end in [-1, 1]."""
+  out = model(estimate_frame=True).sample(2, given=clip(), length=5)[:, 3:]
+  assert 0.5 < np.abs(out).max() <= 1.0 + 1e-6
+  loose = model().sample(2, given=clip(), length=5)[:, 3:]
+  assert np.abs(loose).max() > 1.0
 
 
 class Killed(Exception):

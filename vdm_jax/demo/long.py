@@ -46,7 +46,7 @@ LAST = 20  # Frames at the end that are read.
 REAL = "real videos"
 COPIED = "last frame copied"
 # Steps of training that the demo's time gives on two quiet cores.
-USUAL_STEPS = 2500
+USUAL_STEPS = 6400
 ROWS = {
   "kept": f"digit given is read in the last {LAST} frames",
   "same": "frames that read as the digit given",

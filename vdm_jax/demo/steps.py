@@ -46,7 +46,7 @@ UNTRAINED = "untrained model"
 EXTENDED = 20  # Frames of the longer clips, made window after window ...
 NUM_EXTENDED = 40  # ... and how many of them.
 # Steps of training that the demo's time gives on two quiet cores.
-USUAL_STEPS = 2000
+USUAL_STEPS = 2300
 
 
 def run(
