@@ -38,7 +38,7 @@ SHOWN = 3  # Clips in the figure.
 GENERATION = "generation"
 MODEL, NEAREST, BLEND = "model", "nearest given frame", "linear blend"
 # Steps of training that the demo's time gives on two quiet cores.
-USUAL_STEPS = 6000
+USUAL_STEPS = 6800
 # Clips of the untrained model: its distance is large whatever their number.
 _UNTRAINED = 32
 
