@@ -10,12 +10,13 @@ stopped.
 """
 
 import argparse
+import os
 import pathlib
 
+import jax
 import numpy as np
 import scipy.ndimage
 
-from vdm_jax.cli import common
 from vdm_jax.evaluation import (
   clip_sources,
   feature_store,
@@ -130,29 +131,10 @@ def table(result: dict) -> str:
 
 
 def draw(result: dict, path: pathlib.Path) -> None:
-  """FVD by strength of noise and blur; the others as lines."""
-  found = result["damage"]
-
-  def point(name, at):
-    return (at, found[name]["fvd"]["value"], found[name]["fvd"]["error"])
-
-  floor = found["none"]["fvd"]["value"]
-  lines = {
-    name: of["fvd"]["value"]
-    for name, of in found.items()
-    if not name.startswith(("noise", "blur"))
-  }
-  figures.by_calls(
-    path,
-    {
-      "FVD by noise (grey levels)": (
-        {"noise": [point(f"noise {s}", s) for s in NOISE]}, {"none": floor},
-      ),
-      "FVD by blur (pixels); order and time": (
-        {"blur": [point(f"blur {s}", s) for s in BLUR]}, lines,
-      ),
-    },
-  )  # fmt: skip
+  """FVD under each damage."""
+  found = result["damage"].items()
+  values = {name: (of["fvd"]["value"], of["fvd"]["error"]) for name, of in found}
+  figures.bars(path, f"FVD of {result['clips']} clips, damaged", values)
 
 
 def main() -> None:
@@ -162,7 +144,7 @@ def main() -> None:
   parser.add_argument("--clips", type=int, default=48)
   parser.add_argument("--out", type=pathlib.Path, required=True)
   arguments = parser.parse_args()
-  common.start_jax()
+  jax.config.update("jax_num_cpu_devices", os.cpu_count())
   arguments.out.mkdir(parents=True, exist_ok=True)
   result = run(arguments.data, arguments.clips, arguments.out, arguments.data_dir)
   (arguments.out / "table.txt").write_text(table(result) + "\n")

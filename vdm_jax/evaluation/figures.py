@@ -82,6 +82,25 @@ def by_calls(
       axes.legend(frameon=False, fontsize=8)
 
 
+def bars(
+  out: epath.PathLike, title: str, values: Mapping[str, tuple[float, float]]
+) -> None:
+  """Values with their standard errors, a bar each, from top to bottom.
+
+  Args:
+    out: path of the PNG.
+    title: of the measure.
+    values: name -> (value, standard error).
+  """
+  with _figure(out, (6.4, 0.6 + 0.26 * len(values))) as figure:
+    axes = figure.subplots()
+    places = -np.arange(len(values))
+    found, errors = np.array(list(values.values()), float).T
+    axes.barh(places, found, xerr=errors, color=COLOURS[0], height=0.7)
+    axes.set(yticks=places, yticklabels=list(values), title=title)
+    _plain(axes)
+
+
 def speeds(
   out: epath.PathLike,
   curves: Mapping[str, np.ndarray],
