@@ -229,6 +229,15 @@ def test_every_preset_can_be_asked_for():
     assert ("recalled" in preset.text) == (preset.known == "recalled"), name
 
 
+def test_many_videos_have_their_kvd_from_subsets(monkeypatch):
+  monkeypatch.setattr(fvd_protocol, "_KERNEL_MAX", 30)
+  x, y = np.random.default_rng(0).standard_normal((2, 60, 4))
+  found = fvd_protocol.measure(x, y)
+  expected = kernel.of_subsets(x, y, size=30)
+  assert (found["kvd"]["value"], found["kvd"]["error"]) == expected
+  assert np.isnan(found["jedi_mmd"]["error"]) and found["fvd"]["error"] > 0
+
+
 def test_error_is_about_the_spread_over_data_sets():
   """The jackknife's error against the deviation of many independent draws."""
   found = []

@@ -17,7 +17,7 @@ from vdm_jax import sharding
 from vdm_jax.errors import UserError
 from vdm_jax.metrics import resize
 from vdm_jax.metrics.networks import c3d, i3d
-from vdm_jax.metrics.weights import Weights
+from vdm_jax.metrics.weights import Weights, network_of
 
 LAYERS = {"i3d": ("logits", "pool"), "c3d": ("features", "logits")}
 DTYPES = ("float32", "bfloat16")
@@ -44,9 +44,7 @@ class Extractor:
   batch_size: int = 4
 
   def __post_init__(self):
-    from vdm_jax.metrics import weights as weights_lib
-
-    network = weights_lib.network_of(self.weights.name)
+    network = network_of(self.weights.name)
     if network not in LAYERS:
       raise UserError(f"features: expected weights of I3D or C3D, found {network}")
     if self.layer not in LAYERS[network]:

@@ -115,10 +115,9 @@ class Google(KeysFirst):
   """The same with Ho et al.'s windows: 16 frames, 8 of them new; 9 to fill gaps."""
 
   name = "google"
-  max_frames: int | None = 16
-  step_size: int | None = 8
 
   def __post_init__(self):
+    # Whatever was asked for, as in the authors' code.
     object.__setattr__(self, "max_frames", 16)
     object.__setattr__(self, "step_size", 8)
     super().__post_init__()
