@@ -98,7 +98,7 @@ def check(network: str, params: Mapping[str, Any], name: str) -> None:
 
 
 def _without_prefix(key: str) -> str:
-  for prefix in ("module.", "RGB/inception_i3d/"):
+  for prefix in ("module.", "RGB/inception_i3d/", "params/", "batch_stats/"):
     key = key.removeprefix(prefix)
   return key
 
@@ -193,67 +193,75 @@ def _slashes(unit: str) -> str:
   return f"{block}/{_SHORT.get(branch, branch)}" if branch else block
 
 
-def _i3d_flax(flat: Flat):
-  if not any(key.startswith("batch_stats/") for key in flat):
-    return None
-  plain = {re.sub("^(params|batch_stats)/", "", k): v for k, v in flat.items()}
-  logits = "Logits/Conv3d_0c_1x1/Conv_0/"
-  plain = _move(
-    plain,
-    {
-      f"{logits}kernel": ("logits_kernel", _matrix),
-      f"{logits}bias": ("logits_bias", _flat_vector),
-    },
-  )
-  return _units(plain, _FLAX_PARTS, _slashes)
+def _i3d_layout(
+  mark: str,
+  logits: str,
+  parts: Mapping[str, Part],
+  rename: Callable[[str], str],
+  names: tuple[str, str] = ("weight", "bias"),
+  turn: Callable[[np.ndarray], np.ndarray] = _conv,
+) -> Callable[[Flat], dict[str, np.ndarray] | None]:
+  """How to read I3D's arrays under other names.
+
+  Args:
+    mark: an array that this layout alone has.
+    logits: what precedes the names of the last convolution's arrays.
+    parts: of a unit.
+    rename: a unit's name to ours.
+    names: of the last convolution's kernel and bias.
+    turn: a kernel's axes to ours.
+  """
+  moves = {
+    f"{logits}{names[0]}": ("logits_kernel", lambda value: _matrix(turn(value))),
+    f"{logits}{names[1]}": ("logits_bias", _flat_vector),
+  }
+
+  def read(flat: Flat):
+    return _units(_move(flat, moves), parts, rename) if mark in flat else None
+
+  return read
 
 
-def _i3d_tf(flat: Flat):
-  if "Conv3d_1a_7x7/conv_3d/w" not in flat:
-    return None
-  logits = "Logits/Conv3d_0c_1x1/conv_3d/"
-  plain = _move(
-    flat,
-    {
-      f"{logits}w": ("logits_kernel", _matrix),
-      f"{logits}b": ("logits_bias", _flat_vector),
-    },
-  )
-  return _units(plain, _TF_PARTS, _slashes)
+def _dots(unit: str) -> str:
+  return unit.replace(".", "/")
 
 
-def _i3d_torch(flat: Flat):
-  if "Conv3d_1a_7x7.conv3d.weight" not in flat:
-    return None
-  plain = _move(
-    flat,
-    {
-      "logits.conv3d.weight": ("logits_kernel", lambda v: _matrix(_conv(v))),
-      "logits.conv3d.bias": ("logits_bias", _flat_vector),
-    },
-  )
-  return _units(
-    plain, _torch_parts("conv3d", "bn"), lambda unit: unit.replace(".", "/")
-  )
+def _hassony(unit: str) -> str:
+  block, _, branch = unit.partition(".")
+  block = block[0].upper() + block[1:]
+  return f"{block}/{_HASSONY.get(branch, branch)}" if branch else block
 
 
-def _i3d_hassony(flat: Flat):
-  if "conv3d_1a_7x7.conv3d.weight" not in flat:
-    return None
-  plain = _move(
-    flat,
-    {
-      "conv3d_0c_1x1.conv3d.weight": ("logits_kernel", lambda v: _matrix(_conv(v))),
-      "conv3d_0c_1x1.conv3d.bias": ("logits_bias", _flat_vector),
-    },
-  )
-
-  def rename(unit):
-    block, _, branch = unit.partition(".")
-    block = block[0].upper() + block[1:]
-    return f"{block}/{_HASSONY.get(branch, branch)}" if branch else block
-
-  return _units(plain, _torch_parts("conv3d", "batch3d"), rename)
+_I3D = (
+  _i3d_layout(
+    "Conv3d_1a_7x7/Conv_0/kernel",
+    "Logits/Conv3d_0c_1x1/Conv_0/",
+    _FLAX_PARTS,
+    _slashes,
+    ("kernel", "bias"),
+    np.asarray,
+  ),
+  _i3d_layout(
+    "Conv3d_1a_7x7/conv_3d/w",
+    "Logits/Conv3d_0c_1x1/conv_3d/",
+    _TF_PARTS,
+    _slashes,
+    ("w", "b"),
+    np.asarray,
+  ),
+  _i3d_layout(
+    "Conv3d_1a_7x7.conv3d.weight",
+    "logits.conv3d.",
+    _torch_parts("conv3d", "bn"),
+    _dots,
+  ),
+  _i3d_layout(
+    "conv3d_1a_7x7.conv3d.weight",
+    "conv3d_0c_1x1.conv3d.",
+    _torch_parts("conv3d", "batch3d"),
+    _hassony,
+  ),
+)
 
 
 def _lpips_flax(flat: Flat):
@@ -329,7 +337,7 @@ def _first_dense(value: np.ndarray) -> np.ndarray:
 
 
 _LAYOUTS: dict[str, tuple[Callable[[Flat], Any], ...]] = {
-  "i3d": (_i3d_flax, _i3d_tf, _i3d_torch, _i3d_hassony),
+  "i3d": _I3D,
   "c3d": (_c3d_torch, _c3d_chainer),
   "lpips_alexnet": (_lpips_flax, _lpips_torch),
   "lpips_vgg16": (_lpips_flax, _lpips_torch),
