@@ -195,36 +195,61 @@ def _validation(config, system, programs, split, read) -> Callable | None:
   return batches
 
 
+def held_out_split(config: Mapping[str, Any]) -> str:
+  """The split of the config's data set that training sees the least of."""
+  found = _splits(config)
+  return next(s for s in ("validation", "test", "train") if s in found)
+
+
+def sampler(
+  config: Mapping[str, Any],
+  system: Any,
+  count: int,
+  length: int,
+  given: np.ndarray | None,
+) -> tuple[Callable[[Any], np.ndarray], np.ndarray | None]:
+  """Samples of a run that is in training: the same noise and labels at every call.
+
+  Args:
+    config: of the run.
+    system: of the config.
+    count: N.
+    length: T, frames of a video.
+    given: float [N, T0, H, W, C] in [-1, 1], the first frames of each; None for none.
+
+  Returns:
+    A function of parameters that gives uint8 [N, T, H, W, C]; and the labels [N], None
+    of a model without.
+  """
+  model = sampling.Model(system, None, {"config": config})
+  labels = None
+  if system.cond.num_labels:
+    labels = np.arange(count) % system.cond.num_labels
+
+  def sample(params):
+    model.set_params(params)
+    videos = model.sample(count, length=length, label=labels, guidance=0.0, given=given)
+    return to_uint8(videos)
+
+  return sample, labels
+
+
 def _sampling(config, system, workdir) -> Callable | None:
   """Sample videos during training: GIF and contact sheet under `samples/`."""
   count = config["train"]["num_samples"]
   if not count or not system.can_sample or jax.process_count() > 1:
     # A multi-process run is sampled by `vdm-jax sample`, beside the training.
     return None
-  model = sampling.Model(system, None, {"config": config})
-  given, places = None, list(range(system.min_given))
+  given, places = None, range(system.min_given)
   if places:
-    found = _splits(config)
-    split = next(s for s in ("validation", "test", "train") if s in found)
+    split = held_out_split(config)
     count = min(count, open_split(config, system, split).num_videos)
     given = to_float(given_clips(config, system, split, count, places))
   length = max(system.window, len(places) + system.window // 2)
+  make, labels = sampler(config, system, count, length, given)
 
   def sample(step, params, log):
-    model.set_params(params)
-    labels = None
-    if system.cond.num_labels:
-      labels = np.arange(count) % system.cond.num_labels
-    videos = to_uint8(
-      model.sample(
-        count,
-        length=length,
-        label=labels,
-        guidance=0.0,
-        given=given,
-        given_frames=places,
-      )
-    )
+    videos = make(params)
     names = None if labels is None else [str(label) for label in labels]
     gif = save.save_overview(
       epath.Path(workdir) / "samples", f"step_{step:07d}", videos, captions=names

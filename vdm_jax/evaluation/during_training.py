@@ -9,16 +9,14 @@ the real videos and count.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 from etils import epath
 
-from vdm_jax import experiment, sampling
-from vdm_jax.data import source as sources
+from vdm_jax import experiment
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import feature_store, fvd_protocol
 from vdm_jax.evaluation.clip_sources import Source
 from vdm_jax.metrics import features, weights
-from vdm_jax.pixels import to_float, to_uint8
+from vdm_jax.pixels import to_float
 
 _FRAMES = 16
 
@@ -39,9 +37,7 @@ def fvd(
     raise UserError(f"config.train.eval_fvd_clips: expected 2 or more, found {count}")
   if not system.can_sample:
     raise UserError("config.train.eval_fvd_every: this system samples no videos")
-  data = config["data"]
-  found = sources.splits(sources.locate(data["name"], data["data_dir"] or None))
-  split = next(s for s in ("validation", "test", "train") if s in found)
+  split = experiment.held_out_split(config)
   real = experiment.given_clips(config, system, split, count, range(length))
   extractor = features.Extractor(weights.load("i3d"))
   source = experiment.open_split(config, system, split)
@@ -59,26 +55,12 @@ def fvd(
   of_real = feature_store.features(
     held_out, lambda number, clip: clip, extractor, folder, about, progress=False
   )
-  model = sampling.Model(system, None, {"config": config})
-  places = list(range(system.min_given))
-  given = to_float(real[:, places]) if places else None
-  labels = None
-  if system.cond.num_labels:
-    labels = np.arange(count) % system.cond.num_labels
+  context = system.min_given
+  given = to_float(real[:, :context]) if context else None
+  sample, _ = experiment.sampler(config, system, count, length, given)
 
   def measure(params: Any) -> dict[str, float]:
-    model.set_params(params)
-    made = to_uint8(
-      model.sample(
-        count,
-        length=length,
-        label=labels,
-        guidance=0.0,
-        given=given,
-        given_frames=places,
-      )
-    )
-    found = fvd_protocol.measure(of_real, extractor(made))
+    found = fvd_protocol.measure(of_real, extractor(sample(params)))
     return {
       "fvd": found["fvd"]["value"],
       "fvd_error": found["fvd"]["error"],
