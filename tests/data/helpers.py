@@ -95,10 +95,12 @@ def write(
   mirrored: bool = False,
   aspect: Fraction | None = None,
   options: dict[str, str] | None = None,
+  title: str = "",
 ) -> pathlib.Path:
   """Writes a real video file."""
   path.parent.mkdir(parents=True, exist_ok=True)
   with av.open(str(path), "w", options=options or {}) as file:
+    file.metadata.update({"title": title} if title else {})
     stream = file.add_stream(codec, rate=1000 if times_ms else fps)
     stream.height, stream.width = video.shape[1:3]
     stream.pix_fmt = "yuv420p"

@@ -18,11 +18,17 @@ from etils import epath
 
 from vdm_jax.errors import UserError
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif")
+VIDEO_SUFFIXES = (
+  ".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".ogv", ".avi", ".wmv", ".flv",
+  ".mpg", ".mpeg", ".ts", ".mts", ".gif",
+)  # fmt: skip
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _EPSILON = 1e-6  # Seconds; far below any frame, above the rounding of time stamps.
-# GIFs that give no duration are shown at 10 frames a second by every viewer.
-_GIF_DURATION = 0.1
+# Durations below 20 ms, or none, are shown as 100 ms by every browser.
+_GIF_SHORTEST, _GIF_DURATION = 0.02, 0.1
+# Between two frames: what lasts longer is a wrong time stamp rather than a still.
+_LONGEST_GAP = 60.0
+_LONGEST_STEP_BACK = 1.0
 
 
 class Unreadable(UserError):
@@ -43,7 +49,8 @@ def decode(
     path: a file with one of `VIDEO_SUFFIXES`, or a folder of pictures (in natural
       order: 2 before 10).
     size: (H, W) of the frames: the largest centred part of that aspect is cut out
-      and shrunk by area averaging (or enlarged, cubic). None keeps the video's own.
+      and shrunk by area averaging (or enlarged, cubic). None keeps the video's own, in
+      square pixels.
     fps: frames per second; frame k is what a viewer would see k / fps seconds after
       the first, whatever the video's own rate, variable or not. 0 keeps every coded
       frame once. Pictures have no times: each is kept.
@@ -54,8 +61,9 @@ def decode(
     (seconds since the first frame, uint8 [H, W, channels]); pictures count seconds.
 
   Raises:
-    Unreadable: the file is damaged, ends early, or holds no video; or numbered
-      pictures are missing.
+    Unreadable: the file does not exist, is damaged, ends early, holds no video, or its
+      time stamps leap (by a minute, or back by a second); or numbered pictures are
+      missing.
     UserError: the `video` extra is missing.
   """
   if channels not in (1, 3):
@@ -70,9 +78,10 @@ def decode(
       raise Unreadable(f"{path}: missing pictures, by number: {numbers}")
     shown = ((float(i), image) for i, image in enumerate(_pictures(paths)))
   else:
-    if not path.exists():
-      raise UserError(f"{path}: no such video")
+    if not path.exists():  # Or a link that leads nowhere.
+      raise Unreadable(f"{path}: no such video")
     frames = _gif(path) if path.suffix.lower() == ".gif" else _container(path)
+    frames = _steady(frames, path)
     shown = _resample(frames, fps) if fps else _as_coded(frames)
   for time, image in shown:
     yield time, _fit(image, size, channels, crop)
@@ -147,6 +156,20 @@ class _Frame:
     return self._pixels(), self._aspect
 
 
+def _steady(frames: Iterator[_Frame], path: epath.Path) -> Iterator[_Frame]:
+  """The same frames; `Unreadable` where their times leap."""
+  previous = None
+  for number, frame in enumerate(frames):
+    step = frame.time - (frame.time if previous is None else previous)
+    if not -_LONGEST_STEP_BACK <= step <= _LONGEST_GAP:
+      raise Unreadable(
+        f"{path}: frame {number} is {step:+.1f} seconds from the one before, expected "
+        f"-{_LONGEST_STEP_BACK:g} to {_LONGEST_GAP:g}"
+      )
+    previous = frame.time
+    yield frame
+
+
 def _as_coded(frames: Iterator[_Frame]):
   start = None
   for frame in frames:
@@ -171,22 +194,82 @@ def _resample(frames: Iterator[_Frame], fps: float):
 
 
 def _gif(path: epath.Path) -> Iterator[_Frame]:
-  with _reading(path), path.open("rb") as file, PIL.Image.open(file) as gif:
-    time = 0.0
-    for number in range(getattr(gif, "n_frames", 1)):
-      gif.seek(number)
-      duration = gif.info.get("duration", 0) / 1000 or _GIF_DURATION
-      # Converted now: the next seek draws over it.
-      image = gif.convert("RGB")
-      yield _Frame(time, duration, lambda image=image: image)
-      time += duration
+  with _reading(path), path.open("rb") as file:
+    promised, whole = _gif_images(file)
+    if not whole:
+      raise Unreadable(f"{path}: truncated, {promised} whole frames and no end")
+    file.seek(0)
+    with PIL.Image.open(file) as gif:
+      time = 0.0
+      for number in range(max(promised, 1)):
+        gif.seek(number)
+        duration = gif.info.get("duration", 0) / 1000
+        duration = duration if duration >= _GIF_SHORTEST else _GIF_DURATION
+        # Converted now: the next seek draws over it.
+        image = _rgb(gif)
+        yield _Frame(time, duration, lambda image=image: image)
+        time += duration
+
+
+def _gif_images(file) -> tuple[int, bool]:
+  """How many whole images a GIF holds, and whether its end is there.
+
+  Decoders show what there is of a file that was cut: only its blocks tell.
+  """
+
+  def color_table(flags: int) -> int:
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+  def skip_blocks() -> bool:
+    while size := file.read(1):
+      if size == b"\0":
+        return True
+      if len(file.read(size[0])) < size[0]:
+        break
+    return False
+
+  count = 0
+  screen = file.read(13)
+  if not screen.startswith(b"GIF"):
+    raise ValueError("no GIF")
+  if len(screen) < 13:
+    return count, False
+  file.read(color_table(screen[10]))
+  while kind := file.read(1):
+    if kind == b";":
+      return count, True
+    if kind == b"!":
+      file.read(1)
+    elif kind == b",":
+      place = file.read(9)
+      if len(place) < 9:
+        break
+      file.read(color_table(place[8]) + 1)
+    else:
+      continue  # As viewers do: on to the next block.
+    if not skip_blocks():
+      break
+    count += kind == b","
+  return count, False
 
 
 def _pictures(paths: Iterable[epath.Path]):
   for path in sorted(paths, key=_natural):
     with _reading(path), path.open("rb") as file, PIL.Image.open(file) as image:
-      upright = PIL.ImageOps.exif_transpose(image).convert("RGB")
+      upright = _rgb(PIL.ImageOps.exif_transpose(image))
     yield upright, 1.0
+
+
+def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+  """A picture of any mode in RGB: 16 bits are scaled, what is transparent is black."""
+  if image.mode.startswith("I"):
+    eight = np.asarray(image).astype(np.int64).clip(0, 65535) / 257
+    return PIL.Image.fromarray(np.rint(eight).astype(np.uint8)).convert("RGB")
+  if image.has_transparency_data:
+    image = image.convert("RGBA")
+    ground = PIL.Image.new("RGBA", image.size, (0, 0, 0, 255))
+    image = PIL.Image.alpha_composite(ground, image)
+  return image.convert("RGB")
 
 
 def _natural(path: epath.Path) -> list:
@@ -195,13 +278,13 @@ def _natural(path: epath.Path) -> list:
 
 
 @contextlib.contextmanager
-def _reading(path: epath.Path, *others: type[Exception]):
-  """Turns a decoder's exceptions, and those of `others`, into `Unreadable`."""
+def _reading(path: epath.Path):
+  """Turns a decoder's exceptions into `Unreadable`: of damage they raise any class."""
   try:
     yield
   except UserError:
     raise
-  except (OSError, EOFError, SyntaxError, ValueError, *others) as error:
+  except Exception as error:
     # FFmpeg's errors repeat the path in their text, but not here.
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     raise Unreadable(f"{path}: cannot be decoded ({reason.splitlines()[0]})") from error
@@ -211,9 +294,10 @@ def _container(path: epath.Path) -> Iterator[_Frame]:
   """The frames of a container file, through FFmpeg."""
   av = import_av()
   with (
-    _reading(path, av.FFmpegError),
+    _reading(path),
     path.open("rb") as file,
-    av.open(file) as container,
+    # Titles in any encoding.
+    av.open(file, metadata_errors="replace") as container,
   ):
     if not container.streams.video:
       raise Unreadable(f"{path}: expected a video stream, found none")
@@ -312,6 +396,9 @@ def _fit(
 ) -> np.ndarray:
   """uint8 [H, W, channels]: the centre of a picture (or all of it), at `size`."""
   image, pixel_aspect = source
+  if size is None and abs(pixel_aspect - 1) > 1e-3:  # Nothing is shrunk.
+    taller, wider = max(1, 1 / pixel_aspect), max(1, pixel_aspect)
+    size, crop = (round(image.height * taller), round(image.width * wider)), False
   if size is not None:
     height, width = size
     # The largest centred box of the target's aspect, in (maybe oblong) pixels.

@@ -15,6 +15,7 @@ those are the splits. Otherwise a hash of the file's name decides, so that addin
 videos moves none to another split.
 """
 
+import collections
 import csv
 import dataclasses
 import hashlib
@@ -26,6 +27,7 @@ from etils import epath
 from vdm_jax.data import decode, folder, records
 from vdm_jax.errors import UserError
 
+_TABLES = ("captions.csv", "labels.csv")
 _SPLIT_FOLDERS = {
   "train": "train",
   "validation": "validation",
@@ -101,9 +103,11 @@ class VideoFolder(folder.FolderBuilder):
     if self.builder_config.label_folders:
       labels = {item.name: item.path.parent.name for item in items} | labels
     self._labels, self._label_names = _number(labels)
+    sorted_by_user = all(item.name.split("/")[0] in _SPLIT_FOLDERS for item in items)
     splits: dict[str, list[_Item]] = {}
     for item in items:
-      splits.setdefault(self._split_of(item.name, items), []).append(item)
+      split = self._split_of(item.name, sorted_by_user)
+      splits.setdefault(split, []).append(item)
     # However few the videos, there is something to train on.
     if "train" not in splits:
       splits = {"train": items}
@@ -116,7 +120,15 @@ class VideoFolder(folder.FolderBuilder):
     root = epath.Path(self.builder_config.path).expanduser()
     if not self.builder_config.path or not root.is_dir():
       raise UserError(f"video_folder: expected a folder of videos, found {str(root)!r}")
-    items = sorted(_walk(root, root), key=lambda item: item.name)
+    ignored, refused = collections.Counter(), []
+    items = sorted(_walk(root, root, ignored, refused), key=lambda item: item.name)
+    for name, reason in refused:
+      self.skip(name, reason)
+    if ignored:
+      counts = ", ".join(
+        f"{count} {suffix}" for suffix, count in sorted(ignored.items())
+      )
+      self.note(f"files that are no videos were left out: {counts}")
     if not items:
       kinds = " ".join(decode.VIDEO_SUFFIXES)
       raise UserError(
@@ -124,9 +136,9 @@ class VideoFolder(folder.FolderBuilder):
       )
     return items
 
-  def _split_of(self, name: str, items: list[_Item]) -> str:
+  def _split_of(self, name: str, sorted_by_user: bool) -> str:
     config = self.builder_config
-    if all(_SPLIT_FOLDERS.keys() & {item.name.split("/")[0]} for item in items):
+    if sorted_by_user:
       return _SPLIT_FOLDERS[name.split("/")[0]]
     digest = hashlib.sha256(name.encode()).digest()
     place = int.from_bytes(digest[:8], "big") / 2**64
@@ -161,21 +173,14 @@ class VideoFolder(folder.FolderBuilder):
     path = epath.Path(self.builder_config.path).expanduser() / file
     if not path.exists():
       return {}
-    reader = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig")))
-    header = reader.fieldnames or []
-    if not {"file", column} <= set(header):
-      raise UserError(
-        f"{path}: expected the columns file,{column} in the first line, found"
-        f" {','.join(header)!r}"
-      )
     names = _known_names(items)
     values, strangers = {}, []
-    for row in reader:
-      name = names.get((row["file"] or "").strip())
+    for file_name, value in _read_csv(path, "file", column):
+      name = names.get(file_name)
       if name is None:
-        strangers.append(row["file"])
+        strangers.append(file_name)
       else:
-        values[name] = (row[column] or "").strip()
+        values[name] = value
     if strangers:
       self.note(
         f"{file}: {len(strangers)} lines name no video, such as {strangers[0]!r}"
@@ -183,16 +188,95 @@ class VideoFolder(folder.FolderBuilder):
     return {name: value for name, value in values.items() if value}
 
 
-def _walk(directory: epath.Path, root: epath.Path) -> Iterator[_Item]:
-  """All videos below `directory`. A folder that holds pictures is itself a video."""
-  entries = [path for path in directory.iterdir() if not path.name.startswith(".")]
-  if directory != root and any(map(decode.is_picture, entries)):
-    yield _Item(directory.relative_to(root).as_posix(), directory)
+def _walk(
+  directory: epath.Path,
+  root: epath.Path,
+  ignored: collections.Counter,
+  refused: list[tuple[str, str]],
+) -> Iterator[_Item]:
+  """All videos below `directory`.
+
+  A folder that holds pictures and no film is itself a video; pictures beside films are
+  thumbnails.
+
+  Args:
+    directory: where to look.
+    root: what names are relative to.
+    ignored: gets the suffixes of files that are none of it.
+    refused: gets (name, reason) of folders that cannot be listed.
+  """
+
+  def name(path: epath.Path) -> str:
+    return path.relative_to(root).as_posix()
+
+  try:
+    entries = [path for path in directory.iterdir() if not path.name.startswith(".")]
+    folders = {path for path in entries if path.is_dir()}
+  except OSError as error:
+    refused.append((name(directory), str(error.strerror or error)))
+    return
+  films = {
+    path
+    for path in entries
+    if path not in folders and path.suffix.lower() in decode.VIDEO_SUFFIXES
+  }
+  pictures = [path for path in entries if decode.is_picture(path)]
+  if pictures and not films and directory != root:
+    yield _Item(name(directory), directory)
+    pictures = []
+  for path in films:
+    yield _Item(name(path), path)
+  for path in pictures:
+    ignored[path.suffix.lower()] += 1
   for path in entries:
-    if path.is_dir():
-      yield from _walk(path, root)
-    elif path.suffix.lower() in decode.VIDEO_SUFFIXES:
-      yield _Item(path.relative_to(root).as_posix(), path)
+    if path in folders:
+      yield from _walk(path, root, ignored, refused)
+    elif not decode.is_picture(path) and path not in films and path.name not in _TABLES:
+      ignored[path.suffix.lower() or "without a suffix"] += 1
+
+
+def _read_csv(path: epath.Path, *columns: str) -> Iterator[list[str]]:
+  """The values of some columns, row by row, without the space around them.
+
+  Raises:
+    UserError: the file is not UTF-8, lacks a column, or a line has other fields than
+      the first; names the line.
+  """
+  data = path.read_bytes()
+  try:
+    text = data.decode("utf-8-sig")
+  except UnicodeDecodeError as error:
+    line = data[: error.start].count(b"\n") + 1
+    raise UserError(
+      f"{path}, line {line}: expected UTF-8, found the byte "
+      f"0x{data[error.start]:02x}; save the file as UTF-8"
+    ) from error
+  reader = csv.reader(io.StringIO(text), strict=True)
+  header: list[str] = []
+  try:
+    for row in reader:
+      if not header:
+        header = [field.strip() for field in row]
+        if not set(columns) <= set(header):
+          break
+      elif row and len(row) != len(header):
+        raise UserError(
+          f"{path}, line {reader.line_num}: expected {len(header)} fields "
+          f"({','.join(header)}), found {len(row)}; a value with a comma wants quotes "
+          "around it"
+        )
+      elif row:
+        yield [row[header.index(column)].strip() for column in columns]
+  except csv.Error as error:
+    raise UserError(
+      f"{path}, line {reader.line_num}: not readable as CSV ({error}); every quote "
+      "wants its partner"
+    ) from error
+  if not set(columns) <= set(header):
+    raise UserError(
+      f"{path}: expected the columns {','.join(columns)} in the first line, found"
+      f" {','.join(header)!r}"
+    )
 
 
 def _known_names(items: list[_Item]) -> dict[str, str]:
