@@ -5,13 +5,14 @@
 #   launch/multiprocess_local.sh N CONFIG WORKDIR [flags of vdm-jax train]
 #
 # Process I writes its output to LOGS/process_I.log; process 0 is shown too. If one
-# process fails, the others are stopped. Environment: VENV (.venv of the checkout),
+# process fails, the others are stopped; SIGTERM and Ctrl-C are passed on, and the
+# processes save before they end. Environment: VENV (.venv of the checkout),
 # PORT (a free one), DEVICES (1) CPU devices a process, LOGS (a new temporary
 # folder).
 set -euo pipefail
 
 if (($# < 3)); then
-  sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
 count=$1 config=$2 workdir=$3
@@ -34,8 +35,7 @@ stop() {
   kill "${pids[@]}" 2>/dev/null || true
 }
 trap stop EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+trap stop INT TERM
 
 for ((i = 0; i < count; i++)); do
   command=("$venv/bin/vdm-jax" train --config="$config" --workdir="$workdir"
@@ -54,6 +54,7 @@ running=("${pids[@]}")
 while ((${#running[@]})); do
   status=0 ended=
   wait -n -p ended "${running[@]}" || status=$?
+  [[ -n "$ended" ]] || continue # A signal came, none has ended yet.
   if ((status != 0)); then
     echo "multiprocess_local.sh: a process failed ($status); see $logs" >&2
     exit "$status"

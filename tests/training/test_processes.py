@@ -2,9 +2,11 @@
 
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from vdm_jax.storage import workdirs
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def train(workdir, data_dir, steps, processes=1, devices=4):
+def start(workdir, data_dir, steps, processes=1, devices=4):
   """`vdm-jax train` of the debug config in so many processes on this machine."""
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
@@ -41,9 +43,27 @@ def train(workdir, data_dir, steps, processes=1, devices=4):
         text=True,
       )
     )
-  for process in running:
-    output, _ = process.communicate(timeout=600)
+  return running
+
+
+def finish(running):
+  """Waits for all; what they printed."""
+  outputs = [process.communicate(timeout=600)[0] for process in running]
+  for process, output in zip(running, outputs, strict=True):
     assert process.returncode == 0, output[-3000:]
+  return outputs
+
+
+def train(*args, **kwargs):
+  return finish(start(*args, **kwargs))
+
+
+def wait_for(condition, running, seconds=300):
+  """Polls until something holds, while all processes live."""
+  until = time.monotonic() + seconds
+  while not condition():
+    assert time.monotonic() < until and all(p.poll() is None for p in running)
+    time.sleep(0.2)
 
 
 def losses(workdir):
@@ -84,3 +104,29 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path):
     np.testing.assert_allclose(changed[step], one[step], rtol=1e-4)
   for a, b in zip(weights(tmp_path / "run"), weights(alone / "run"), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ("number", "to"),
+  [
+    (signal.SIGTERM, [1]),
+    pytest.param(signal.SIGTERM, [0], marks=pytest.mark.slow),
+    pytest.param(signal.SIGTERM, [0, 1], marks=pytest.mark.slow),
+    pytest.param(signal.SIGINT, [0, 1], marks=pytest.mark.slow),
+  ],
+)
+def test_a_signal_to_any_process_stops_all_after_a_checkpoint(
+  alone, tmp_path, number, to
+):
+  """A preempted pod: SIGTERM at some hosts; Ctrl-C reaches all processes at once."""
+  run = tmp_path / "run"
+  running = start(run, alone / "data", steps=100_000, processes=2, devices=2)
+  wait_for(lambda: (run / "metrics.jsonl").exists() and losses(run), running)
+  for index in to:
+    running[index].send_signal(number)
+  finish(running)  # All of them exit 0.
+  saved = [int(path.name) for path in (run / "checkpoints").iterdir()]
+  assert saved and max(saved) >= max(losses(run))
+  # It is a checkpoint that a single process goes on from.
+  train(run, alone / "data", steps=max(saved) + 1, devices=1)
+  assert max(losses(run)) == max(saved) + 1

@@ -1,5 +1,6 @@
 """The training loop: it only sequences what the other files do."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -297,14 +298,19 @@ class _Loop:
 
 
 class _Terminate:
-  """Notes SIGTERM and SIGINT instead of dying, so that the run can save."""
+  """Notes SIGTERM and SIGINT instead of dying, so that the run can save.
+
+  With several processes SIGTERM stays with jax.distributed, whose handler tells all of
+  them, so that they stop after the same step; a SIGINT is passed on to it.
+  """
 
   def __init__(self):
     self.asked = False
     self._old = {}
 
   def __enter__(self):
-    for number in (signal.SIGTERM, signal.SIGINT):
+    several = jax.process_count() > 1
+    for number in (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM):
       try:
         self._old[number] = signal.signal(number, self._note)
       except ValueError:  # Not the main thread: the caller handles signals.
@@ -320,3 +326,5 @@ class _Terminate:
     if self.asked and number == signal.SIGINT:
       raise KeyboardInterrupt  # Asked twice: the person means it.
     self.asked = True
+    if jax.process_count() > 1:
+      os.kill(os.getpid(), signal.SIGTERM)
