@@ -83,6 +83,11 @@ def heads_of(channels: int, head_dim: int) -> int:
   return channels // head_dim
 
 
+def scores_of(terms: str, q: jax.Array, k: jax.Array) -> jax.Array:
+  """A product of queries with keys in float32: a softmax feels rounded scores."""
+  return jnp.einsum(terms, q, k, preferred_element_type=jnp.float32)
+
+
 class SpaceAttention(nn.Module):
   """Self-attention among the pixels of each frame, or of all frames together.
 
@@ -164,10 +169,10 @@ class TimeAttention(nn.Module):
     rel_v = self.param("relative_value", init, table).astype(self.dtype)[bucket]
 
     q = q * self.head_dim**-0.5
-    scores = jnp.einsum("bipnd,bjpnd->bpnij", q, k)
-    scores = scores + jnp.einsum("bipnd,bijd->bpnij", q, rel_k)
+    scores = scores_of("bipnd,bjpnd->bpnij", q, k)
+    scores = scores + scores_of("bipnd,bijd->bpnij", q, rel_k)
     allowed = frames.attends()[:, None, None]
-    scores = jnp.where(allowed, scores.astype(jnp.float32), -jnp.inf)
+    scores = jnp.where(allowed, scores, -jnp.inf)
     weight = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
     h = jnp.einsum("bpnij,bjpnd->bipnd", weight, v)
     h = h + jnp.einsum("bpnij,bijd->bipnd", weight, rel_v)

@@ -89,12 +89,13 @@ class FrameAttention(nn.Module):
 
     scale = self.head_dim**-0.5
     q, scaled_k = q * scale, k * scale
-    scores = jnp.einsum("bipnd,bjpnd->bpnij", q, k)
-    scores = scores + jnp.einsum("bipnd,bijnd->bpnij", q, relative("key"))
+    scores_of = attention.scores_of
+    scores = scores_of("bipnd,bjpnd->bpnij", q, k)
+    scores = scores + scores_of("bipnd,bijnd->bpnij", q, relative("key"))
     # The pair is the other way round: from the key's frame to the query's.
-    scores = scores + jnp.einsum("bjpnd,bjind->bpnij", scaled_k, relative("query"))
+    scores = scores + scores_of("bjpnd,bjind->bpnij", scaled_k, relative("query"))
     allowed = frames.attends()[:, None, None]
-    scores = jnp.where(allowed, scores.astype(jnp.float32), -jnp.inf)
+    scores = jnp.where(allowed, scores, -jnp.inf)
     weight = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
     h = jnp.einsum("bpnij,bjpnd->bipnd", weight, v)
     h = h + jnp.einsum("bpnij,bijnd->bipnd", weight, relative("value"))
