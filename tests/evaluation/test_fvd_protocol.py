@@ -74,7 +74,23 @@ def test_two_folders_of_films(tmp_path, pair):
   text = (tmp_path / "out" / "table.txt").read_text()
   assert "FVD" in text and "KVD" in text and "tfhub" in text
   written = json.loads((tmp_path / "out" / "results.json").read_text())
-  assert written["a"]["kind"] == "films" and written["used"]["num_frames"] == 16
+  assert written["a"][0]["kind"] == "films" and written["used"]["num_frames"] == 16
+
+
+def test_several_samples_of_each_video_are_measured_together_and_one_by_one(tmp_path):
+  parts = [films(tmp_path / f"a{i}", 6, seed=i) for i in range(3)]
+  b = films(tmp_path / "b", 6, seed=7, brightness=0.6)
+  whole = run(tmp_path, a=tuple(parts), b=b)
+  each = [
+    run(tmp_path, out=f"o{i}", a=a, b=b)["fvd"]["value"] for i, a in enumerate(parts)
+  ]
+  assert (whole["n_a"], whole["n_b"]) == (18, 6)
+  np.testing.assert_allclose(whole["fvd_trajectories"]["each"], each)
+  assert whole["fvd_trajectories"]["value"] == pytest.approx(np.mean(each))
+  assert whole["fvd"]["value"] < np.mean(each)  # The bias falls with the number.
+  assert "mean of one sample a video" in (tmp_path / "out" / "table.txt").read_text()
+  with pytest.raises(UserError, match="the same videos twice"):
+    run(tmp_path, out="twice", a=(parts[0], parts[0]), b=b)
 
 
 def test_features_are_kept_and_a_stopped_job_goes_on(tmp_path, pair, monkeypatch):
@@ -207,14 +223,14 @@ def test_frame_rates(tmp_path, pair, monkeypatch):
   with pytest.raises(UserError, match="7 and 10 frames a second: other films"):
     run(tmp_path, a=a, b=b, fps=7.0, num_frames=9)
   found = run(tmp_path, a=a, b=b, fps=7.0, num_frames=9, any_fps=True)
-  assert found["a"]["fps"] == 7.0 and found["n_a"] == 12
+  assert found["a"][0]["fps"] == 7.0 and found["n_a"] == 12
 
 
 def test_a_data_set_and_a_run(tmp_path, untrained):  # noqa: F811
   data = "moving_digits/12px_1digit_10frames_8digitpx_64videos"
   settings = {"data_dir": str(tmp_path / "data"), "num_frames": 9, "num_b": 5}
   found = run(tmp_path, a=f"{data}:train", b=data, num_a=7, **settings)
-  assert found["a"]["kind"] == "data" and (found["n_a"], found["n_b"]) == (7, 5)
+  assert found["a"][0]["kind"] == "data" and (found["n_a"], found["n_b"]) == (7, 5)
   with pytest.raises(UserError, match="say how many videos to sample"):
     run(tmp_path, out="run", a=untrained, b=data, **settings)
   with pytest.raises(UserError, match="has 4 frames, expected 9 or more"):

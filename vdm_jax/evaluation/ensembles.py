@@ -3,15 +3,18 @@
 import ast
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import tqdm
+from etils import epath
 
 from vdm_jax import sampling
 from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import samples
+from vdm_jax.evaluation import protocol, samples
 from vdm_jax.pixels import to_float, to_uint8
 
 
@@ -25,6 +28,33 @@ class Clip(NamedTuple):
 
   truth: np.ndarray
   members: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """Which ensembles: what the protocols that measure them have in common."""
+
+  workdir: str = protocol.setting("", "run or export whose model continues the clips")
+  samples: tuple[str, ...] = protocol.setting(
+    (), "instead, folders of samples, one a member, each of another seed"
+  )
+  data: str = protocol.setting("", "data set; default that of the run")
+  data_dir: str = protocol.setting("", "where data sets are; default the run's")
+  split: str = protocol.setting("test", "whose first clips are continued")
+  num_clips: int = protocol.setting(64, "clips; 0 for all there are")
+  members: int = protocol.setting(8, "continuations of each clip")
+  num_context: int = protocol.setting(4, "frames at the start that are given")
+  num_frames: int = protocol.setting(
+    0, "frames of a clip, context included; 0: the model's window"
+  )
+  ema: str = protocol.setting("", "which average of the weights; default the first")
+  step: int = protocol.setting(0, "which checkpoint; 0: the newest")
+  seed: int = protocol.setting(0, "of the noise")
+  batch_size: int = protocol.setting(16, "members sampled at a time")
+  plan: str = protocol.setting("", "sampling plan; default the config's")
+  sampling: tuple[str, ...] = protocol.setting(
+    (), "KEY=VALUE of the sampling settings, such as steps=50"
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +78,25 @@ class Ensembles:
   origin: dict[str, Any]
 
 
-def from_run(settings: Any) -> Ensembles:
-  """Continuations by a model, sampled when they are asked for.
+def of(settings: Settings) -> Ensembles:
+  """The ensembles that settings ask for.
 
-  Args:
-    settings: of the protocol `forecast`.
+  Raises:
+    UserError: both a run and samples are named, or neither; a number is too small; or
+      as `from_run`, `from_folders`.
+  """
+  if bool(settings.workdir) == bool(settings.samples):
+    raise UserError("expected --workdir=RUN or --samples=DIR, one of them")
+  for field, least in (("members", 1), ("num_context", 1), ("num_clips", 0)):
+    if getattr(settings, field) < least:
+      raise UserError(
+        f"--{field}: expected >= {least}, found {getattr(settings, field)}"
+      )
+  return from_folders(settings) if settings.samples else from_run(settings)
+
+
+def from_run(settings: Settings) -> Ensembles:
+  """Continuations by a model, sampled when they are asked for.
 
   Raises:
     UserError: the model, the data and the settings do not fit each other.
@@ -103,11 +147,8 @@ def from_run(settings: Any) -> Ensembles:
   return Ensembles("model", len(videos), settings.members, context, clip, origin)
 
 
-def from_folders(settings: Any) -> Ensembles:
+def from_folders(settings: Settings) -> Ensembles:
   """Continuations that were sampled before, a folder a member.
-
-  Args:
-    settings: of the protocol `forecast`.
 
   Raises:
     UserError: the folders do not go on from the same true frames, or are one sample.
@@ -159,7 +200,58 @@ def from_folders(settings: Any) -> Ensembles:
   return Ensembles("samples", count, len(found), context, clip, origin)
 
 
-def _source(settings: Any, config) -> sources.VideoSource:
+def scored(
+  job: Ensembles,
+  out: epath.Path,
+  head: Mapping[str, Any],
+  score: Callable[[int], Any],
+  *,
+  desc: str,
+) -> Iterator[Any]:
+  """The scores of every clip: read where OUT/clips.jsonl has them, made where not.
+
+  Args:
+    job: whose clips.
+    out: folder.
+    head: what the scores depend on, JSON-able.
+    score: of the clip of a number, JSON-able.
+    desc: of the progress bar.
+
+  Raises:
+    UserError: the folder holds scores of another job.
+  """
+  path, head = out / "clips.jsonl", _plain(head)
+  lines = []
+  if path.exists():
+    lines = [json.loads(text) for text in path.read_text().splitlines()]
+  if lines and lines[0] != head:
+    raise UserError(
+      f"--out={out}: holds an unfinished evaluation of other settings; choose another "
+      "folder"
+    )
+  lines = lines or [head]
+  bar = tqdm.tqdm(
+    total=job.count, initial=len(lines) - 1, desc=desc, unit="clip", disable=None
+  )
+  yield from lines[1:]
+  out.mkdir(parents=True, exist_ok=True)
+  with bar:
+    for number in range(len(lines) - 1, job.count):
+      lines.append(_plain(score(number)))
+      # As a whole, by renaming: a kill leaves the old file or the new one.
+      partial = path.with_suffix(".partial")
+      partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
+      partial.replace(path)
+      bar.update()
+      yield lines[-1]
+
+
+def _plain(value: Any) -> Any:
+  """A value as it is once it was written and read."""
+  return json.loads(protocol.as_json(value))
+
+
+def _source(settings: Settings, config) -> sources.VideoSource:
   name = settings.data or config["data"]["name"]
   data_dir = settings.data_dir or config["data"]["data_dir"] or None
   sources.ensure_built(name, data_dir)

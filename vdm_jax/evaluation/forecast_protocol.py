@@ -11,12 +11,10 @@ Only the members of the clip at hand are held.
 """
 
 import dataclasses
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import tqdm
 from etils import epath
 
 from vdm_jax.data import sheet
@@ -30,46 +28,33 @@ _SHOWN = 4  # Members in the picture.
 
 
 @dataclasses.dataclass(frozen=True)
-class Forecast:
+class Forecast(ensembles.Settings):
   """CRPS, PSNR and SSIM by lead time, of a run or of folders of samples."""
 
   name: ClassVar[str] = "forecast"
 
-  workdir: str = protocol.setting("", "run or export whose model continues the clips")
-  samples: tuple[str, ...] = protocol.setting(
-    (), "instead, folders of samples, one a member, each of another seed"
-  )
-  data: str = protocol.setting("", "data set; default that of the run")
-  data_dir: str = protocol.setting("", "where data sets are; default the run's")
-  split: str = protocol.setting("test", "whose first clips are continued")
-  num_clips: int = protocol.setting(64, "clips; 0 for all there are")
-  members: int = protocol.setting(8, "continuations of each clip")
-  num_context: int = protocol.setting(4, "frames at the start that are given")
-  num_frames: int = protocol.setting(
-    0, "frames of a clip, context included; 0: the model's window"
-  )
   crps: str = protocol.setting("both", "which estimator: plugin, fair or both")
   lpips: str = protocol.setting("", "LPIPS too, by alexnet or vgg16")
-  ema: str = protocol.setting("", "which average of the weights; default the first")
-  step: int = protocol.setting(0, "which checkpoint; 0: the newest")
-  seed: int = protocol.setting(0, "of the noise")
-  batch_size: int = protocol.setting(16, "members sampled at a time")
-  plan: str = protocol.setting("", "sampling plan; default the config's")
-  sampling: tuple[str, ...] = protocol.setting(
-    (), "KEY=VALUE of the sampling settings, such as steps=50"
-  )
 
   def run(self, out: epath.Path) -> protocol.Outcome:
     """See the module's text."""
     self._check()
-    job = ensembles.from_folders(self) if self.samples else ensembles.from_run(self)
+    job = ensembles.of(self)
     if self.crps != "plugin" and job.members < 2:
       raise UserError(
         f"--members={job.members}: the fair CRPS needs 2 members or more; take more, "
         "or --crps=plugin"
       )
     lpips = perceptual.Perceptual(self.lpips) if self.lpips else None
-    done = list(self._clips(job, out, lpips))
+    done = list(
+      ensembles.scored(
+        job,
+        out,
+        {**protocol.describe(self), **job.origin},
+        lambda number: self._score(job, number, out, lpips),
+        desc=self.name,
+      )
+    )
     sets = {
       name: forecast.mean_by_lead(clip[name] for clip in done) for name in done[0]
     }
@@ -92,15 +77,10 @@ class Forecast:
     return protocol.Outcome(result, _table(sets, keys, head))
 
   def _check(self) -> None:
-    if bool(self.workdir) == bool(self.samples):
-      raise UserError("forecast: expected --workdir=RUN or --samples=DIR, one of them")
     if self.crps not in ESTIMATORS:
       raise UserError(f"--crps={self.crps}: expected {', '.join(ESTIMATORS)}")
     if self.lpips and self.lpips not in NETS:
       raise UserError(f"--lpips={self.lpips}: expected {' or '.join(NETS)}")
-    for field, least in (("members", 1), ("num_context", 1), ("num_clips", 0)):
-      if getattr(self, field) < least:
-        raise UserError(f"--{field}: expected >= {least}, found {getattr(self, field)}")
 
   def _keys(self, means) -> list[str]:
     """What is reported: not the estimator that was not asked for, nor all-NaN."""
@@ -111,39 +91,6 @@ class Forecast:
       if key != hidden and np.isfinite(means[key]["by_lead"]).any()
     ]
 
-  def _clips(
-    self,
-    job: ensembles.Ensembles,
-    out: epath.Path,
-    lpips: perceptual.Perceptual | None,
-  ) -> Iterator[dict[str, Any]]:
-    """The scores of every clip, read where they exist, made where not."""
-    path, head = out / "clips.jsonl", {**protocol.describe(self), **job.origin}
-    lines = _read_lines(path)
-    if lines and lines[0] != _plain(head):
-      raise UserError(
-        f"--out={out}: holds an unfinished evaluation of other settings; choose "
-        "another folder"
-      )
-    lines = lines or [_plain(head)]
-    bar = tqdm.tqdm(
-      total=job.count,
-      initial=len(lines) - 1,
-      desc="forecast",
-      unit="clip",
-      disable=None,
-    )
-    yield from lines[1:]
-    with bar:
-      for number in range(len(lines) - 1, job.count):
-        lines.append(_plain(self._score(job, number, out, lpips)))
-        # As a whole, by renaming: a kill leaves the old file or the new one.
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        partial.replace(path)
-        bar.update()
-        yield lines[-1]
-
   def _score(self, job, number: int, out: epath.Path, lpips):
     """The scores of a clip, by forecast; draws the first one."""
     clip = job.clip(number)
@@ -151,22 +98,9 @@ class Forecast:
     scores = {job.title: forecast.score(clip.members[:, job.context :], truth, lpips)}
     for name, made in forecast.baselines(context, len(truth)).items():
       scores[name] = forecast.score_point(made, truth, lpips)
-    out.mkdir(parents=True, exist_ok=True)
     if number == 0:
       _picture(out / "clip.png", clip, job.context)
     return scores
-
-
-def _plain(value: Any) -> Any:
-  """A value as it is once it was written and read."""
-  return json.loads(protocol.as_json(value))
-
-
-def _read_lines(path: epath.Path) -> list[dict[str, Any]]:
-  """The lines of a file, if it is there."""
-  if not path.exists():
-    return []
-  return [json.loads(text) for text in path.read_text().splitlines()]
 
 
 Means = Mapping[str, Mapping[str, Mapping[str, Any]]]

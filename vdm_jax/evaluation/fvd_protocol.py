@@ -44,8 +44,9 @@ class Fvd:
 
   name: ClassVar[str] = "fvd"
 
-  a: str = setting("", "what is measured: a folder of films or samples, a run, a data "
-    "set (NAME:SPLIT), or features (.npz)")  # fmt: skip
+  a: tuple[str, ...] = setting((), "what is measured: a folder of films or samples, a "
+    "run, a data set (NAME:SPLIT), or features (.npz); repeated for further samples of "
+    "the same videos: measured together and one by one (trajectories)")  # fmt: skip
   b: str = setting("", "what it is compared with, as --a; real videos")
   preset: str = setting("", f"a published protocol: {', '.join(presets.PRESETS)}")
   num_a: int = setting(0, "videos of --a, from the first on; a run makes so many")
@@ -74,19 +75,32 @@ class Fvd:
   sampling: tuple = setting((), "KEY=VALUE of a run's sampling settings")
   data_dir: str = setting("", "folder of the data sets")
 
+  def __post_init__(self):
+    if isinstance(self.a, str):
+      object.__setattr__(self, "a", (self.a,) if self.a else ())
+
   def run(self, out: epath.Path) -> protocol.Outcome:
     preset = presets.find(self.preset)
     wanted, departs = self._resolve(preset)
-    a, b = self._sources(wanted)
+    parts, b = self._sources(wanted)
     departs += [
-      f"{source.count} videos in --{flag}, the preset wants {number}"
-      for flag, source, number in (
-        ("a", a, preset.num_a), ("b", b, preset.num_b)
+      f"{count} videos in --{flag}, the preset wants {number}"
+      for flag, count, number in (
+        ("a", sum(part.count for part in parts), preset.num_a),
+        ("b", b.count, preset.num_b),
       )
-      if self.preset and number and source.count != number
-    ]  # fmt: skip
-    found, logits, about = self._features(a, b, wanted, out)
-    result = measure(*found, root=wanted["root"], ddof=wanted["ddof"])
+      if self.preset and number and count != number
+    ]
+    found, logits, about = self._features(parts, b, wanted, out)
+    first, second = np.concatenate(found[:-1]), found[-1]
+    result = measure(first, second, root=wanted["root"], ddof=wanted["ddof"])
+    if len(parts) > 1:
+      each = [_ROOTS[wanted["root"]](x, second, wanted["ddof"]) for x in found[:-1]]
+      result["fvd_trajectories"] = {
+        "value": float(np.mean(each)),
+        "error": float(np.std(each, ddof=1) / np.sqrt(len(each))),
+        "each": [float(value) for value in each],
+      }
     if logits is not None:
       splits = wanted["inception_splits"]
       scores = inception.scores(logits, splits)
@@ -105,7 +119,7 @@ class Fvd:
       "departs": departs,
       "used": wanted,
       "extractor": about,
-      "a": a.describe(),
+      "a": [part.describe() for part in parts],
       "b": b.describe(),
     }
     return protocol.Outcome(result, table(result))
@@ -152,41 +166,46 @@ class Fvd:
     wanted["num_b"] = self.num_b or preset.num_b
     return wanted, departs if self.preset else []
 
-  def _sources(self, wanted) -> tuple[clip_sources.Source, clip_sources.Source]:
+  def _sources(self, wanted) -> tuple[list[clip_sources.Source], clip_sources.Source]:
     options = ensembles.sampling_options(self.sampling)
-    a, b = (
-      clip_sources.open_source(
+
+    def open_source(flag, name, count):
+      return clip_sources.open_source(
         name,
         flag=f"--{flag}",
-        count=wanted[f"num_{flag}"],
+        count=count,
         fps=self.fps,
         size=self.size,
         seed=self.seed,
         data_dir=self.data_dir,
         options=options,
       )
-      for flag, name in (("a", self.a), ("b", self.b))
-    )
-    if (a.features is None) != (b.features is None):
-      raise UserError(
-        "--a, --b: expected videos or features (.npz) in both, found one of each"
-      )
-    if a.fps and b.fps and a.fps != b.fps and not self.any_fps:
-      raise UserError(
-        f"--a, --b: {a.fps:g} and {b.fps:g} frames a second: other films; --fps=RATE "
-        "reads films at one rate, --any_fps compares them as they are"
-      )
-    return a, b
 
-  def _features(self, a, b, wanted, out):
-    """Features of both, logits for an Inception score, and what made them."""
-    if a.features is not None:
-      if a.features.shape[1] != b.features.shape[1]:
+    # Those of a preset are videos in all.
+    count = self.num_a or -(-wanted["num_a"] // max(len(self.a), 1))
+    parts = [open_source("a", name, count) for name in self.a or [""]]
+    b = open_source("b", self.b, wanted["num_b"])
+    for a in parts:
+      if (a.features is None) != (b.features is None):
         raise UserError(
-          f"--a, --b: features of {a.features.shape[1]} and {b.features.shape[1]} "
-          "dimensions"
+          "--a, --b: expected videos or features (.npz) in both, found one of each"
         )
-      return (a.features, b.features), None, {"network": "the user's own"}
+      if a.fps and b.fps and a.fps != b.fps and not self.any_fps:
+        raise UserError(
+          f"--a, --b: {a.fps:g} and {b.fps:g} frames a second: other films; --fps=RATE "
+          "reads films at one rate, --any_fps compares them as they are"
+        )
+    if len(set(self.a)) < len(self.a):
+      raise UserError(f"--a={', '.join(self.a)}: the same videos twice")
+    return parts, b
+
+  def _features(self, parts, b, wanted, out):
+    """Features of all, --b's last; logits for an Inception score; what made them."""
+    if b.features is not None:
+      widths = {x.features.shape[1] for x in (*parts, b)}
+      if len(widths) > 1:
+        raise UserError(f"--a, --b: features of {sorted(widths)} dimensions")
+      return [x.features for x in (*parts, b)], None, {"network": "the user's own"}
     network = wanted["network"]
     name = self.weights or network
     if weights.network_of(name) != network:
@@ -211,21 +230,28 @@ class Fvd:
       )
     folder = self.features or out / "features"
     # Of real videos, those frames that the model was given in its own.
-    skipped = max(a.context, b.context, self.num_context)
+    skipped = max(self.num_context, *(source.context for source in (*parts, b)))
     skipped = 0 if wanted["include_conditioning"] else skipped
     found, lengths = [], set()
-    for flag, source in (("a", a), ("b", b)):
+    for flag, source in (*(("a", part) for part in parts), ("b", b)):
       window = self._window(flag, source, wanted, skipped, lengths)
       about = {"num_frames": wanted["num_frames"], "window": wanted["window"]}
       about |= {"seed": self.seed, "skipped": skipped}
       found.append(feature_store.features(source, window, extractor, folder, about))
     logits = None
     if network == "c3d" and wanted["inception_splits"]:
-      window = self._window("a", a, wanted, skipped, set())
-      logits = feature_store.features(
-        a, window, dataclasses.replace(extractor, layer="logits"), folder, about
-      )
-    return tuple(found), logits, extractor.describe()
+      of_logits = dataclasses.replace(extractor, layer="logits")
+      logits = np.concatenate([
+        feature_store.features(
+          part,
+          self._window("a", part, wanted, skipped, set()),
+          of_logits,
+          folder,
+          about,
+        )
+        for part in parts
+      ])  # fmt: skip
+    return found, logits, extractor.describe()
 
   def _window(self, flag, source, wanted, skipped, lengths):
     """The function that cuts a clip out of a video."""
@@ -317,6 +343,7 @@ def _with_error(distance, first, second) -> dict[str, float]:
 
 _TITLES = {
   "fvd": "FVD",
+  "fvd_trajectories": "FVD, mean of one sample a video",
   "fvd_infinity": "FVD, at infinitely many videos",
   "kvd": "KVD",
   "jedi_mmd": "100 MMD^2, quadratic kernel",
@@ -339,7 +366,8 @@ def table(result: dict[str, Any]) -> str:
     if key in result:
       value = protocol.cell(result[key]["value"], result[key]["error"])
       rows.append([title, value, name, f"{result['n_a']} / {result['n_b']}"])
-  lines = [f"{result['a']['name']} against {result['b']['name']}", protocol.table(rows)]
+  measured = ", ".join(part["name"] for part in result["a"])
+  lines = [f"{measured} against {result['b']['name']}", protocol.table(rows)]
   lines += [f"{preset['name']}: {preset['text']}" + (
     f". Published: {preset['published']}" if preset["published"] else ""
   )]  # fmt: skip

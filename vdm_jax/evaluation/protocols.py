@@ -12,6 +12,7 @@ from vdm_jax.evaluation.bits_protocol import Bits
 from vdm_jax.evaluation.calls_protocol import Calls
 from vdm_jax.evaluation.forecast_protocol import Forecast
 from vdm_jax.evaluation.fvd_protocol import Fvd
+from vdm_jax.evaluation.images_protocol import Images
 from vdm_jax.evaluation.positions import Position
 from vdm_jax.evaluation.protocol import EvaluationProtocol
 from vdm_jax.evaluation.walk_protocol import WalkProtocol
@@ -47,5 +48,5 @@ def build(name: str, settings: dict[str, Any]) -> EvaluationProtocol:
   return _REGISTRY[name](**settings)
 
 
-for _protocol in (Fvd, Forecast, Bits, Calls, Position, WalkProtocol):
+for _protocol in (Fvd, Forecast, Images, Bits, Calls, Position, WalkProtocol):
   register(_protocol)

@@ -1,0 +1,130 @@
+"""Protocol `images`: predicted frames by a paper's rule, mean and best of N members.
+
+    OUT/
+      clips.jsonl    what was measured of each clip that is done
+      table.txt      mean of the members and best member, over clips
+      results.json   everything
+
+The best member of a clip is chosen for each measure by itself, as in MCVD. Given frames
+are in no measure. By lead time, with CRPS and baselines: protocol `forecast`.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import numpy as np
+from etils import epath
+
+from vdm_jax.errors import UserError, unknown
+from vdm_jax.evaluation import ensembles, image_rules, protocol
+from vdm_jax.metrics import image, perceptual
+from vdm_jax.metrics.networks.lpips import NETS
+
+TITLES = {"mse": "squared error", "psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
+LEAST = ("mse", "lpips")  # The smaller, the better.
+_INTERVAL = 1.96
+
+
+@dataclasses.dataclass(frozen=True)
+class Images(ensembles.Settings):
+  """PSNR, SSIM and LPIPS of an ensemble by the rule of one paper's script."""
+
+  name: ClassVar[str] = "images"
+
+  rule: str = protocol.setting(
+    "plain", f"whose way to measure: {', '.join(image_rules.RULES)}"
+  )
+  lpips: str = protocol.setting("", "LPIPS too, by alexnet or vgg16")
+
+  def run(self, out: epath.Path) -> protocol.Outcome:
+    """See the module's text."""
+    if self.rule not in image_rules.RULES:
+      raise unknown("rule (--rule)", self.rule, image_rules.RULES)
+    if self.lpips and self.lpips not in NETS:
+      raise UserError(f"--lpips={self.lpips}: expected {' or '.join(NETS)}")
+    job = ensembles.of(self)
+    lpips = perceptual.Perceptual(self.lpips) if self.lpips else None
+    rule = image_rules.RULES[self.rule]
+
+    def score(number: int) -> dict[str, Any]:
+      clip = job.clip(number)
+      return measure(
+        clip.members[:, job.context :], clip.truth[job.context :], rule, lpips
+      )
+
+    head = {**protocol.describe(self), **job.origin}
+    clips = list(ensembles.scored(job, out, head, score, desc=self.name))
+    found = {}
+    for key in clips[0]:
+      values = np.array([clip[key] for clip in clips], np.float64)
+      each = values.mean(1)
+      spread = np.std(each, ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.nan
+      best = image.best_of(values, least=key in LEAST)
+      found[key] = {"mean": each.mean(), "error": spread, "best": best._asdict()}
+    result = {
+      **job.origin,
+      "clips": len(clips),
+      "members": job.members,
+      "context": job.context,
+      "rule": {"name": self.rule, "text": rule.text, "known": rule.known},
+      "lpips": lpips.weights.describe() if lpips else None,
+      "measures": found,
+    }
+    return protocol.Outcome(result, _table(result, self.lpips))
+
+
+def measure(
+  members: np.ndarray,
+  truth: np.ndarray,
+  rule: image_rules.Rule,
+  lpips: perceptual.Perceptual | None = None,
+) -> dict[str, list[float]]:
+  """What a rule says of each member of one clip, averaged over its frames.
+
+  Args:
+    members: uint8 [S, T, H, W, C], predicted frames alone.
+    truth: uint8 [T, H, W, C].
+    rule: of `image_rules`.
+    lpips: measures LPIPS; None for none.
+
+  Returns:
+    `mse`, `psnr`, and `ssim` and `lpips` where frames are large enough, [S] each.
+    Frames that are met exactly have no finite PSNR and are in no mean.
+
+  Raises:
+    UserError: frames are smaller than the network of LPIPS wants.
+  """
+  difference = members.astype(np.float64) / 255 - truth / 255
+  found = {"mse": np.square(difference).mean((1, 2, 3, 4))}
+  psnr = rule.psnr(members, truth)
+  known = np.isfinite(psnr)
+  with np.errstate(invalid="ignore"):
+    found["psnr"] = np.where(known, psnr, 0).sum(1) / known.sum(1)
+  if min(truth.shape[1:3]) >= rule.least:
+    found["ssim"] = rule.ssim(members, truth).mean(1)
+  if lpips is not None:
+    size = rule.lpips_size
+    if not size and min(truth.shape[1:3]) < lpips.min_size:
+      raise UserError(
+        f"--lpips={lpips.net}: expected frames of {lpips.min_size} pixels or more, "
+        f"found {truth.shape[1]} x {truth.shape[2]}; --rule=mcvd resizes them"
+      )
+    fit = (lambda x: image_rules.resized(x, size)) if size else (lambda x: x)
+    real = fit(truth)
+    found["lpips"] = np.array([lpips(fit(member), real).mean() for member in members])
+  return {key: values.tolist() for key, values in found.items()}
+
+
+def _table(result: dict[str, Any], lpips: str) -> str:
+  rows = [["", "mean of members", f"best of {result['members']}"]]
+  for key, of in result["measures"].items():
+    title = TITLES[key] + f" ({lpips})" * (key == "lpips")
+    best = protocol.cell(of["best"]["mean"], of["best"]["half_width"] / _INTERVAL)
+    rows.append([title, protocol.cell(of["mean"], of["error"]), best])
+  rule = result["rule"]
+  return "\n".join([
+    f"{result['clips']} clips, {result['members']} members, {result['context']} given "
+    "frames; ± one standard error over clips",
+    f"rule {rule['name']} ({rule['known']}): {rule['text']}",
+    protocol.table(rows),
+  ])  # fmt: skip
