@@ -85,6 +85,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
   )
   config.sampling.update(dict(sampler="ddim", steps=25))
-  config.plan.overlap = 3
+  # Of a window without frames after it, the two next ones are kept.
+  config.plan.update(dict(overlap=3, keep=2))
   config.preflight.topology = "v5e:2x2"
   return config

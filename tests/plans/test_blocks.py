@@ -35,6 +35,32 @@ def test_each_missing_frame_is_sampled_once_in_windows_of_one_length(
   assert all(s.latent.any() for s in stages)
 
 
+@pytest.mark.parametrize(
+  "length, window, given, overlap, keep",
+  [
+    (8, 8, (0, 1), 3, 2),
+    (8, 8, (0, 1), 7, 2),
+    (41, 8, (0, 1, 2), 0, 3),
+    (37, 8, (0, 5, 36), 7, 1),
+    (24, 8, (), 2, 8),
+  ],
+)
+def test_a_window_keeps_its_first_new_frames_alone(
+  length, window, given, overlap, keep
+):
+  exists = set(given)
+  for stage in plans.stages(build(length, window, given, overlap=overlap, keep=keep)):
+    index = stage.index[0]
+    missing = [i for i in index.tolist() if i not in exists]
+    assert stage.index.shape == (1, window)
+    assert index[stage.latent[0]].tolist() == missing[:keep]
+    # All that exists is seen; the drafts behind are neither one nor the other.
+    assert set(index[stage.observed[0]].tolist()) == exists & set(index.tolist())
+    assert index[stage.padding[0]].tolist() == missing[keep:]
+    exists |= set(missing[:keep])
+  assert exists == set(range(length))
+
+
 def test_overlap_is_what_the_next_window_sees():
   first, second = plans.stages(build(14, 8, overlap=2))
   np.testing.assert_array_equal(first.index[0], range(8))
@@ -57,6 +83,10 @@ def test_the_state_survives_json_and_continues_the_plan():
   [
     (dict(name="block", length=8, given=(), window=8), "Did you mean 'blocks'"),
     (dict(name="blocks", length=4, given=(), window=8), "shorter than the model"),
+    (
+      dict(name="blocks", length=9, given=(), window=8, keep=0),
+      "keep=0, expected >= 1",
+    ),
     (dict(name="blocks", length=8, given=(8,), window=8), "expected 0 to 7"),
     (dict(name="blocks", length=8, given=(1, 1), window=8), "twice"),
     (dict(name="blocks", length=9, given=(), window=8, overlap=8), "overlap"),

@@ -46,6 +46,9 @@ _OPTIONS = {
   "overlap": flags.DEFINE_integer(
     "overlap", None, "Frames two windows share (blocks)."
   ),
+  "keep": flags.DEFINE_integer(
+    "keep", None, "Frames a window adds at most, the rest are drafts (blocks)."
+  ),
   "max_frames": flags.DEFINE_integer("max_frames", None, "Frames of a window."),
   "step_size": flags.DEFINE_integer("step_size", None, "New frames of a window."),
   "embedding": flags.DEFINE_string(

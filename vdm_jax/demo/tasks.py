@@ -181,7 +181,8 @@ def sample_tasks(
         len(truth),
         given=clips,
         given_frames=given,
-        plan="fill",
+        # The config's plan goes from frame to frame; the other tasks fill gaps.
+        plan=None if name == "prediction" else "fill",
         length=truth.shape[1],
         batch_size=32,
         progress=True,

@@ -20,17 +20,25 @@ class Blocks:
   one is moved back to end with the video and observes more frames. Frames that
   exist already are observed wherever a window meets them.
 
+  What is far from any given frame is the least sure. With `keep = 2` a window's first
+  two new frames stay and the others are drafts, made again by the windows after:
+
+      window 0   O O L L . . . .
+      window 1   O O O O L L . .          . padding
+
   Attributes:
     length: frames of the finished video.
     given: indices of frames that exist already.
     window: frames of a window.
     overlap: frames that a window shares with the one before; default half.
+    keep: the most frames that a window adds; default all that are missing.
   """
 
   length: int
   given: tuple[int, ...] = ()
   window: int = 16
   overlap: int | None = None
+  keep: int | None = None
 
   def __post_init__(self):
     if self.length < self.window:
@@ -42,36 +50,39 @@ class Blocks:
         f"--overlap={self.overlap}: expected 0 to {self.window - 1} for a window of "
         f"{self.window} frames"
       )
+    if self.keep is not None and self.keep < 1:
+      raise UserError(f"plan blocks: keep={self.keep}, expected >= 1")
 
   @property
   def _overlap(self) -> int:
     return self.window // 2 if self.overlap is None else self.overlap
 
   def start(self):
-    return {"first": 0}
+    return {"end": 0}
 
   def next(self, state, video=None):
-    """See `plan.Plan`; the state is the first frame of the next window."""
+    """See `plan.Plan`; all frames before the state's number exist."""
     del video
+    end = state["end"]
     exists = np.zeros(self.length, bool)
     exists[list(self.given)] = True
-    first = state["first"]
-    if first:  # All windows before this one are done.
-      exists[: first + self._overlap] = True
-    while True:
-      if first >= self.length or exists.all():
-        return None
-      start = min(first, self.length - self.window)
+    exists[:end] = True
+    while not exists.all():
+      start = max(0, min(end - self._overlap, self.length - self.window))
       slots = np.arange(start, start + self.window)
-      first = first + self.window - self._overlap
-      if not exists[slots].all():
+      missing = slots[~exists[slots]]
+      if len(missing):
         break
-      exists[slots] = True
-    observed = exists[slots]
+      end = start + self.window
+      exists[:end] = True
+    else:
+      return None
+    added = missing[: self.keep]
     frames = Frames(
       index=slots.astype(np.int32)[None],
-      observed=observed[None],
-      latent=~observed[None],
+      observed=exists[slots][None],
+      latent=np.isin(slots, added)[None],
       group=np.zeros((1, self.window), np.int32),
     )
-    return frames, {"first": first}
+    done = len(added) == len(missing)
+    return frames, {"end": int(slots[-1] if done else added[-1]) + 1}
