@@ -60,7 +60,9 @@ def check_same_run(
   """
   found = [
     line
-    for line in checkpoint.differences(old["config"], new["config"])
+    for line in checkpoint.differences(
+      _with_fields_off(old["config"], new["config"]), new["config"]
+    )
     if not any(line.startswith((f"{key}:", f"{key}.")) for key in FREE)
   ]
   if found:
@@ -73,6 +75,18 @@ def check_same_run(
       f"{workdir} was trained on other data of the same name: fingerprint "
       f"{old['data_fingerprint']} there, {new['data_fingerprint']} here"
     )
+
+
+def _with_fields_off(old: Any, new: Any) -> Any:
+  """An old config with the fields that only the new one has, where those are off.
+
+  A field that was added since, and is off, changes nothing.
+  """
+  if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+    return old
+  added = {key: value for key, value in new.items() if key not in old and not value}
+  known = {key: _with_fields_off(value, new.get(key)) for key, value in old.items()}
+  return {**added, **known}
 
 
 def write_description(workdir: str, meta: Mapping[str, Any]) -> None:
