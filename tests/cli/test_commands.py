@@ -47,7 +47,9 @@ def test_train_leaves_a_run_that_status_reads(run):
   found = vdm_jax("status", "run", "--json", cwd=run, data_dir=run / "data")
   status = json.loads(found.stdout)
   assert status["last_logged"]["step"] == 2 and status["checkpoints"] == [2]
-  text = vdm_jax("status", "run", cwd=run, data_dir=run / "data").stdout
+  shown = vdm_jax("status", "run", cwd=run, data_dir=run / "data")
+  assert not shown.stderr  # Of other libraries' logs.
+  text = shown.stdout
   assert "vdm on moving_digits" in text and "last logged     step 2" in text
 
 

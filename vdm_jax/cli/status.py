@@ -5,6 +5,7 @@ import time
 
 from absl import flags
 
+from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
 _JSON = flags.DEFINE_bool("json", False, "Print JSON.")
@@ -15,8 +16,12 @@ def main(argv: list[str]) -> None:
   if len(argv) != 2:
     raise UserError("status: expected one workdir, as in vdm-jax status runs/demo")
 
+  import jax
+
   from vdm_jax.storage import workdirs
 
+  common.start_jax(devices=False)
+  jax.config.update("jax_platforms", "cpu")  # The run itself may hold others.
   found = workdirs.status(argv[1])
   if _JSON.value:
     print(json.dumps(found, indent=2))
