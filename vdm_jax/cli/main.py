@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import sys
 
 COMMANDS = {
@@ -87,11 +88,30 @@ def _checked(main):
       return main(argv)
     except errors.UserError as error:
       _fail(error)
+    except Exception as error:
+      # What JAX raises of any device; its class differs between releases.
+      if not str(error).startswith("RESOURCE_EXHAUSTED"):
+        raise
+      _fail(_out_of_memory(str(error)))
 
   return call
 
 
-def _fail(error: Exception) -> None:
+def _out_of_memory(text: str) -> str:
+  """What to do where memory is not enough; what is stored of a run stands."""
+  wanted = re.search(r"(\d{6,}) bytes", text)
+  size = f"{int(wanted[1]) / 2**30:.2f} GiB more were" if wanted else "more was"
+  return (
+    f"out of memory: {size} asked for than the device has. Checkpoints stand. Smaller: "
+    "a batch (--config.train.batch_size; of samples --batch_size), the same batch in N "
+    "parts (--config.train.accumulate=N), less kept for the backward pass "
+    "(--config.model.remat=block), fewer or smaller frames (config.task.num_frames, "
+    "config.data.frame_shape), fewer channels (config.model.channels). "
+    "`vdm-jax preflight` tells what fits."
+  )
+
+
+def _fail(error: Exception | str) -> None:
   print(f"vdm-jax: error: {error}", file=sys.stderr)
   sys.exit(2)
 
