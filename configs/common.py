@@ -62,6 +62,9 @@ def base() -> ConfigDict:
       # 'min_snr', 'p2'.
       weighting="simple",
       norm="l2",  # 'l2' or 'l1'.
+      # Training adds noise to given frames, of a standard deviation drawn evenly from 0
+      # to this: what a long video is given is the model's own, and worn.
+      given_noise=0.0,
     )
   )
   config.optimizer = ConfigDict(
@@ -236,6 +239,7 @@ def rvd_diffusion() -> ConfigDict:
       regression_weight=0.0,  # Of a loss on the prediction itself, in this norm.
       step_per_frame=False,  # One step for all frames of a clip.
       stop_gradient=False,  # Keep the denoiser's loss from training the predictor.
+      given_noise=0.0,  # On frames that are read, see `base`.
       # Training in two stages: 'predictor', by the loss on its prediction alone; then,
       # with --init_from, 'denoiser', under a predictor that stays as it is.
       train_only="",
@@ -367,6 +371,7 @@ def linear_steps(where: str, normalise: str) -> ConfigDict:
       normalise=normalise,  # Mean over those: 'selected', 'example'; or over 'all'.
       kind="mse",  # 'kl' is the bound; FDM's authors count where='all' in it.
       gamma=1.0,  # Fixed variance: 0 the posterior's, 1 beta.
+      given_noise=0.0,  # On given frames, see `base`.
     )
   )
 
@@ -485,4 +490,68 @@ def fdm(clip_length: int, max_frames: int = 20) -> ConfigDict:
     dict(name="hierarchy-2", max_frames=max_frames, step_size=max_frames // 2)
   )
   config.preflight.topology = "v5e:2x4"
+  return config
+
+
+def fdm_small(
+  clip_length: int, num_obs: int, plan_names: tuple[str, ...]
+) -> ConfigDict:
+  """FDM for frames of 16x16 and a CPU, all of it our choice (docs/fdm.md); no data.
+
+  Minutes of training are enough because x is predicted, at lower log SNRs; the network
+  works on patches of 2x2 pixels; every frame is shown the given frames next to it and
+  told what all of them look like; stages sample two frames, and windows of the plans
+  are all that is trained; given frames are noisy in training, as in a long video they
+  are the model's own; Muon trains it; padding reaches no other frame.
+  """
+  config = fdm(clip_length, max_frames=8)
+  config.dtype = "float32"
+  config.data.update(dict(num_threads=2, prefetch_mb=64))
+  config.task = plan_stages(
+    length=100, num_obs=num_obs, max_frames=8, step_size=2, plan_names=plan_names
+  )
+  config.model.update(
+    dict(
+      patch=2,
+      show_given=True,
+      pool_given=True,
+      channels=32,
+      channel_mults=(1, 2),
+      blocks=1,
+      attention_resolutions=(4,),
+      padding_in_norm=False,
+    )
+  )
+  config.diffusion.update(
+    dict(
+      schedule="cosine",
+      logsnr_min=-20.0,
+      logsnr_max=20.0,
+      logsnr_shift=-3.0,
+      predict="x",
+      loss_space="x",
+      where="latent",
+      normalise="selected",
+      given_noise=0.3,
+    )
+  )
+  config.optimizer.update(
+    dict(name="muon", learning_rate=5e-3, b2=0.99, warmup_steps=50, clip_norm=1.0)
+  )
+  config.train.update(
+    dict(
+      batch_size=8,
+      num_steps=20_000,
+      ema=(0.995,),
+      log_every=20,
+      eval_every=1000,
+      eval_batches=4,
+      sample_every=1000,
+      num_samples=4,
+      checkpoint_every=250,
+    )
+  )
+  config.sampling.update(dict(sampler="ddim", steps=15))
+  config.plan = ConfigDict(dict(name=plan_names[0], max_frames=8, step_size=2))
+  config.preflight.topology = "v5e:2x2"
   return config

@@ -81,3 +81,65 @@ def test_a_network_that_is_shown_them_answers_by_them(name):
   changed = video.at[:, 0].set(-video[:, 0])
   # With one level and without attention nothing else reaches the last frame in FDM.
   assert np.abs(answer(video) - answer(changed))[:, -1].max() > 1e-3
+
+
+class TestPooled:
+  module = given.Pooled(channels=4, features=6, patch=2)
+  video = jax.random.normal(jax.random.key(0), (3, 5, 8, 8, 1))
+  observed = jnp.asarray([[1, 0, 1, 0, 0], [0, 0, 0, 0, 1], [0] * 5], bool)
+
+  def told(self, video, observed):
+    params = self.module.init(jax.random.key(1), self.video, self.observed)
+    return np.asarray(self.module.apply(params, video, observed))
+
+  def test_is_of_given_frames_alone_in_any_order(self):
+    whole = self.told(self.video, self.observed)
+    assert whole.shape == (3, 6) and (whole[:2] != 0).all()
+    np.testing.assert_array_equal(whole[2], 0)  # None is given.
+    hidden = _off(self.video, self.observed)
+    np.testing.assert_allclose(self.told(hidden, self.observed), whole, atol=1e-6)
+    turned = self.told(self.video[:, ::-1], self.observed[:, ::-1])
+    np.testing.assert_allclose(turned, whole, atol=1e-6)
+
+  def test_does_not_grow_with_their_number(self):
+    same = jnp.broadcast_to(self.video[:, :1], self.video.shape)
+    one, all_ = jnp.asarray([[1, 0, 0, 0, 0]], bool), jnp.ones((1, 5), bool)
+    found = [self.told(same[:1], observed) for observed in (one, all_)]
+    np.testing.assert_allclose(*found, atol=1e-6)
+
+  def test_says_little_of_where_a_thing_is(self):
+    thing = jnp.zeros((1, 1, 16, 16, 1)).at[:, :, 4:8, 4:8].set(1.0)
+    moved, other = jnp.roll(thing, (4, 4), (2, 3)), thing.at[:, :, 4:8, 4:6].set(0)
+    given_, moved, other = (
+      self.told(x, jnp.ones((1, 1), bool)) for x in (thing, moved, other)
+    )
+    # Shifted by whole strides, and far from the border: not at all.
+    np.testing.assert_allclose(moved, given_, atol=1e-5)
+    assert np.abs(other - given_).max() > 1e-3
+
+
+def _off(video, observed):
+  return jnp.where(observed[:, :, None, None, None], video, 7.0)
+
+
+def test_a_network_that_is_told_answers_by_frames_at_any_distance():
+  system = small("fdm_digits", show_given=False, pool_given=True)
+  params = helpers.lively(jax.jit(system.init)(jax.random.key(0)))
+  batch = helpers.random_batch(system, 1)
+  length = batch["video"].shape[1]
+  video = jnp.asarray(batch["video"] / 127.5 - 1)
+  of = frames([0, *range(90, 89 + length)], [1] + [0] * (length - 1))
+  level = system.schedule.sample(jnp.full(1, 0.5))
+
+  @jax.jit
+  def answer(params, video):
+    z = jnp.where(of.observed[..., None, None, None], video, 0.5)
+    encoded = system.encode(params, video, of, batch["cond"])
+    return system.network.apply(
+      {"params": params}, z, level, of, encoded.context, False, method="denoise"
+    )
+
+  changed = video.at[:, 0].set(-video[:, 0])
+  # Through the embedding, also where attention is silent.
+  gap = np.abs(answer(params, video) - answer(params, changed))[:, -1].max()
+  assert gap > 1e-3

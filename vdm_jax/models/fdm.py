@@ -38,6 +38,8 @@ class Settings:
     dropout: rate in the residual blocks.
     show_given: every frame sees the given frames next to it in time and how far they
       are, see `given.neighbours`. Ours; in the paper's network attention finds them.
+    pool_given: every frame is told what all given frames look like, see
+      `given.Pooled`. Ours.
     patch: pixels along an edge of the patches that the network works on; the levels'
       heights are in patches then. Ours; 1 is the paper's network.
     learn_variance: predict the variance of the reverse process beside the mean.
@@ -57,6 +59,7 @@ class Settings:
   padding_in_norm: bool = True
   dropout: float = 0.0
   show_given: bool = False
+  pool_given: bool = False
   patch: int = 1
   learn_variance: bool = False
   out_channels: int = 3
@@ -122,7 +125,10 @@ class FdmUNet(nn.Module):
   settings: Settings
 
   def setup(self):
-    self.backbone = Backbone(self.settings)
+    s = self.settings
+    self.backbone = Backbone(s)
+    if s.pool_given:
+      self.pooled = given.Pooled(s.channels, 4 * s.channels, s.patch, s.dtype)
 
   def __call__(self, z, level, frames, cond, train=False):
     """`encode` then `denoise`: initialises every parameter."""
@@ -136,7 +142,7 @@ class FdmUNet(nn.Module):
     cond: Mapping[str, jax.Array],
     state: Any = None,
   ) -> Encoded:
-    """Keeps the observed frames.
+    """Keeps the observed frames, and what they look like if that is told.
 
     Args:
       video: [B, T, H, W, C]; only observed frames are looked at.
@@ -145,17 +151,20 @@ class FdmUNet(nn.Module):
       state: unused.
 
     Returns:
-      The context is the video, zero where it is not observed.
+      The context is the video, zero where it is not observed, and [B, 4 * channels]
+      of `given.Pooled`, or None.
     """
     del cond, state
-    return Encoded(context=jnp.where(_per_frame(frames.observed), video, 0.0))
+    video = jnp.where(_per_frame(frames.observed), video, 0.0)
+    told = self.pooled(video, frames.observed) if self.settings.pool_given else None
+    return Encoded(context=(video, told))
 
   def denoise(
     self,
     z: jax.Array,
     level: Any,
     frames: Frames,
-    context: jax.Array,
+    context: tuple[jax.Array, jax.Array | None],
     train: bool = False,
   ) -> jax.Array:
     """The prediction for a noisy window.
@@ -171,12 +180,13 @@ class FdmUNet(nn.Module):
       float32 [B, T, H, W, out_channels], or twice the channels if it learns its
       variance.
     """
+    video, pooled = context
     observed = _per_frame(frames.observed)
     told = jnp.broadcast_to(observed, (*z.shape[:-1], 1))
-    z = jnp.concatenate([jnp.where(observed, context, z), told.astype(z.dtype)], -1)
+    z = jnp.concatenate([jnp.where(observed, video, z), told.astype(z.dtype)], -1)
     if self.settings.show_given:
-      z = jnp.concatenate([z, given.neighbours(context, frames)], -1)
-    return self.backbone(z, level.time, frames, train)
+      z = jnp.concatenate([z, given.neighbours(video, frames)], -1)
+    return self.backbone(z, level.time, frames, pooled, train)
 
 
 def _per_frame(a: jax.Array) -> jax.Array:
@@ -190,7 +200,7 @@ class Backbone(nn.Module):
   settings: Settings
 
   @nn.compact
-  def __call__(self, z, time, frames, train):
+  def __call__(self, z, time, frames, pooled, train):
     s = self.settings
     s.check(*z.shape[2:4])
     z = layers.to_patches(z, s.patch)
@@ -200,6 +210,8 @@ class Backbone(nn.Module):
     emb = layers.sinusoid(time, s.channels)
     emb = layers.Dense(4 * s.channels, dtype=s.dtype, name="embed_0")(emb)
     emb = layers.Dense(4 * s.channels, dtype=s.dtype, name="embed_1")(nn.silu(emb))
+    if pooled is not None:
+      emb = emb + pooled
     emb = emb[:, None]  # All frames are at one level.
     res_block = unet.remat(unet.ResBlock, s.remat, static=(3,))
     frame_attention = unet.remat(FrameAttention, s.remat)

@@ -87,6 +87,7 @@ class RvdSystem(system.DiffusionSystem):
     cond: Mapping[str, jax.Array],
     noise: parts.Noise,
     *,
+    seen: jax.Array | None = None,
     valid: jax.Array | None = None,
     train: bool = False,
     rngs: Mapping[str, jax.Array] | None = None,
@@ -96,8 +97,9 @@ class RvdSystem(system.DiffusionSystem):
     if self.train_only == "denoiser" and "predictor" in params:
       fixed = jax.lax.stop_gradient(params["predictor"])
       params = {**params, "predictor": fixed}
+    seen = video if seen is None else seen
     encoded = self.network.apply(
-      {"params": params}, video, frames, cond, last=video.shape[1] - first,
+      {"params": params}, seen, frames, cond, last=video.shape[1] - first,
       method="encode",
     )  # fmt: skip
     target, frames = video[:, first:], jax.tree.map(lambda a: a[:, first:], frames)
@@ -116,8 +118,7 @@ class RvdSystem(system.DiffusionSystem):
       of_mu = (mu, error, square.per_example)
       if self.train_only == "predictor":
         return Scored(regression, error, error, None, None, *of_mu)
-      seen = jax.lax.stop_gradient(mu) if self.stop_gradient else mu
-      residual = target - seen
+      residual = target - (jax.lax.stop_gradient(mu) if self.stop_gradient else mu)
     x = residual / encoded.scale
     z = process.forward(x, noise.eps, noise.level)
     output = self._apply(

@@ -81,6 +81,7 @@ def shared(config: Mapping[str, Any]) -> dict[str, Any]:
     window=task.num_frames,
     stride=config["task"].get("stride", 1),
     gamma=d.get("gamma", 0.0),
+    given_noise=d.get("given_noise", 0.0),
     plan=name,
     plan_options=options,
   )

@@ -48,6 +48,8 @@ class DiffusionSystem:
     min_given: frames at the start of a video that a model of this training wants to
       be given; samples during training begin with so many.
     windows: what frames a sampled window may hold, see `plans.check_window`.
+    given_noise: training adds noise to observed frames, of a standard deviation drawn
+      evenly from 0 to this: what a long video observes is the model's own, and worn.
   """
 
   network: Network
@@ -65,6 +67,7 @@ class DiffusionSystem:
   plan_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   min_given: int = 0
   windows: str = "any"
+  given_noise: float = 0.0
   # What the training loop asks of any system, diffusion or not.
   can_sample = True
   pipeline_extras = ()
@@ -74,6 +77,12 @@ class DiffusionSystem:
       raise errors.unknown("observed_by", self.observed_by, OBSERVED_BY)
     if self.windows not in plans.WINDOWS:
       raise errors.unknown("windows", self.windows, plans.WINDOWS)
+    if self.given_noise < 0 or (self.given_noise and self.observed_by == "guidance"):
+      raise UserError(
+        f"config.diffusion.given_noise: found {self.given_noise}, expected "
+        + ("0: this network is not told of given frames"
+           if self.observed_by == "guidance" else ">= 0")
+      )  # fmt: skip
     discrete = isinstance(self.schedule, schedules.DiscreteSchedule)
     if self.objective.kind == "kl" and not discrete:
       raise UserError(
@@ -141,7 +150,7 @@ class DiffusionSystem:
 
     u = jnp.mod(jax.random.uniform(time_key) + batch["stratum"], 1.0)
     eps = per_example(noise_key, lambda k: jax.random.normal(k, video.shape[1:]))
-    rngs = None
+    rngs, seen = None, video
     if train:
       rngs = {"dropout": dropout_key}
       if cond and self.cond.drop:
@@ -150,13 +159,26 @@ class DiffusionSystem:
           drop_key, lambda k: jax.random.bernoulli(k, self.cond.drop, groups)
         )
         cond = self.cond.hide(cond, hidden)
+      if self.given_noise:
+        seen = self._worn(video, frames, jax.random.fold_in(key, 4), per_example)
     noise = self.noise(u, eps)
     # Validation fills its last batch with rows that do not count.
     valid = batch.get("valid", jnp.ones(len(u), bool))
     scored = self.score(
-      params, video, frames, cond, noise, valid=valid, train=train, rngs=rngs
+      params, video, frames, cond, noise, seen=seen, valid=valid, train=train, rngs=rngs
     )
     return scored.loss, self._metrics(scored, frames, noise.level, valid)
+
+  def _worn(self, video, frames, key, per_example):
+    """The video with noise on given frames, as strong as uniform draws say."""
+
+    def draw(key):
+      strength, noise = jax.random.split(key)
+      noise = jax.random.normal(noise, video.shape[1:])
+      return jax.random.uniform(strength) * self.given_noise * noise
+
+    given = process.expand(frames.observed, video.ndim)
+    return jnp.where(given, video + per_example(key, draw), video)
 
   def noise(self, u: jax.Array, eps: jax.Array) -> Noise:
     """The noise at uniform times u in [0, 1)."""
@@ -173,6 +195,7 @@ class DiffusionSystem:
     cond: Mapping[str, jax.Array],
     noise: Noise,
     *,
+    seen: jax.Array | None = None,
     valid: jax.Array | None = None,
     train: bool = False,
     rngs: Mapping[str, jax.Array] | None = None,
@@ -185,11 +208,13 @@ class DiffusionSystem:
       frames: [B, T].
       cond: conditioning signals.
       noise: what diffuses the video.
+      seen: the video as the network is given it; None for `video`.
       valid: bool [B], examples that count; None for all.
       train: dropout, with `rngs`.
       rngs: of the network.
     """
-    encoded = self._apply(params, "encode", video, frames, cond, rngs=rngs)
+    seen = video if seen is None else seen
+    encoded = self._apply(params, "encode", seen, frames, cond, rngs=rngs)
     x = encoded.residual(video)
     eps = noise.eps
     if self.observed_by == "paste":
@@ -197,7 +222,8 @@ class DiffusionSystem:
       eps = jnp.where(process.expand(frames.observed, x.ndim), 0.0, eps)
     z = process.forward(x, eps, noise.level)
     if self.observed_by == "paste":
-      z = jnp.where(process.expand(frames.observed, x.ndim), x, z)
+      given = encoded.residual(seen)
+      z = jnp.where(process.expand(frames.observed, x.ndim), given, z)
     output = self._apply(
       params, "denoise", z, noise.level, frames, encoded.context, train, rngs=rngs
     )

@@ -148,7 +148,12 @@ class MovingDigits(records.ChunkBuilder):
     ),
     MovingDigitsConfig(image_size=16, num_digits=1, num_frames=20, min_speed=1),
     MovingDigitsConfig(
-      image_size=16, num_digits=1, num_frames=100, num_videos=2_000, min_speed=1
+      image_size=16,
+      num_digits=1,
+      num_frames=100,
+      num_videos=2_000,
+      min_speed=1,
+      deterministic=True,
     ),
   ]
 
