@@ -29,11 +29,13 @@ def get_config() -> ConfigDict:
   config.task = common["unconditional"](num_frames=8)
   config.model.update(
     dict(
-      channels=24,
-      channel_mults=(1, 2, 4),
+      patch=2,
+      conv_time=True,
+      channels=32,
+      channel_mults=(1, 2),
       blocks=1,
-      attention_resolutions=(8, 4),
-      head_dim=24,
+      attention_resolutions=(4,),
+      head_dim=32,
       embedding_dim=128,
       mlp_layers=2,
       num_labels=10,
@@ -55,6 +57,6 @@ def get_config() -> ConfigDict:
       checkpoint_every=250,
     )
   )
-  config.sampling.update(dict(sampler="dpmpp_2m", steps=12, guidance=1.0))
+  config.sampling.update(dict(sampler="ancestral", steps=64, guidance=0.5))
   config.preflight.topology = "v5e:2x2"
   return config

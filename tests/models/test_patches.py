@@ -32,7 +32,7 @@ def small(name, **model):
   return systems.build(config)
 
 
-@pytest.mark.parametrize("name", ["fdm_digits", "ramvid_digits"])
+@pytest.mark.parametrize("name", ["fdm_digits", "ramvid_digits", "vdm_digits"])
 def test_a_network_on_patches_predicts_every_pixel(name):
   system = small(name, patch=2)
   params = helpers.lively(jax.jit(system.init)(jax.random.key(0)))
@@ -47,7 +47,7 @@ def test_a_network_on_patches_predicts_every_pixel(name):
   assert (np.abs(head).reshape(-1, 4).max(0) > 0).all()
 
 
-@pytest.mark.parametrize("name", ["fdm_digits", "ramvid_digits"])
+@pytest.mark.parametrize("name", ["fdm_digits", "ramvid_digits", "vdm_digits"])
 def test_patches_that_do_not_fit_are_named(name):
   with pytest.raises(UserError, match="config.model.patch: 3 does not divide"):
     small(name, patch=3)

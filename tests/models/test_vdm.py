@@ -9,6 +9,7 @@ import pytest
 
 from tests import helpers
 from vdm_jax import frames as frames_lib
+from vdm_jax import systems
 from vdm_jax.diffusion.schedule import Level
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
@@ -235,6 +236,28 @@ def test_attention_in_chunks_equals_the_whole(monkeypatch):
   close(attention.attend(q, k, v, implementation="chunked"), whole)
   for a, b in zip(loss("chunked"), loss("xla"), strict=True):
     close(a, b)
+
+
+def test_convolutions_over_time_join_neighbours_and_are_refused_with_images():
+  changed = {"conv_time": True, "attention_resolutions": ()}
+  network = vdm.VdmUNet(vdm.Settings(**{**SETTINGS.__dict__, **changed}))
+  z, level, frames, cond = inputs()
+  params = jax.jit(network.init)(jax.random.key(0), z, level, frames, cond)["params"]
+  params = helpers.lively(params)
+
+  @jax.jit
+  def answer(z):
+    return network.apply({"params": params}, z, level, frames, cond)
+
+  other = z.copy()
+  other[:, 2] += 1
+  gap = np.abs(answer(z) - answer(other)).max((0, 2, 3, 4))
+  assert (gap > 1e-3).all()  # Six frames, more than six convolutions.
+  config = helpers.load_config(model={"conv_time": True})  # One image beside the clip.
+  with pytest.raises(
+    UserError, match="config.model.conv_time: .* 1 independent images"
+  ):
+    systems.build(config)
 
 
 @pytest.mark.parametrize(

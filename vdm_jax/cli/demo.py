@@ -12,7 +12,7 @@ _OUT = flags.DEFINE_string("out", "runs/demo", "Folder of the demo.")
 _SECONDS = flags.DEFINE_float("seconds", 600.0, "Wall clock for training, in all.")
 _NUM_CLIPS = flags.DEFINE_integer("num_clips", 100, "Clips to sample, in twenties.")
 _SAMPLE_SECONDS = flags.DEFINE_float(
-  "sample_seconds", 60.0, "Make do with fewer clips after so long; 40 at least."
+  "sample_seconds", 90.0, "Make do with fewer clips after so long; 40 at least."
 )
 _GUIDANCE = flags.DEFINE_float("guidance", None, "Default the config's.")
 

@@ -46,7 +46,7 @@ UNTRAINED = "untrained model"
 EXTENDED = 20  # Frames of the longer clips, made window after window ...
 NUM_EXTENDED = 40  # ... and how many of them.
 # Steps of training that the demo's time gives on two quiet cores.
-USUAL_STEPS = 2300
+USUAL_STEPS = 5600
 
 
 def run(
@@ -55,7 +55,7 @@ def run(
   *,
   seconds: float,
   num_clips: int = 100,
-  sample_seconds: float = 60.0,
+  sample_seconds: float = 90.0,
   classifier_steps: int = 400,
 ) -> dict[str, Any]:
   """Trains, samples, measures and reports.

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.models import attention, layers, unet
 from vdm_jax.models.network import Encoded
@@ -35,6 +34,11 @@ class Settings:
     dropout: rate in the residual blocks.
     num_labels: number of class labels; 0 for none.
     token_dim: width of text token embeddings; 0 for none.
+    patch: pixels along an edge of the patches that the network works on; the levels'
+      heights are in patches then. Ours; 1 is the paper's network.
+    conv_time: convolutions of the residual blocks are 3x3x3 and see the frames next to
+      each, whatever their group: for clips without independent images. Ours; in the
+      paper's network frames meet in attention alone.
     out_channels: channels of the prediction.
     remat: see `unet.remat`.
     attention: implementation of attention over space, see `attention.attend`.
@@ -51,6 +55,8 @@ class Settings:
   dropout: float = 0.0
   num_labels: int = 0
   token_dim: int = 0
+  patch: int = 1
+  conv_time: bool = False
   out_channels: int = 3
   remat: str = "none"
   attention: str = "auto"
@@ -64,20 +70,10 @@ class Settings:
         resolution never occurs, or a head width does not divide its channels.
     """
     levels = len(self.channel_mults)
-    stride = 2 ** (levels - 1)
-    if height % stride or width % stride:
-      raise UserError(
-        f"config.data.frame_shape: {height}x{width} is not divisible by the U-Net's "
-        f"stride {stride} (config.model.channel_mults has {levels} levels)"
-      )
-    occurring = [height >> level for level in range(levels)]
-    for resolution in self.attention_resolutions:
-      if resolution not in occurring:
-        raise UserError(
-          f"config.model.attention_resolutions: {resolution} never occurs; "
-          f"the levels of a {height}x{width} frame are {occurring} pixels high"
-        )
-    for mult, resolution in zip(self.channel_mults, occurring, strict=True):
+    height, width = unet.check_patch(height, width, self.patch)
+    unet.check_frame(height, width, levels, self.attention_resolutions)
+    heights = [height >> level for level in range(levels)]
+    for mult, resolution in zip(self.channel_mults, heights, strict=True):
       if resolution in self.attention_resolutions:
         attention.heads_of(self.channels * mult, self.head_dim)
 
@@ -187,10 +183,12 @@ class Backbone(nn.Module):
   def __call__(self, z, time, frames, context, train):
     s = self.settings
     s.check(*z.shape[2:4])
+    z = layers.to_patches(z, s.patch)
     widths = [s.channels * mult for mult in s.channel_mults]
     heights = [z.shape[2] >> level for level in range(len(widths))]
     heights.append(heights[-1])  # the middle
     norm_axes = layers.PER_FRAME
+    conv = layers.SpaceTimeConv if s.conv_time else layers.SpaceConv
 
     emb = _embed(s, time, context)
     res_block = unet.remat(unet.ResBlock, s.remat, static=(3,))
@@ -198,7 +196,7 @@ class Backbone(nn.Module):
     time_attention = unet.remat(attention.TimeAttention, s.remat)
 
     def block(name, width):
-      layer = res_block(width, norm_axes, s.dropout, s.dtype, name=name)
+      layer = res_block(width, norm_axes, s.dropout, s.dtype, conv=conv, name=name)
       return lambda h: layer(h, emb, train)
 
     def site(name, level):
@@ -228,7 +226,8 @@ class Backbone(nn.Module):
     )
     h = nn.silu(layers.GroupNorm(norm_axes, dtype=s.dtype, name="head_norm")(h))
     # The prediction leaves in float32: conversions between x, eps and v need it.
-    return layers.SpaceConv(s.out_channels, zero_init=True, name="head")(h)
+    head = layers.SpaceConv(s.patch**2 * s.out_channels, zero_init=True, name="head")
+    return layers.from_patches(head(h), s.patch)
 
 
 def _embed(s: Settings, time: jax.Array, context: jax.Array) -> jax.Array:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from vdm_jax.errors import UserError
 from vdm_jax.models import vdm
 from vdm_jax.systems import parts, settings, system
 
@@ -19,6 +20,12 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
   network = vdm.Settings(**model, out_channels=channels, dtype=settings.dtype(config))
   network.check(height, width)
   shared = settings.shared(config)
+  if network.conv_time and shared["task"].num_sources > 1:
+    raise UserError(
+      "config.model.conv_time: convolutions over time would mix a clip with its "
+      f"{shared['task'].num_sources - 1} independent images; expected "
+      "config.task.num_images = 0"
+    )
   # Joint training's independent images are no part of a sampled window.
   shared["window"] = config["task"]["num_frames"]
   return system.DiffusionSystem(
