@@ -108,7 +108,7 @@ def run(
     with clock(f"sample {name}"):
       model = sampling.load(str(out / name))
       truth = _clips(this, model, "test", num_clips)
-      sampled = sample_tasks(model, truth)
+      sampled = sample_tasks(model, truth, plan=config["plan"])
     with clock(f"measure {name}"):
       measured = measure(truth, sampled, reader)
       measured["steps"] = int(model.info["step"])
@@ -168,9 +168,25 @@ def _clips(config, model, split, count) -> np.ndarray:
 
 
 def sample_tasks(
-  model: sampling.Model, truth: np.ndarray, names: Sequence[str] = ()
+  model: sampling.Model,
+  truth: np.ndarray,
+  names: Sequence[str] = (),
+  plan: Mapping[str, Any] | None = None,
 ) -> dict[str, np.ndarray]:
-  """Tasks (default all four) for true clips uint8 [N, T, H, W, C]; uint8 alike."""
+  """Samples the tasks for true clips.
+
+  Args:
+    model: that samples.
+    truth: uint8 [N, T, H, W, C].
+    names: of tasks; default all four.
+    plan: name and options of the prediction's plan, which goes from frame to frame;
+      default the model's own. The other tasks fill gaps.
+
+  Returns:
+    By task, of truth's shape.
+  """
+  plan = dict(plan or {})
+  name_of_plan = plan.pop("name", None)
   found = {}
   for name, given in places(truth.shape[1]).items():
     if names and name not in names:
@@ -181,8 +197,8 @@ def sample_tasks(
         len(truth),
         given=clips,
         given_frames=given,
-        # The config's plan goes from frame to frame; the other tasks fill gaps.
-        plan=None if name == "prediction" else "fill",
+        plan=name_of_plan if name == "prediction" else "fill",
+        plan_options=plan if name == "prediction" else None,
         length=truth.shape[1],
         batch_size=32,
         progress=True,
