@@ -16,7 +16,7 @@ from vdm_jax.storage import workdirs
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def start(workdir, data_dir, steps, processes=1, devices=4):
+def start(workdir, data_dir, steps, processes=1, devices=4, flags=()):
   """`vdm-jax train` of the debug config in so many processes on this machine."""
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
@@ -25,7 +25,7 @@ def start(workdir, data_dir, steps, processes=1, devices=4):
     sys.executable, "-m", "vdm_jax.cli.main", "train",
     f"--config={ROOT / 'configs' / 'debug.py'}", f"--workdir={workdir}",
     f"--config.train.num_steps={steps}", "--config.train.num_samples=0",
-    f"--cpu_devices={devices // processes}",
+    f"--cpu_devices={devices // processes}", *flags,
   ]  # fmt: skip
   env = {**os.environ, "PYTHONPATH": str(ROOT), "VDM_JAX_DATA": str(data_dir)}
   running = []
@@ -104,6 +104,19 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path):
     np.testing.assert_allclose(changed[step], one[step], rtol=1e-4)
   for a, b in zip(weights(tmp_path / "run"), weights(alone / "run"), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_two_processes_start_from_the_weights_of_a_run(alone, tmp_path):
+  flags = [f"--init_from={alone / 'run'}", "--config.mesh.fsdp=2"]
+  outputs = train(
+    tmp_path / "run", alone / "data", steps=1, processes=2, devices=2, flags=flags
+  )
+  assert "arrays taken" in outputs[0] and "arrays taken" not in outputs[1]
+  train(tmp_path / "one", alone / "data", steps=1, devices=1, flags=flags[:1])
+  several, one = losses(tmp_path / "run"), losses(tmp_path / "one")
+  np.testing.assert_allclose(several[1], one[1], rtol=1e-5)
+  fresh = losses(alone / "run")[1][0]
+  assert abs(several[1][0] - fresh) > 1e-3 * fresh  # It did not start anew.
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -61,6 +63,31 @@ def test_a_resumed_run_ends_bit_equal(config, finished, tmp_path):
   resumed = workdirs.read_metrics(workdir)
   assert [line["step"] for line in resumed] == [line["step"] for line in straight]
   assert [line["loss"] for line in resumed] == [line["loss"] for line in straight]
+
+
+def test_two_runs_at_once_in_one_workdir_are_refused(config, tmp_path):
+  workdir = str(tmp_path / "run")
+  with workdirs.locked(workdir):
+    message = rf"another run trains here \(process {os.getpid()} on "
+    with pytest.raises(UserError, match=message):
+      experiment.train(config(train={"num_steps": 1}), workdir)
+  # One that was killed holds it no longer.
+  hold = (
+    "import sys, time; from vdm_jax.storage import workdirs\n"
+    "with workdirs.locked(sys.argv[1]): print('held', flush=True); time.sleep(600)"
+  )
+  other = subprocess.Popen(
+    [sys.executable, "-c", hold, workdir], stdout=subprocess.PIPE, text=True
+  )
+  assert other.stdout.readline() == "held\n"
+  with (
+    pytest.raises(UserError, match="another run trains here"),
+    workdirs.locked(workdir),
+  ):
+    pass
+  other.kill()
+  other.wait()
+  assert experiment.train(config(train={"num_steps": 1}), workdir).reason == "steps"
 
 
 def test_a_data_set_without_validation_trains_without(

@@ -2,11 +2,16 @@
 
 import contextlib
 import datetime
+import errno
+import fcntl
 import json
-from collections.abc import Mapping
+import os
+import socket
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 
 import vdm_jax
@@ -89,6 +94,38 @@ def _with_fields_off(old: Any, new: Any) -> Any:
   return {**added, **known}
 
 
+@contextlib.contextmanager
+def locked(workdir: str) -> Iterator[None]:
+  """Holds a workdir against a second run; a process that dies lets go of it.
+
+  A workdir in a bucket, or on a file system without locks, is not held.
+
+  Raises:
+    UserError: another run holds it.
+  """
+  if "://" in str(workdir):
+    yield
+    return
+  path = epath.Path(workdir)
+  path.mkdir(parents=True, exist_ok=True)
+  with open(path / ".lock", "a+") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      file.seek(0)
+      raise UserError(
+        f"{workdir}: another run trains here ({file.read().strip() or 'starting'}); "
+        "wait for it, stop it, or choose another --workdir"
+      ) from None
+    except OSError as error:
+      if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+        raise
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    yield
+
+
 def write_description(workdir: str, meta: Mapping[str, Any]) -> None:
   """Leaves the config where people look for it: `config.json`."""
   path = epath.Path(workdir)
@@ -152,7 +189,9 @@ def warm_start(state: Any, workdir: str) -> Any:
     if found.shape != leaf.shape:
       misshaped.append(f"{name} ({found.shape} there, {leaf.shape} here)")
       return leaf
-    return jax.device_put(found.astype(leaf.dtype), leaf.sharding)
+    host = np.asarray(found).astype(leaf.dtype)
+    # Of any sharding, over the devices of several processes too.
+    return jax.make_array_from_callback(leaf.shape, leaf.sharding, host.__getitem__)
 
   taken = jax.tree_util.tree_map_with_path(take, state.params)
   unused = [jax.tree_util.keystr(p, simple=True, separator="/") for p in old]
@@ -160,6 +199,8 @@ def warm_start(state: Any, workdir: str) -> Any:
   kept = total - len(missing) - len(misshaped)
   if not kept:
     raise UserError(f"--init_from={workdir}: none of its weights fits this model")
+  if jax.process_index():
+    return _replaced(state, taken)
   print(f"init_from {workdir}: {kept} of {total} arrays taken")
   for kind, names in (
     ("not there, left at initialisation", missing),
@@ -168,8 +209,12 @@ def warm_start(state: Any, workdir: str) -> Any:
   ):
     for name in names:
       print(f"  {kind}: {name}")
-  copies = {rate: jax.tree.map(lambda p: p + 0, taken) for rate in state.ema}
-  return state.replace(params=taken, ema=copies)
+  return _replaced(state, taken)
+
+
+def _replaced(state: Any, params: Any) -> Any:
+  copies = {rate: jax.tree.map(lambda p: p + 0, params) for rate in state.ema}
+  return state.replace(params=params, ema=copies)
 
 
 def export(workdir: str, out: str, **pick) -> None:

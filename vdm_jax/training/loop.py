@@ -1,5 +1,6 @@
 """The training loop: it only sequences what the other files do."""
 
+import contextlib
 import os
 import signal
 import time
@@ -80,9 +81,16 @@ def train(
     init_from: workdir whose averaged weights a *new* run starts from.
 
   Raises:
-    UserError: the workdir belongs to another config, a checkpoint is damaged or
-      cannot be written, or too many steps in a row were not finite.
+    UserError: another run trains in the workdir, it belongs to another config, a
+      checkpoint is damaged or cannot be written, or too many steps in a row were not
+      finite.
   """
+  main = jax.process_index() == 0
+  with workdirs.locked(workdir) if main else contextlib.nullcontext():
+    return _train(programs, batches, workdir, meta, hooks or Hooks(), init_from)
+
+
+def _train(programs, batches, workdir, meta, hooks, init_from) -> Result:
   train_config = programs.config["train"]
   num_steps = train_config["num_steps"]
   main = jax.process_index() == 0
@@ -119,7 +127,7 @@ def train(
     log.say(f"resuming {workdir} from step {first_step}")
 
   key = jax.random.fold_in(key, 1)
-  loop = _Loop(programs, batches, checkpoints, meta, hooks or Hooks(), log, key, spent)
+  loop = _Loop(programs, batches, checkpoints, meta, hooks, log, key, spent)
   try:
     result = loop.run(state, first_step)
   finally:
