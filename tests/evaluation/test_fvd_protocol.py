@@ -77,6 +77,17 @@ def test_two_folders_of_films(tmp_path, pair):
   assert written["a"][0]["kind"] == "films" and written["used"]["num_frames"] == 16
 
 
+def test_features_are_read_again_for_fewer_videos_and_made_for_more(tmp_path, pair):
+  a, b = pair
+  shared = {"a": a, "b": b, "features": str(tmp_path / "features")}
+  few = run(tmp_path, out="few", num_a=5, num_b=5, **shared)
+  assert Fake.calls == 10
+  run(tmp_path, out="all", **shared)
+  made = Fake.calls
+  again = run(tmp_path, out="again", num_a=5, num_b=5, **shared)
+  assert Fake.calls == made and again["fvd"] == few["fvd"] and again["n_a"] == 5
+
+
 def test_several_samples_of_each_video_are_measured_together_and_one_by_one(tmp_path):
   parts = [films(tmp_path / f"a{i}", 6, seed=i) for i in range(3)]
   b = films(tmp_path / "b", 6, seed=7, brightness=0.6)

@@ -4,7 +4,8 @@
     FOLDER/KEY/00000000.npy   features of some clips, from that number on
 
 A job that is stopped goes on behind the last file; another comparison with the same
-source reads them. One clip at a time is in memory, and a batch of the network.
+source, of however many of its videos, reads them. One clip at a time is in memory, and
+a batch of the network.
 """
 
 import hashlib
@@ -45,8 +46,10 @@ def features(
   Raises:
     UserError: of the source, the window or the network.
   """
+  described = source.describe()
+  del described["count"]  # Where it matters to the videos, their identity has it.
   about = {
-    "source": source.describe(),
+    "source": described,
     "window": about,
     "extractor": extractor.describe(),
   }
@@ -64,10 +67,11 @@ def features(
     for first in range(0, source.count, _CLIPS):
       numbers = range(first, min(first + _CLIPS, source.count))
       file = path / f"{first:08d}.npy"
-      if not file.exists():
-        made = extractor(window(n, source.read(n)) for n in numbers)
-        _write(file, made)
-      found.append(_read(file, len(numbers)))
+      kept = _read(file)
+      if len(kept) < len(numbers):
+        kept = extractor(window(n, source.read(n)) for n in numbers)
+        _write(file, kept)
+      found.append(kept[: len(numbers)])
       bar.update(len(numbers))
   return np.concatenate(found)
 
@@ -79,10 +83,9 @@ def _write(file: epath.Path, features: np.ndarray) -> None:
   temporary.replace(file)
 
 
-def _read(file: epath.Path, count: int) -> np.ndarray:
+def _read(file: epath.Path) -> np.ndarray:
+  """The features of a file; none if there is no such file."""
+  if not file.exists():
+    return np.zeros((0, 0), np.float32)
   with file.open("rb") as stream:
-    features = np.load(stream)
-  if len(features) != count:
-    file.unlink()
-    raise ValueError(f"{file}: expected {count} features, found {len(features)}")
-  return features
+    return np.load(stream)
