@@ -42,7 +42,7 @@ $(STAMP): setup.py constraints.txt
 	@"$(PYTHON)" -m venv --clear "$(VENV)"
 	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check \
 	  --progress-bar off --log "$(SETUP_LOG)" -c constraints.txt -e ".[$(EXTRAS)]" \
-	  || { echo "make: set-up failed; the whole story is in $(SETUP_LOG)" >&2; exit 1; }
+	  || { echo "make: set-up failed; see $(SETUP_LOG)" >&2; exit 1; }
 	@touch $@
 	@echo "setup: done"
 

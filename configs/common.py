@@ -44,6 +44,8 @@ def base() -> ConfigDict:
       dropout=0.0,  # In the residual blocks.
       num_labels=0,  # Classes; 0 takes no label.
       token_dim=0,  # Width of text tokens; 0 takes no text.
+      patch=1,  # Ours: pixels along an edge of the patches that the levels are made of.
+      conv_time=False,  # Ours: convolutions see the frames next to each.
       cond_drop=0.1,  # How often training hides the signals; our choice.
       # What the backward pass computes again, to save memory: 'none', 'dots', 'block'.
       remat="none",
@@ -454,6 +456,7 @@ def fdm_model() -> ConfigDict:
       padding_in_norm=True,
       dropout=0.0,
       show_given=False,  # Ours: frames see the given frames next to them in time.
+      pool_given=False,  # Ours: frames are told what all given frames look like.
       patch=1,  # Ours: pixels along an edge of the patches that the levels are made of.
       learn_variance=False,  # Predict the variance of the reverse process too.
       remat="none",

@@ -174,7 +174,7 @@ def _validation(config, system, programs, split, read) -> Callable | None:
     return None
   if "validation" not in _splits(config):
     if jax.process_index() == 0:
-      print(f"no validation: {config['data']['name']} holds no videos out for it")
+      print(f"no validation: {config['data']['name']} has no validation split")
     return None
   source = split("validation")
   batch_size = train_config["batch_size"]

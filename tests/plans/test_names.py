@@ -116,7 +116,7 @@ def test_mistakes_are_named(mine, name, options, message):
     ([([0, 0], [2])], "holds a frame twice"),
     ([([0], [])], "samples no frame"),
     ([([0, 1], [2, 3])], "a stage of 4 frames, max_frames is 3"),
-    ([([0], [2]), ([4], [3])], r"looks at frames \[4\] too early"),
+    ([([0], [2]), ([4], [3])], r"observes frames \[4\] before they exist"),
   ],
 )
 def test_a_plan_that_is_not_sound_is_refused(pairs, message):

@@ -187,5 +187,5 @@ def fickle(*, length, given, window):
 
 def test_stages_are_checked_as_they_are_chosen():
   given = np.zeros((1, 12, 12, 1), np.float32)
-  with pytest.raises(UserError, match=r"looks at frames \[3\] too early"):
+  with pytest.raises(UserError, match=r"observes frames \[3\] before they exist"):
     model().sample(1, given=given, length=4, plan=f"{__file__}:fickle")

@@ -21,7 +21,7 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "At a time.", lower_bound=1
 _WHOLE = flags.DEFINE_bool(
   "whole", False, "A roll-out as one program: progress and stops between batches alone."
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Of the noise.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the sampling noise.")
 _LENGTH = flags.DEFINE_integer("length", None, "Frames; default the model's window.")
 _LABEL = flags.DEFINE_list("label", None, "Class of all videos, or one for each.")
 _CAPTION = flags.DEFINE_string("caption", None, "Text that describes all videos.")

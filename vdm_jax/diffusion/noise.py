@@ -49,7 +49,7 @@ def example_keys(key: jax.Array, batch_size: int) -> jax.Array:
 def per_step(
   key: jax.Array | None, given: Any, batch_size: int, purpose: int = 0
 ) -> Callable[[jax.Array], Any]:
-  """From the index of a step, its source.
+  """Returns a function that maps the index of a step to its source of noise.
 
   Args:
     key: a key, or one per example [B].

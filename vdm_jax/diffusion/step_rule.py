@@ -46,7 +46,7 @@ class Sampler(Protocol):
     """The noise of one step, as `step` wants it."""
 
   def init(self, z: jax.Array, steps: Step) -> Any:
-    """What is remembered from step to step, before the first."""
+    """Returns the memory that the first step starts from."""
 
   def step(
     self, z: jax.Array, estimate: Estimate, step: Step, noise: Any, memory: Any

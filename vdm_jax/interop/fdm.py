@@ -64,7 +64,14 @@ _OPTIONS = {
 _OLDER = ("spatial_encoding", "lookup_table_weight")
 _STEM = "input_blocks.0.0.weight"
 # Fields of the network that the authors' code has no option for.
-_OURS = ("padding_in_norm", "patch", "remat", "attention")
+_OURS = (
+  "padding_in_norm",
+  "show_given",
+  "pool_given",
+  "patch",
+  "remat",
+  "attention",
+)
 
 
 def entries(settings: Settings, height: int) -> list[Entry]:

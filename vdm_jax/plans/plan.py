@@ -164,7 +164,7 @@ def check_stage(plan: Plan, frames: Frames, exists: set[int]) -> set[int]:
     latent = index[is_latent].tolist()
     early = set(index[is_observed & ~is_latent].tolist()) - exists
     if early:
-      raise UserError(f"plan: looks at frames {sorted(early)} too early")
+      raise UserError(f"plan: observes frames {sorted(early)} before they exist")
     if again := set(latent) & exists:
       raise UserError(f"plan: samples frames {sorted(again)} twice")
     if not latent:
