@@ -48,6 +48,8 @@ SCHEMA = {
     "dropout": float,
     "num_labels": int,
     "token_dim": int,
+    "patch": int,
+    "conv_time": bool,
     "cond_drop": float,
     "remat": str,
     "attention": str,
@@ -61,6 +63,7 @@ SCHEMA = {
     "loss_space": str,
     "weighting": str,
     "norm": str,
+    "given_noise": float,
   },
   "optimizer": {
     "name": str,

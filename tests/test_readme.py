@@ -96,7 +96,7 @@ def folder(tmp_path_factory):
   shared = [f"--config.data.name={data}", "--config.data.frame_shape=(12,12,1)"]
   tiny_run(
     folder, "fdm_maze_small", "runs/maze_demo/train", *shared,
-    "--config.model.channel_mults=(1,)", "--config.model.attention_resolutions=(12,)",
+    "--config.model.channel_mults=(1,)", "--config.model.attention_resolutions=(6,)",
     "--config.task.max_frames=4", "--config.task.options.step_size=2",
     "--config.task.length=40",
     "--config.plan.max_frames=4", "--config.plan.step_size=2",

@@ -48,12 +48,17 @@ class Model:
     self.info = {"step": 7}
     self.system = types.SimpleNamespace(init=lambda key: {})
     self.trained = True
+    self.plan, self.plan_options = None, {}
 
   def set_params(self, params):
     self.trained = False
 
   def sample(self, num_videos, *, given, given_frames, plan, length, **options):
-    assert plan == "fill" and num_videos == len(self.truth)
+    # Prediction alone goes from frame to frame.
+    ahead = list(given_frames) == [0, 1]
+    assert plan == (self.plan if ahead else "fill")
+    assert options["plan_options"] == (self.plan_options if ahead else None)
+    assert num_videos == len(self.truth)
     assert length == self.truth.shape[1]
     self.calls.append(list(given_frames))
     if not self.trained:
@@ -140,6 +145,8 @@ def test_results_name_every_rate(tmp_path, monkeypatch):
   monkeypatch.setattr(tasks, "_UNTRAINED", 4)
   config = helpers.load_config()
   config["task"] = {"name": "random_mask", "uncondition_rate": 0.25}
+  config["plan"] = {"name": "blocks", "keep": 2}
+  stand_in.plan, stand_in.plan_options = "blocks", {"keep": 2}
   results = tasks.run(config, tmp_path, seconds=20.0, rates=[0, 0.5], num_clips=4)
   assert trained == [0.0, 0.5]
   assert list(results["models"]) == ["p_0", "p_0.5"]

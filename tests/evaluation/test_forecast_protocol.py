@@ -198,10 +198,10 @@ def test_command(run, tmp_path):
 @pytest.mark.parametrize(
   "arguments, message",
   [
-    ([], "eval: expected --protocol=NAME, one of bits, calls, forecast, fvd, position"),
+    ([], "eval: expected --protocol=NAME, one of bits, calls, forecast, fvd, images"),
     (
       ["--protocol=wlak"],
-      "Did you mean 'walk'? Known: bits, calls, forecast, fvd, position, walk.",
+      "Did you mean 'walk'? Known: bits, calls, forecast, fvd, images, position, walk.",
     ),
   ],
 )

@@ -202,9 +202,10 @@ class Fvd:
   def _features(self, parts, b, wanted, out):
     """Features of all, --b's last; logits for an Inception score; what made them."""
     if b.features is not None:
-      widths = {x.features.shape[1] for x in (*parts, b)}
-      if len(widths) > 1:
-        raise UserError(f"--a, --b: features of {sorted(widths)} dimensions")
+      widths = [x.features.shape[1] for x in (*parts, b)]
+      if len(set(widths)) > 1:
+        found = " and ".join(map(str, widths))
+        raise UserError(f"--a, --b: features of {found} dimensions")
       return [x.features for x in (*parts, b)], None, {"network": "the user's own"}
     network = wanted["network"]
     name = self.weights or network
