@@ -8,7 +8,7 @@ from vdm_jax.errors import UserError
 _CONFIG = common.define_config("rvd_digits.py")
 _OUT = flags.DEFINE_string("out", "runs/forecast_demo", "Folder of the demo.")
 _SECONDS = flags.DEFINE_float(
-  "seconds", 330.0, "Wall clock for training each of the two, in all."
+  "seconds", 220.0, "Wall clock for training each of the two, in all."
 )
 _NUM_CLIPS = flags.DEFINE_integer("num_clips", 32, "Test clips.", lower_bound=3)
 _MEMBERS = flags.DEFINE_integer("members", 8, "Of each ensemble.", lower_bound=2)

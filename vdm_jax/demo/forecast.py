@@ -44,7 +44,7 @@ MEASURES = ("crps_fair", "psnr_pooled", "ssim")
 COPIED, MOVED = "last frame copied", "constant velocity"
 READ_AT = 8  # Lead time at which members are read.
 # Steps of the second stage that the demo's time gives on two quiet cores.
-USUAL_STEPS = 2200
+USUAL_STEPS = 1400
 
 
 def run(
