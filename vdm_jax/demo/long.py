@@ -276,8 +276,8 @@ def draw(out: epath.Path, sets: Mapping[str, np.ndarray], num_obs, dataset) -> N
     bounds=(half - 3, half - 3, size - half + 2, size - half + 2),
     longest=2.0,
   )
-  strips = [np.concatenate(list(videos[:8]), axis=2) for videos in sets.values()]
-  # Eight side by side: half the size of one alone.
+  strips = [np.concatenate(list(videos[:6]), axis=2) for videos in sets.values()]
+  # Six side by side: half the size of one alone.
   scale = max(1, video.visible_scale(size, size) // 2)
   video.write_gif(
     out / "long.gif", np.concatenate(strips, axis=1), fps=FPS, scale=scale
