@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 
@@ -114,6 +115,83 @@ class TestHlo:
     reduced, gathered = 4 * 4 + 8 * 16 * 2, 8 * 128 * 2
     assert module.traffic() == 5 * 2 * reduced + gathered * 5 // 4
 
+  @pytest.mark.parametrize("fused", [False, True])
+  @pytest.mark.parametrize(
+    ("start", "bound", "step", "trips"),
+    [(0, 16, 2, 8), (0, 16, 1, 16), (0, 7, 2, 4), (3, 9, 3, 2)],
+  )
+  def test_a_loop_that_was_unrolled_counts_in_steps(
+    self, start, bound, step, trips, fused
+  ):
+    """As the compiler's windowed einsums do: the trip count is bound over step."""
+    text = _LOOP_TEXT.format(
+      start=start, bound=bound, step=step, next="%f" if fused else "%n"
+    )
+    found = hlo.Module(text).collectives()["collective-permute"]
+    assert found == {"count": trips, "bytes": trips * 4 * 4}
+
+  def test_a_gather_that_runs_beside_several_fusions_counts_once(self):
+    line = (
+      "  %g{0} = bf16[8,128]{{1,0}} all-gather(%x), channel_id={1}, dimensions={{0}}"
+    )
+    lines = [line.format(*pair) for pair in ((0, 5), (1, 5), (2, 6))]
+    head = "ENTRY %main (x: bf16[2,128]) -> bf16[8,128] {"
+    text = "\n".join([head, "  %x = bf16[2,128]{1,0} parameter(0)", *lines, "}"])
+    found = hlo.Module(text).collectives()
+    assert found == {"all-gather": {"count": 2, "bytes": 2 * 8 * 128 * 2}}
+
+  def test_a_compiled_loop_with_a_step_of_its_own(self):
+    """What JAX itself compiles for a while loop that counts by three."""
+    mesh = jax.sharding.Mesh(jax.devices(), "d")
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("d"))
+
+    def run(x):
+      def body(carry):
+        i, total = carry
+        return i + 3, total + jnp.sum(jnp.sin(x + total), axis=0)
+
+      return jax.lax.while_loop(lambda c: c[0] < 20, body, (2, jnp.zeros(64)))[1]
+
+    text = jax.jit(run, in_shardings=rows).lower(shape(64, 64)).compile().as_text()
+    bare = re.sub(r'"known_trip_count":\{[^}]*\},?', "", text)
+    for found in (hlo.Module(text), hlo.Module(bare)):
+      assert found.collectives()["all-reduce"]["count"] == 6  # 2, 5, ..., 17.
+
+
+_LOOP_TEXT = """HloModule jit_step, is_scheduled=true
+
+%plus (q: s32[]) -> s32[] {{
+  %q = s32[] parameter(0)
+  %k = s32[] constant({step})
+  ROOT %s = s32[] add(%q, %k)
+}}
+
+%body (p: (f32[4], s32[])) -> (f32[4], s32[]) {{
+  %p = (f32[4]{{0}}, s32[]) parameter(0)
+  %a = f32[4]{{0}} get-tuple-element(%p), index=0
+  %i.1 = s32[] get-tuple-element(%p), index=1
+  %r = f32[4]{{0}} collective-permute(%a), channel_id=1, source_target_pairs={{{{0,1}}}}
+  %step = s32[] constant({step})
+  %n = s32[] add(%i.1, %step)
+  %f = s32[] fusion(%i.1), kind=kLoop, calls=%plus
+  ROOT %t = (f32[4]{{0}}, s32[]) tuple(%r, {next})
+}}
+
+%condition (p.1: (f32[4], s32[])) -> pred[] {{
+  %c = s32[] constant({bound})
+  %p.1 = (f32[4]{{0}}, s32[]) parameter(0)
+  %i = s32[] get-tuple-element(%p.1), index=1
+  ROOT %lt = pred[] compare(%i, %c), direction=LT
+}}
+
+ENTRY %main (x: f32[4]) -> f32[4] {{
+  %x = f32[4]{{0}} parameter(0)
+  %zero = s32[] constant({start})
+  %init = (f32[4]{{0}}, s32[]) tuple(%x, %zero)
+  %w = (f32[4]{{0}}, s32[]) while(%init), condition=%condition, body=%body
+  ROOT %g = f32[4]{{0}} get-tuple-element(%w), index=0
+}}
+"""
 
 _TPU_TEXT = """HloModule jit_step, is_scheduled=true
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 COLLECTIVES = (
@@ -17,6 +17,10 @@ _OPCODE = re.compile(r"([a-z][a-z0-9-]*)\(")
 _CALLED = re.compile(r"\b(?:calls|to_apply|called_computations)=\{?%?([\w.-]+)")
 _LOOP = re.compile(r"condition=%?([\w.-]+), body=%?([\w.-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_INDEX = re.compile(r"index=(\d+)")
+_INTEGER = re.compile(r" = [su]32\[\]")
+_CONSTANT = re.compile(r" = [su]32\[\]\S* constant\((\d+)\)")
+_CHANNEL = re.compile(r"channel_id=(\d+)")
 _BRANCHES = re.compile(
   r"(?:branch_computations=\{|true_computation=|false_computation=)([^}\s]+)"
 )
@@ -71,10 +75,17 @@ class Module:
   def collectives(self) -> dict[str, dict[str, int]]:
     """Per device and run: how many, and the bytes that go in or come out of them."""
     found: dict[str, dict[str, int]] = {}
+    gathers: set[str] = set()
     for times, instruction, sizes in self._executed(self.entry, 1, inside=True):
       kind = instruction.opcode.removesuffix("-start")
       if kind not in COLLECTIVES:
         continue
+      channel = _CHANNEL.search(instruction.text)
+      if kind == "all-gather" and channel:
+        # An asynchronous one is written down in each fusion that it runs beside.
+        if channel[1] in gathers:
+          continue
+        gathers.add(channel[1])
       read = sum(sizes.get(name, 0) for name in instruction.operands)
       written = instruction.size
       if instruction.opcode.endswith("-start"):
@@ -141,8 +152,9 @@ class Module:
       yield times, instruction, sizes
       text = instruction.text
       if instruction.opcode == "while":
-        condition, body = _LOOP.search(text).groups()
-        yield from self._executed(body, times * self._trips(text, condition), inside)
+        body = _LOOP.search(text)[2]
+        trips = self._trips(instruction, instructions)
+        yield from self._executed(body, times * trips, inside)
       elif instruction.opcode == "conditional":
         for branches in _BRANCHES.findall(text):
           for branch in branches.split(","):
@@ -153,18 +165,54 @@ class Module:
         for called in _CALLED.findall(text):
           yield from self._executed(called, times, inside)
 
-  def _trips(self, text: str, condition: str) -> int:
-    known = _TRIPS.search(text)
+  def _trips(self, loop: Instruction, around: list[Instruction]) -> int:
+    """How often a loop's body runs.
+
+    The TPU compiler does not always say. Loops count from a constant to one, by 1 or,
+    where they were unrolled, by more.
+    """
+    known = _TRIPS.search(loop.text)
     if known:
       return int(known[1])
-    # The TPU compiler does not say; our loops count up from 0 to a constant.
-    bounds = [
-      int(bound)
-      for instruction in self.computations.get(condition, [])
-      if instruction.opcode == "constant"
-      for bound in re.findall(r"[su]32\[\]\S* constant\((\d+)\)", instruction.text)
+    condition, body = (self.computations.get(name, [])
+                       for name in _LOOP.search(loop.text).groups())  # fmt: skip
+    bound = max(self._constants(condition), default=1)
+    counters = [
+      int(_INDEX.search(i.text)[1])
+      for i in condition
+      if i.opcode == "get-tuple-element" and _INTEGER.search(i.text)
     ]
-    return max(bounds, default=1)
+    if len(counters) != 1:
+      return bound
+    start = self._element(around, loop.operands[:1], counters[0])
+    first = max(self._constants([start]), default=0) if start else 0
+    end = [i for i in body if i.text.lstrip().startswith("ROOT ")]
+    changed = self._element(body, [end[0].name], counters[0]) if end else None
+    if changed is None:
+      return max(bound - first, 0)
+    fused = _CALLED.search(changed.text)
+    inner = self.computations.get(fused[1], []) if fused else []
+    operands = [i for i in body if i.name in changed.operands]
+    step = max(self._constants([*operands, *inner]), default=1)
+    return max(-(-(bound - first) // max(step, 1)), 0)
+
+  @staticmethod
+  def _constants(instructions: Iterable[Instruction]) -> list[int]:
+    """Values of integer constants among instructions."""
+    found = (_CONSTANT.search(i.text) for i in instructions if i.opcode == "constant")
+    return [int(match[1]) for match in found if match]
+
+  @staticmethod
+  def _element(instructions, names, number) -> Instruction | None:
+    """The instruction behind an element of a tuple that is made among others."""
+    by_name = {i.name: i for i in instructions}
+    made = next((by_name[name] for name in names if name in by_name), None)
+    if made is None or made.opcode != "tuple" or number >= len(made.operands):
+      return None
+    found = by_name.get(made.operands[number])
+    while found is not None and found.opcode == "copy":
+      found = by_name.get(found.operands[0])
+    return found
 
 
 def _parse(line: str) -> Instruction:
