@@ -17,7 +17,7 @@ import runpy
 
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_fdm.py")))
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

@@ -7,7 +7,7 @@ What `make long-demo` trains. Nothing to download:
     vdm-jax train --config=configs/fdm_digits.py --workdir=DIR
     vdm-jax sample --workdir=DIR --split=test --num_obs=8 --length=100 --out=DIR2
 
-All settings are our choice, see `common.fdm_small`; docs/fdm.md has the measurements.
+All settings are our choice (`common_fdm.fdm_small`); docs/fdm.md has measurements.
 """
 
 import pathlib
@@ -15,17 +15,14 @@ import runpy
 
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_fdm.py")))
 
 
 def get_config() -> ConfigDict:
-  config = common["fdm_small"](
-    clip_length=100, num_obs=8, plan_names=("autoreg", "long-range", "hierarchy-2")
+  return common["fdm_small"](
+    "moving_digits/16px_1digit_100frames_2000videos_1minspeed_deterministic",
+    channels=1,
+    clip_length=100,
+    num_obs=8,
+    plan_names=("autoreg", "long-range", "hierarchy-2"),
   )
-  config.data.update(
-    dict(
-      name="moving_digits/16px_1digit_100frames_2000videos_1minspeed_deterministic",
-      frame_shape=(16, 16, 1),
-    )
-  )
-  return config

@@ -8,7 +8,7 @@ What `make maze-demo` trains. Nothing to download (needs the extra `maze`):
 
 Argument: name, the data set to train on.
 
-All settings are our choice, see `common.fdm_small`; docs/fdm.md has the measurements.
+All settings are our choice (`common_fdm.fdm_small`); docs/fdm.md has measurements.
 """
 
 import pathlib
@@ -16,13 +16,15 @@ import runpy
 
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_fdm.py")))
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   arguments = common["arguments"](arg, name="maze/16px_300frames_8videos_4heldout")
-  config = common["fdm_small"](
-    clip_length=300, num_obs=10, plan_names=("hierarchy-2", "long-range", "autoreg")
+  return common["fdm_small"](
+    arguments["name"],
+    channels=3,
+    clip_length=300,
+    num_obs=10,
+    plan_names=("hierarchy-2", "long-range", "autoreg"),
   )
-  config.data.update(dict(name=arguments["name"], frame_shape=(16, 16, 3)))
-  return config

@@ -21,7 +21,7 @@ import runpy
 
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_ramvid.py")))
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -37,14 +37,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
       f"found {arguments['task']!r}"
     )
   config = common["ramvid"]()
-  config.dtype = "float32"
-  config.data.update(
-    dict(
-      name="moving_digits/16px_1digit_8frames_1minspeed_deterministic",
-      frame_shape=(16, 16, 1),
-      num_threads=2,
-      prefetch_mb=64,
-    )
+  common["small"](
+    config, "moving_digits/16px_1digit_8frames_1minspeed_deterministic", (16, 16, 1)
   )
   config.task = tasks[arguments["task"]]
   config.model.update(
@@ -57,35 +51,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
       attention_resolutions=(4,),
     )
   )
-  # What a digit looks like is decided at log SNRs where little of a frame is to be
-  # seen: half of the levels are below -3, in training and in sampling.
-  config.diffusion.update(
-    dict(
-      schedule="cosine",
-      logsnr_min=-20.0,
-      logsnr_max=20.0,
-      logsnr_shift=-3.0,
-      predict="x",
-      loss_space="x",
-    )
-  )
-  config.optimizer.update(
-    dict(name="muon", learning_rate=5e-3, b2=0.99, warmup_steps=50)
-  )
-  config.train.update(
-    dict(
-      batch_size=8,
-      num_steps=20_000,
-      ema=(0.995,),
-      log_every=20,
-      eval_every=500,
-      eval_batches=4,
-      sample_every=500,
-      checkpoint_every=250,
-    )
-  )
+  config.diffusion.update(common["x_at_low_logsnr"]())
   config.sampling.update(dict(sampler="ddim", steps=25))
   # Of a window without frames after it, the two next ones are kept.
   config.plan.update(dict(overlap=3, keep=2))
-  config.preflight.topology = "v5e:2x2"
   return config

@@ -11,7 +11,7 @@ import runpy
 
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_ramvid.py")))
 
 
 def get_config() -> ConfigDict:

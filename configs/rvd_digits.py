@@ -23,20 +23,12 @@ import runpy
 
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_rvd.py")))
 
 
 def get_config() -> ConfigDict:
   config = common["rvd"](64)
-  config.dtype = "float32"
-  config.data.update(
-    dict(
-      name="moving_digits/16px_1digit_20frames_1minspeed",
-      frame_shape=(16, 16, 1),
-      num_threads=2,
-      prefetch_mb=64,
-    )
-  )
+  common["small"](config, "moving_digits/16px_1digit_20frames_1minspeed", (16, 16, 1))
   config.task = common["next_frame"](num_frames=10)
   config.model.update(
     dict(
@@ -50,27 +42,8 @@ def get_config() -> ConfigDict:
     )
   )
   config.diffusion.update(dict(predict="x", regression_weight=1.0, step_per_frame=True))
-  config.optimizer.update(
-    dict(
-      name="muon",
-      learning_rate=5e-3,
-      b2=0.99,
-      warmup_steps=50,
-      clip_norm=1.0,
-      decay="constant",
-    )
-  )
-  config.train.update(
-    dict(
-      batch_size=8,
-      num_steps=20_000,
-      ema=(0.99,),
-      log_every=20,
-      eval_every=500,
-      eval_batches=4,
-      checkpoint_every=250,
-    )
-  )
+  config.optimizer.decay = "constant"
+  # A stage has some hundred steps; a sample takes 25 network calls a frame.
+  config.train.update(dict(ema=(0.99,), eval_every=500, sample_every=20_000))
   config.sampling.update(dict(sampler="ddim", steps=25))
-  config.preflight.topology = "v5e:2x2"
   return config

@@ -11,7 +11,9 @@ from ml_collections import config_flags
 from vdm_jax import systems
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
-NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "common")
+NAMES = sorted(
+  path.stem for path in CONFIGS.glob("*.py") if not path.stem.startswith("common")
+)
 VDM = [name for name in NAMES if name.startswith("vdm_") or name == "debug"]
 # Values of the configs' arguments that are not the default.
 VARIANTS = [
@@ -31,6 +33,7 @@ SCHEMA = {
     "name": str,
     "data_dir": str,
     "frame_shape": tuple,
+    "pool": int,
     "num_threads": int,
     "prefetch_mb": int,
     "text_encoder": str,
@@ -107,7 +110,9 @@ SCHEMA = {
     "threshold": str,
     "percentile": float,
     "guidance": float,
+    "method": str,
     "reconstruction_weight": float,
+    "super_resolution_weight": float,
     "resample": int,
     "restore_given": bool,
   },

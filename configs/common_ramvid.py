@@ -1,0 +1,110 @@
+"""What the configs of RaMViD share: task, network, diffusion and training."""
+
+import pathlib
+import runpy
+
+from ml_collections import ConfigDict
+
+common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+arguments = common["arguments"]
+base = common["base"]
+linear_steps = common["linear_steps"]
+small = common["small"]
+x_at_low_logsnr = common["x_at_low_logsnr"]
+
+
+def random_mask(
+  num_frames: int = 16,
+  max_observed: int = 4,
+  uncondition_rate: float = 0.25,
+  mask_range: tuple[int, ...] = (),
+  stride: int = 1,
+  flip: bool = False,
+) -> ConfigDict:
+  """Task: a random set of a clip's frames is given (RaMViD)."""
+  return ConfigDict(
+    dict(
+      name="random_mask",
+      num_frames=num_frames,
+      max_observed=max_observed,  # K: 1 to K frames are given ...
+      uncondition_rate=uncondition_rate,  # ... but none this often: p_U.
+      mask_range=mask_range,  # (first, one past the last) that may be given; () is all.
+      stride=stride,
+      flip=flip,
+    )
+  )
+
+
+def past_future(
+  num_past: int,
+  num_current: int,
+  num_future: int = 0,
+  drop_past: float = 0.0,
+  drop_future: float = 0.0,
+) -> ConfigDict:
+  """Task: the frames between past and future, each given or not (MCVD)."""
+  return ConfigDict(
+    dict(
+      name="past_future",
+      num_past=num_past,
+      num_current=num_current,  # Always sampled.
+      num_future=num_future,
+      drop_past=drop_past,  # How often the past is not given ...
+      drop_future=drop_future,  # ... and the future, ...
+      sync=False,  # ... both at once.
+      stride=1,
+      flip=False,
+    )
+  )
+
+
+def ramvid_model() -> ConfigDict:
+  """Network of RaMViD's published models."""
+  return ConfigDict(
+    dict(
+      channels=128,  # Base width; a multiple of 32.
+      channel_mults=(1, 2, 3, 4),
+      blocks=2,
+      attention_resolutions=(16, 8),  # Heights in pixels; always in the middle.
+      num_heads=4,
+      num_heads_upsample=0,  # On the way up; 0 is num_heads.
+      scale_time_dim=0,  # Frames, to halve time with space; 0 takes any length.
+      scale_shift=True,  # How the embedding enters residual blocks; False adds it.
+      dropout=0.0,
+      num_labels=0,
+      show_given=False,  # Ours: frames see the given frames next to them.
+      patch=1,  # Ours: pixels along an edge of the patches that the levels are made of.
+      learn_variance=False,  # Predict the variance of the reverse process too.
+      cond_drop=0.0,  # How often training hides the label.
+      remat="none",
+      attention="auto",
+    )
+  )
+
+
+def ramvid_diffusion() -> ConfigDict:
+  """Diffusion and objective of RaMViD's published models."""
+  # Given frames do not count, and each example is averaged over its others. 'all' and
+  # 'all' is the authors' exclude_conditional=False.
+  return linear_steps(where="latent", normalise="example")
+
+
+def ramvid(num_frames: int = 16, uncondition_rate: float = 0.25) -> ConfigDict:
+  """RaMViD as its authors train it; data are left to the config.
+
+  Our choice, where it is not theirs: bfloat16, and how often it is reported.
+  """
+  config = base()
+  config.system = "ramvid"
+  config.task = random_mask(num_frames, uncondition_rate=uncondition_rate)
+  config.model = ramvid_model()
+  config.diffusion = ramvid_diffusion()
+  config.optimizer.update(
+    dict(name="adamw", learning_rate=2e-5, b2=0.999, warmup_steps=0, clip_norm=1.0)
+  )
+  config.train.update(dict(batch_size=64, num_steps=500_000, ema=(0.9999,)))
+  config.sampling.update(dict(sampler="ancestral", steps=1000, gamma=1.0))
+  # Beyond a window: the last 5 frames are given to the next, as the authors do.
+  config.plan = ConfigDict(dict(name="blocks", overlap=5))
+  config.preflight.topology = "v5e:2x4"
+  return config
