@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Trains with N processes on this host's CPU, joined by jax.distributed: what
-# several hosts do, without several hosts. For trying out and for debugging.
+# Trains, samples or evaluates with N processes on this host's CPU, joined by
+# jax.distributed: what several hosts do, without several hosts. For trying out and
+# for debugging.
 #
-#   launch/multiprocess_local.sh N CONFIG WORKDIR [flags of vdm-jax train]
+#   launch/multiprocess_local.sh N train|sample|eval [flags of vdm-jax COMMAND]
 #
 # Process I writes its output to LOGS/process_I.log; process 0 is shown too. If one
 # process fails, the others are stopped; SIGTERM and Ctrl-C are passed on, and the
@@ -11,12 +12,12 @@
 # folder).
 set -euo pipefail
 
-if (($# < 3)); then
-  sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
+if (($# < 2)) || [[ "$2" != train && "$2" != sample && "$2" != eval ]]; then
+  sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
-count=$1 config=$2 workdir=$3
-shift 3
+count=$1 name=$2
+shift 2
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 venv="${VENV:-$root/.venv}"
 logs="${LOGS:-$(mktemp -d)}"
@@ -38,7 +39,7 @@ trap stop EXIT
 trap stop INT TERM
 
 for ((i = 0; i < count; i++)); do
-  command=("$venv/bin/vdm-jax" train --config="$config" --workdir="$workdir"
+  command=("$venv/bin/vdm-jax" "$name"
     --distributed --coordinator="localhost:$port" --num_processes="$count"
     --process_id="$i" "$@")
   if ((i == 0)); then

@@ -4,11 +4,10 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
 
-from vdm_jax import sampling, sharding, systems
+from vdm_jax import processes, sampling, sharding, systems
 from vdm_jax.data import device, pipeline, text
 from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
@@ -37,9 +36,9 @@ def train(
   programs = program.Program(system, config)
   data = config["data"]
   # Hosts may share a disk or not: the first builds, the others look afterwards.
-  if jax.process_index() == 0:
+  if processes.is_first():
     sources.ensure_built(data["name"], data["data_dir"] or None)
-  _all_processes("data built")
+  processes.wait("data built")
   sources.ensure_built(data["name"], data["data_dir"] or None)
   split = functools.partial(open_split, config, system)
   source = split("train")
@@ -77,7 +76,9 @@ def open_split(
     UserError: it is not built, or its frames or labels are not the model's.
   """
   data = config["data"]
-  source = sources.load(data["name"], data["data_dir"] or None, split)
+  # Runs from before the field was there.
+  pool = data.get("pool", 0) or 1
+  source = sources.load(data["name"], data["data_dir"] or None, split, pool=pool)
   if tuple(source.frame_shape) != tuple(data["frame_shape"]):
     raise UserError(
       f"config.data.frame_shape: {tuple(data['frame_shape'])}, but frames of "
@@ -173,7 +174,7 @@ def _validation(config, system, programs, split, read) -> Callable | None:
   if not train_config["eval_batches"]:
     return None
   if "validation" not in _splits(config):
-    if jax.process_index() == 0:
+    if processes.is_first():
       print(f"no validation: {config['data']['name']} has no validation split")
     return None
   source = split("validation")
@@ -229,6 +230,7 @@ def sampler(
   def sample(params):
     model.set_params(params)
     videos = model.sample(count, length=length, label=labels, guidance=0.0, given=given)
+    model.set_params(None)  # Training wants the memory.
     return to_uint8(videos)
 
   return sample, labels
@@ -237,8 +239,7 @@ def sampler(
 def _sampling(config, system, workdir) -> Callable | None:
   """Sample videos during training: GIF and contact sheet under `samples/`."""
   count = config["train"]["num_samples"]
-  if not count or not system.can_sample or jax.process_count() > 1:
-    # A multi-process run is sampled by `vdm-jax sample`, beside the training.
+  if not count or not system.can_sample:
     return None
   given, places = None, range(system.min_given)
   if places:
@@ -250,6 +251,8 @@ def _sampling(config, system, workdir) -> Callable | None:
 
   def sample(step, params, log):
     videos = make(params)
+    if not processes.is_first():
+      return
     names = None if labels is None else [str(label) for label in labels]
     gif = save.save_overview(
       epath.Path(workdir) / "samples", f"step_{step:07d}", videos, captions=names
@@ -261,17 +264,9 @@ def _sampling(config, system, workdir) -> Callable | None:
 
 def _measuring(config, system, workdir) -> Callable | None:
   """FVD of samples during training."""
-  if not config["train"].get("eval_fvd_every", 0) or jax.process_count() > 1:
-    # A multi-process run is measured by `vdm-jax eval`, beside the training.
+  if not config["train"].get("eval_fvd_every", 0):
     return None
   # Measuring knows of experiments; the other way round it is for those that ask.
   from vdm_jax.evaluation import during_training
 
   return during_training.fvd(config, system, workdir)
-
-
-def _all_processes(name: str) -> None:
-  if jax.process_count() > 1:
-    from jax.experimental import multihost_utils
-
-    multihost_utils.sync_global_devices(name)

@@ -4,7 +4,9 @@ Two axes: the batch is split over both, parameters and optimizer state over
 `fsdp` alone. One device is the mesh 1 x 1; nothing else changes.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -38,6 +40,13 @@ def make_mesh(
     )
   grid = np.array(devices).reshape(shape["data"], shape["fsdp"])
   return Mesh(grid, BATCH)
+
+
+def for_sampling(config: Mapping[str, Any], devices: Sequence[jax.Device]) -> Mesh:
+  """A mesh of some devices, the weights split over as many as in training."""
+  fsdp = config.get("mesh", {}).get("fsdp", 1)
+  fsdp = len(devices) if fsdp == -1 else math.gcd(fsdp, len(devices))
+  return make_mesh(fsdp=fsdp, devices=devices)
 
 
 def batch(mesh: Mesh) -> NamedSharding:

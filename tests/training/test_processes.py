@@ -1,4 +1,4 @@
-"""Two real processes train like one, and a run may change from one to the other."""
+"""Two real processes train, sample and measure like one, and stop together."""
 
 import os
 import pathlib
@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from vdm_jax.sampling import save
 from vdm_jax.storage import workdirs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -18,13 +19,20 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 def start(workdir, data_dir, steps, processes=1, devices=4, flags=()):
   """`vdm-jax train` of the debug config in so many processes on this machine."""
+  flags = [
+    f"--config={ROOT / 'configs' / 'debug.py'}", f"--workdir={workdir}",
+    f"--config.train.num_steps={steps}", "--config.train.num_samples=0", *flags,
+  ]  # fmt: skip
+  return launch("train", data_dir, processes, devices, flags)
+
+
+def launch(name, data_dir, processes, devices, flags):
+  """`vdm-jax NAME` in so many processes that share so many devices."""
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
     port = probe.getsockname()[1]
   command = [
-    sys.executable, "-m", "vdm_jax.cli.main", "train",
-    f"--config={ROOT / 'configs' / 'debug.py'}", f"--workdir={workdir}",
-    f"--config.train.num_steps={steps}", "--config.train.num_samples=0",
+    sys.executable, "-m", "vdm_jax.cli.main", name,
     f"--cpu_devices={devices // processes}", *flags,
   ]  # fmt: skip
   env = {**os.environ, "PYTHONPATH": str(ROOT), "VDM_JAX_DATA": str(data_dir)}
@@ -143,3 +151,82 @@ def test_a_signal_to_any_process_stops_all_after_a_checkpoint(
   # It is a checkpoint that a single process goes on from.
   train(run, alone / "data", steps=max(saved) + 1, devices=1)
   assert max(losses(run)) == max(saved) + 1
+
+
+def test_two_processes_sample_like_one(alone, tmp_path):
+  """Five videos, two at a time: three batches, of which the last is not full."""
+
+  def sample(out, processes, *flags):
+    several = [
+      f"--workdir={alone / 'run'}", f"--out={out}", "--num_videos=5", "--batch_size=2",
+      "--steps=2", *flags,
+    ]  # fmt: skip
+    finish(launch("sample", alone / "data", processes, processes, several))
+    assert not (out / "unfinished").exists()
+    return save.read(out)
+
+  one = sample(tmp_path / "one", 1)
+  two = sample(tmp_path / "two", 2)
+  np.testing.assert_array_equal(one, two)
+  assert len(np.unique(two[:, 0, 0, 0])) > 1
+
+
+def test_samples_while_two_processes_train_are_written_once(alone, tmp_path):
+  flags = ["--config.train.num_samples=2", "--config.train.sample_every=1",
+    "--config.sampling.steps=2", "--config.mesh.fsdp=2"]  # fmt: skip
+  train(tmp_path / "run", alone / "data", steps=1, processes=2, devices=4, flags=flags)
+  made = sorted(path.name for path in (tmp_path / "run" / "samples").iterdir())
+  assert made == ["step_0000001.gif", "step_0000001.png"]
+
+
+_FEATURES = """
+import sys
+import jax, numpy as np
+jax.config.update("jax_num_cpu_devices", 1)
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+number, port, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+jax.distributed.initialize(f"localhost:{port}", 2, number)
+from vdm_jax.evaluation import clip_sources, feature_store
+feature_store._CLIPS = 3
+made = []
+class Means:
+  def describe(self): return {"network": "means"}
+  def __call__(self, clips):
+    clips = list(clips)
+    made.extend(int(clip[0]) for clip in clips)
+    return np.stack([clip.astype(np.float32) for clip in clips])
+source = clip_sources.Source(
+  "s", "drawn", 10, 0, 0.0, "x", read=lambda n: np.array([n, 2 * n]))
+found = feature_store.features(
+  source, lambda n, video: video, Means(), folder, {}, progress=False)
+np.testing.assert_array_equal(found, [[n, 2 * n] for n in range(10)])
+print("MADE", sorted(made))
+"""
+
+
+def test_two_processes_share_the_features_of_a_source(tmp_path):
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    port = probe.getsockname()[1]
+  env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+  command = [sys.executable, "-c", _FEATURES]
+  outputs = finish([
+    subprocess.Popen(
+      [*command, str(number), str(port), str(tmp_path / "features")], env=env,
+      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )
+    for number in range(2)
+  ])  # fmt: skip
+  assert "MADE [0, 1, 2, 6, 7, 8]" in outputs[0] and "MADE [3, 4, 5, 9]" in outputs[1]
+
+
+def test_a_coordinator_that_does_not_answer_is_named(tmp_path):
+  flags = [
+    f"--config={ROOT / 'configs' / 'debug.py'}", f"--workdir={tmp_path / 'run'}",
+    "--coordinator=localhost:1", "--num_processes=2", "--process_id=1",
+    "--coordinator_timeout=2",
+  ]  # fmt: skip
+  (process,) = launch("train", tmp_path, 1, 1, flags)
+  output = process.communicate(timeout=120)[0]
+  assert process.returncode == 1, output[-2000:]
+  assert "coordinator localhost:1" in output and "Traceback" not in output

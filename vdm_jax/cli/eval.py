@@ -12,7 +12,8 @@ import dataclasses
 
 from absl import flags
 
-from vdm_jax.cli import common
+from vdm_jax import processes
+from vdm_jax.cli import distributed
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import protocol as protocol_lib
 from vdm_jax.evaluation import protocols
@@ -64,6 +65,7 @@ def main(argv: list[str]) -> None:
   protocol = protocols.build(_PROTOCOL.value, settings)
   if not _OUT.value:
     raise UserError("eval: expected --out=DIR")
-  common.start_jax()
+  distributed.start()
   outcome = protocol_lib.evaluate(protocol, _OUT.value)
-  print(f"{outcome.table}\n\nin {_OUT.value}")
+  if processes.is_first():
+    print(f"{outcome.table}\n\nin {_OUT.value}")

@@ -62,8 +62,9 @@ def _help(module) -> str:
   """What a command does, and its flags and those it shares."""
   from absl import flags
 
-  shared = flags.FLAGS.module_help("vdm_jax.cli.common")
-  return f"{module.__doc__}{flags.FLAGS.module_help(module.__name__)}\n{shared}"
+  modules = (module.__name__, "vdm_jax.cli.distributed", "vdm_jax.cli.common")
+  helps = [flags.FLAGS.module_help(name) for name in modules if name in sys.modules]
+  return "\n".join([module.__doc__ + helps[0], *helps[1:]])
 
 
 def _parse(argv):

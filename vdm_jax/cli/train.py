@@ -3,7 +3,7 @@
 import jax
 from absl import flags
 
-from vdm_jax.cli import common
+from vdm_jax.cli import common, distributed
 from vdm_jax.errors import UserError
 
 _CONFIG = common.define_config()
@@ -11,14 +11,6 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, local or gs:
 _INIT_FROM = flags.DEFINE_string(
   "init_from", None, "Workdir whose averaged weights a new run starts from."
 )
-_DISTRIBUTED = flags.DEFINE_bool(
-  "distributed", False, "Several processes: jax.distributed, set up by the cluster."
-)
-_COORDINATOR = flags.DEFINE_string(
-  "coordinator", None, "HOST:PORT of process 0, where the cluster does not tell."
-)
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "This process.")
 
 
 def main(argv: list[str]) -> None:
@@ -28,17 +20,14 @@ def main(argv: list[str]) -> None:
   config = common.config_dict(_CONFIG)
   if not _WORKDIR.value:
     raise UserError("--workdir: expected a folder for the run")
-  if _DISTRIBUTED.value or _COORDINATOR.value:
-    common.start_jax(devices=False)
-    jax.distributed.initialize(
-      _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
-    )
-  common.start_jax()
+  distributed.start()
 
-  from vdm_jax import experiment
+  from vdm_jax import experiment, processes
+  from vdm_jax.preflight import estimate
 
+  estimate.check(config, jax.devices())
   result = experiment.train(config, _WORKDIR.value, init_from=_INIT_FROM.value)
-  if jax.process_index() == 0:
+  if processes.is_first():
     why = {
       "steps": "all steps done",
       "time": "time limit reached",

@@ -14,10 +14,13 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 import tqdm
 from etils import epath
 
+from vdm_jax import processes
+from vdm_jax.errors import UserError
 from vdm_jax.evaluation.clip_sources import Source
 from vdm_jax.metrics.features import Extractor
 
@@ -34,6 +37,8 @@ def features(
   progress: bool = True,
 ) -> np.ndarray:
   """Features float32 [N, D] of all clips of a source.
+
+  Several processes share the files among them; all need to see the folder.
 
   Args:
     source: of videos.
@@ -56,23 +61,33 @@ def features(
   text = json.dumps(about, sort_keys=True)
   path = epath.Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16]
   path.mkdir(parents=True, exist_ok=True)
-  (path / "about.json").write_text(json.dumps(about, indent=2) + "\n")
-  found = []
+  if processes.is_first():
+    (path / "about.json").write_text(json.dumps(about, indent=2) + "\n")
+  files = {
+    path / f"{first:08d}.npy": range(first, min(first + _CLIPS, source.count))
+    for first in range(0, source.count, _CLIPS)
+  }
+  mine = processes.share(list(files))
   with tqdm.tqdm(
-    total=source.count,
+    total=sum(len(files[file]) for file in mine),
     desc=f"features of {source.name}",
     unit="clip",
-    disable=None if progress else True,
+    disable=None if progress and processes.is_first() else True,
   ) as bar:
-    for first in range(0, source.count, _CLIPS):
-      numbers = range(first, min(first + _CLIPS, source.count))
-      file = path / f"{first:08d}.npy"
-      kept = _read(file)
-      if len(kept) < len(numbers):
-        kept = extractor(window(n, source.read(n)) for n in numbers)
-        _write(file, kept)
-      found.append(kept[: len(numbers)])
-      bar.update(len(numbers))
+    for file in mine:
+      if len(_read(file)) < len(files[file]):
+        _write(file, extractor(window(n, source.read(n)) for n in files[file]))
+      bar.update(len(files[file]))
+  processes.wait(f"features {path.name}")
+  found = []
+  for file, numbers in files.items():
+    kept = _read(file)[: len(numbers)]
+    if len(kept) < len(numbers):
+      raise UserError(
+        f"--features={folder}: process {jax.process_index()} does not see {file.name} "
+        "of another one; expected a folder on a disk that all processes see"
+      )
+    found.append(kept)
   return np.concatenate(found)
 
 

@@ -11,10 +11,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+import jax
 import numpy as np
 from etils import epath
 
 import vdm_jax
+from vdm_jax import processes
 from vdm_jax.errors import UserError
 
 _GROUPS = 10  # Of the jackknife.
@@ -36,6 +38,8 @@ class EvaluationProtocol(Protocol):
   """See the module's text."""
 
   name: ClassVar[str]
+  # Whether several processes can share the work.
+  several: ClassVar[bool] = False
 
   def run(self, out: epath.Path) -> Outcome:
     """Measures; may leave pictures in the folder `out`.
@@ -60,7 +64,12 @@ def evaluate(protocol: EvaluationProtocol, out: epath.PathLike) -> Outcome:
   out = epath.Path(out)
   if (out / "results.json").exists():
     raise UserError(f"--out={out}: holds results already; choose another folder")
+  if jax.process_count() > 1 and not getattr(protocol, "several", False):
+    raise UserError(f"--distributed: protocol {protocol.name} runs in one process")
+  processes.wait("out is free")  # Before the first one writes into it.
   outcome = protocol.run(out)
+  if not processes.is_first():
+    return outcome
   out.mkdir(parents=True, exist_ok=True)
   (out / "table.txt").write_text(outcome.table + "\n")
   # Last: a folder with it is complete.

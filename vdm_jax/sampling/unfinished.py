@@ -124,7 +124,7 @@ class Unfinished:
     self._write(name, buffer.getvalue())
 
   def _write(self, name: str, content: bytes) -> None:
-    aside = self._folder / f"writing.{name}"
+    aside = self._folder / f"writing.{jax.process_index()}.{name}"
     aside.write_bytes(content)
     aside.replace(self._folder / name)
 

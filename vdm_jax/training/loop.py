@@ -147,8 +147,7 @@ class _Loop:
       raise errors.unknown("config.train.best_by", self.best_by, BEST_BY)
     if self.best_by == "fvd" and hooks.measure is None:
       raise UserError(
-        "config.train.best_by: 'fvd' wants config.train.eval_fvd_every > 0, and one "
-        "process"
+        "config.train.best_by: 'fvd' wants config.train.eval_fvd_every > 0"
       )
     self.batches = batches
     self.checkpoints = checkpoints
