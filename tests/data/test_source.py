@@ -44,6 +44,20 @@ class TestReading:
   def test_no_frames(self, coded):
     assert coded.read(4, np.zeros(0, int)).shape == (0, 4, 6, 3)
 
+  def test_pooled_frames_are_means_of_blocks(self, coded):
+    pooled = source_lib.VideoSource(coded.directory, coded.split, pool=2)
+    assert pooled.frame_shape == (2, 3, 3)
+    frames = coded.read(4, np.arange(9)).astype(float)
+    means = (frames[:, ::2, ::2] + frames[:, 1::2, ::2] + frames[:, ::2, 1::2]
+             + frames[:, 1::2, 1::2]) / 4  # fmt: skip
+    np.testing.assert_array_equal(pooled.read(4, np.arange(9)), np.rint(means))
+    again = pickle.loads(pickle.dumps(pooled))
+    np.testing.assert_array_equal(
+      again.read(1, np.arange(2)), pooled.read(1, np.arange(2))
+    )
+    with pytest.raises(UserError, match="config.data.pool: 4, .* 4x6 pixels"):
+      source_lib.VideoSource(coded.directory, coded.split, pool=4)
+
   def test_extras(self, coded):
     frames = np.array([19, 2, 2])
     pose = coded.read_extra(3, "pose", frames)

@@ -69,11 +69,44 @@ def test_super_resolution_moves_towards_the_low_resolution():
 
   z, low = draws(1, 2, 3, 4), draws(2, 2, 3, 2)
   plain = mixing(z, LEVEL).x
-  guided = guidance.super_resolution(mixing, low, down, 0.5)(z, LEVEL).x
+
+  def guide(weight):
+    observed = guidance.Observation(down, low, weight)
+    return guidance.toward(mixing, [observed])(z, LEVEL).x
+
+  guided = guide(0.5)
   before, after = (jnp.sum((down(x) - low) ** 2) for x in (plain, guided))
   assert after < before
-  unguided = guidance.super_resolution(mixing, low, down, 0.0)(z, LEVEL).x
-  np.testing.assert_array_equal(unguided, plain)
+  np.testing.assert_array_equal(guide(0.0), plain)
+
+
+def test_given_frames_and_a_smaller_film_guide_together():
+  """The sum of both moves, with one backward pass; given frames are left alone."""
+  z, x_given, low = (
+    draws(1, 2, 3, 4, 4, 1),
+    draws(2, 2, 3, 4, 4, 1),
+    draws(3, 2, 3, 2, 2, 1),
+  )
+  known = jnp.array([[True, False, True], [True, False, True]])
+  frames = guidance.given_frames(x_given, GIVEN, 2.0)
+  small = guidance.low_resolution(low, known, 4.0)
+  plain = mixing(z, LEVEL).x
+  moves = [
+    guidance.toward(mixing, of, fixed=GIVEN)(z, LEVEL).x - plain
+    for of in ([frames], [small], [frames, small])
+  ]
+  np.testing.assert_allclose(moves[2], moves[0] + moves[1], atol=1e-5)
+  assert not np.asarray(moves[2])[np.asarray(GIVEN)].any() and moves[1].any()
+
+  def squares(z):
+    seen = guidance.average(mixing(z, LEVEL).x, 2, 2)
+    return jnp.sum(jnp.where(known[..., None, None, None], seen - low, 0.0) ** 2)
+
+  alpha = process.expand(process.alpha(LEVEL.logsnr), 5)
+  free = guidance.toward(mixing, [small])(z, LEVEL).x - plain
+  np.testing.assert_allclose(free, -2.0 * alpha * jax.grad(squares)(z), atol=1e-5)
+  blocks = np.asarray(z).reshape(2, 3, 2, 2, 2, 2, 1).mean((3, 5))
+  np.testing.assert_allclose(guidance.average(z, 2, 2), blocks, atol=1e-6)
 
 
 def test_guidance_accepts_a_bfloat16_network():
@@ -83,7 +116,9 @@ def test_guidance_accepts_a_bfloat16_network():
   z = draws(1, 2, 3, 4)
   for guided in (
     guidance.reconstruction(network, z, GIVEN, 1.0),
-    guidance.super_resolution(network, z[..., ::2], lambda x: x[..., ::2], 1.0),
+    guidance.toward(
+      network, [guidance.Observation(lambda x: x[..., ::2], z[..., ::2], 1.0)]
+    ),
   ):
     assert guided(z, LEVEL).x.dtype == jnp.float32
 

@@ -318,11 +318,9 @@ def _super_resolution_run(setting: dict, num_steps: int, weights, inputs) -> dic
   def downsample(x):
     return x.reshape(x.shape[0], -1, setting["pool"]).mean(-1)
 
-  denoiser = guidance.super_resolution(
+  denoiser = guidance.toward(
     correlated_denoiser(setting["rho"], setting["pixels"]),
-    inputs["low_res"],
-    downsample,
-    weights,
+    [guidance.Observation(downsample, inputs["low_res"], weights)],
   )
   rule = _sampler(setting["results"][0]["sampler"])
   x = _sample(denoiser, rule, CosineSchedule(), num_steps, inputs)["estimate"]

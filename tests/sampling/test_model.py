@@ -36,7 +36,7 @@ def test_a_video_depends_on_its_seed_and_number_alone():
 def test_one_device_samples_the_same(monkeypatch):
   many = model().sample(3, seed=1, label=5)
   one = sharding.make_mesh(devices=jax.devices()[:1])
-  monkeypatch.setattr(sharding, "make_mesh", lambda: one)
+  monkeypatch.setattr(sharding, "make_mesh", lambda **kwargs: one)
   alone = sampling.Model(model().system, jax.device_get(model().params), model().info)
   np.testing.assert_allclose(alone.sample(3, seed=1, label=5), many, atol=1e-3)
 
@@ -189,3 +189,73 @@ def test_stages_are_checked_as_they_are_chosen():
   given = np.zeros((1, 12, 12, 1), np.float32)
   with pytest.raises(UserError, match=r"observes frames \[3\] before they exist"):
     model().sample(1, given=given, length=4, plan=f"{__file__}:fickle")
+
+
+def test_a_model_split_over_devices_samples_the_same(monkeypatch):
+  """Weights that do not fit one chip: `config.mesh.fsdp` of training holds here."""
+  monkeypatch.setattr(sharding, "_MIN_SHARDED", 1)  # This network is small.
+  config = {**model().info["config"], "mesh": {"data": -1, "fsdp": 2}}
+  split = sampling.Model(
+    model().system, jax.device_get(model().params), {"config": config, "step": 0}
+  )
+  shards = [leaf.sharding for leaf in jax.tree.leaves(split.params)]
+  assert any("fsdp" in str(shard.spec) for shard in shards)
+  np.testing.assert_allclose(
+    split.sample(3, seed=1, label=5), model().sample(3, seed=1, label=5), atol=1e-3
+  )
+
+
+def test_methods_for_given_frames():
+  given = np.zeros((1, 12, 12, 1), np.float32)
+  plain = model().sample(2, given=given)
+  for settings, same in (
+    ({"method": "replacement", "reconstruction_weight": 9.0}, True),
+    ({"method": "reconstruction", "reconstruction_weight": 9.0}, False),
+    ({"reconstruction_weight": 9.0}, False),
+  ):
+    out = model().sample(2, given=given, **settings)
+    assert (np.abs(out - plain).max() < 1e-6) == same, settings
+  with pytest.raises(UserError, match="wants a reconstruction_weight above 0"):
+    model().sample(2, given=given, method="reconstruction")
+  with pytest.raises(UserError, match="method .sampling.method"):
+    model().sample(2, given=given, method="magic")
+  with pytest.raises(UserError, match="sampling.guidance: expected >= 0, found -1"):
+    model().sample(2, label=1, guidance=-1.0)
+
+
+def test_a_smaller_film_guides_the_sampled_one():
+  """Averaged to its size, the sample comes near it; frames it lacks are free."""
+  rng = np.random.default_rng(0)
+  low = rng.uniform(-0.5, 0.5, (3, 2, 6, 6, 1)).astype(np.float32)
+
+  def distance(video):
+    small = video[:, [0, 3]].reshape(3, 2, 6, 2, 6, 2, 1).mean((3, 5))
+    return np.abs(small - low).mean()
+
+  settings = dict(seed=2, steps=12, threshold="none")
+  free = model().sample(3, **settings)
+  small = dict(low_res=low, low_res_frames=[0, 3], **settings)
+  guided = model().sample(3, **small)
+  assert distance(guided) < 0.25 * distance(free)
+  np.testing.assert_array_equal(guided[:1], model().sample(
+    1, **{**small, "low_res": low[:1]}))  # fmt: skip
+  # A given frame stays, and what a film says of it is overruled.
+  frame = np.ones((1, 12, 12, 1), np.float32)
+  both = model().sample(3, given=frame, given_frames=[0], **small)
+  np.testing.assert_array_equal(both[:, 0], np.ones((3, 12, 12, 1)))
+
+
+@pytest.mark.parametrize(
+  ("low_res", "frames", "message"),
+  [
+    (np.zeros((2, 5, 5, 1)), (), "divided by a whole number, found 5x5x1"),
+    (np.zeros((2, 6, 4, 1)), (), "divided by a whole number, found 6x4x1"),
+    (np.zeros((2, 6, 6, 1)), (0, 4), "0 to 4, the video has 4 frames"),
+    (np.zeros((2, 6, 6, 1)), (1,), "1 places for 2 frames"),
+    (np.zeros((3, 2, 6, 6, 1)), (), "a video .* or 2 of them"),
+    (None, (0,), "there is no smaller film"),
+  ],
+)
+def test_a_smaller_film_that_does_not_fit_is_refused(low_res, frames, message):
+  with pytest.raises(UserError, match=message):
+    model().sample(2, low_res=low_res, low_res_frames=frames)

@@ -3,15 +3,20 @@
 Frames to start from come from a clip (--given) or from the videos of a split of the
 run's data set (--split), one for each sample. A job that is stopped goes on when the
 same command is given again.
+
+With --then=RUN2 a second model makes the film longer, or larger, and so on: a cascade.
+The film of each stage but the last is kept in OUT/stage_N.
 """
 
 import ast
 import dataclasses
+import functools
+import itertools
 import time
 
 from absl import flags
 
-from vdm_jax.cli import common
+from vdm_jax.cli import common, distributed
 from vdm_jax.errors import UserError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run or export to sample from.")
@@ -55,6 +60,12 @@ _OPTIONS = {
     "embedding", None, "What adaptive plans compare frames by; default pixels."
   ),
 }
+_THEN = flags.DEFINE_multi_string(
+  "then", [], "Run whose model makes the film longer, or larger; may be repeated."
+)
+_THEN_SAMPLING = flags.DEFINE_multi_string(
+  "then_sampling", [], "KEY=VALUE of the sampling settings of those runs."
+)
 _EMA = flags.DEFINE_string("ema", None, "Which average; default the config's first.")
 _STEP = flags.DEFINE_integer("step", None, "Which checkpoint; default the newest.")
 _BEST = flags.DEFINE_bool("best", False, "The checkpoint of best validation loss.")
@@ -77,6 +88,9 @@ _SETTINGS = {
   "guidance": flags.DEFINE_float(
     "guidance", None, "w in (1 + w) conditional - w unconditional; 0 is none."
   ),
+  "method": flags.DEFINE_string(
+    "method", None, "For given frames (VDM): replacement or reconstruction."
+  ),
   "reconstruction_weight": flags.DEFINE_float(
     "reconstruction_weight", None, "w_r towards given frames; 0: replacement alone."
   ),
@@ -90,7 +104,7 @@ _SETTINGS = {
 
 
 def main(argv: list[str]) -> None:
-  """Samples and writes; prints where the films are."""
+  """Samples and writes, stage after stage; prints where the films are."""
   if len(argv) > 1:
     raise UserError(f"sample takes flags only, found {argv[1]!r}")
   if not _WORKDIR.value or not _OUT.value:
@@ -99,74 +113,127 @@ def main(argv: list[str]) -> None:
   from vdm_jax.sampling import save
 
   save.check_free(_OUT.value)
-  common.start_jax()
+  distributed.start()
 
-  from vdm_jax import experiment, sampling
+  from vdm_jax import sampling
+  from vdm_jax.evaluation import ensembles
+  from vdm_jax.pixels import to_float
+  from vdm_jax.sampling import cascade
 
   model = sampling.load(
     _WORKDIR.value, rate=_EMA.value, step=_STEP.value, best=_BEST.value
   )
+  models = [model, *(sampling.load(workdir) for workdir in _THEN.value)]
+  for below, above in itertools.pairwise(models):
+    cascade.factors(below.system, above.system)  # Before hours are spent.
   places = _places()
   given, origin = _given(model, places)
-  tokens = None
-  if _CAPTION.value is not None:
-    encoder = experiment.text_encoder(model.info["config"])
-    if encoder is None:
-      raise UserError("--caption: this model was trained without text")
-    tokens = encoder(_CAPTION.value)
-
-  settings = {name: flag.value for name, flag in _SETTINGS.items()}
   labels = _labels()
-  start = time.perf_counter()
-  videos = model.sample(
-    _NUM_VIDEOS.value,
-    seed=_SEED.value,
+  settings = {name: flag.value for name, flag in _SETTINGS.items()}
+  asked = dict(
     length=_LENGTH.value,
-    label=labels,
-    tokens=tokens,
     given=given,
     given_frames=places,
     plan=_PLAN.value,
     plan_options=_plan_options(),
-    batch_size=_BATCH_SIZE.value,
     whole=_WHOLE.value,
-    progress=True,
-    unfinished=f"{_OUT.value}/unfinished",
     **settings,
   )
-  seconds = time.perf_counter() - start
-  record = save.describe(
-    model,
-    seed=_SEED.value,
-    settings=dataclasses.asdict(
-      model.settings(labels is not None or tokens is not None, **settings)
-    ),
+  facts = dict(
     plan=_PLAN.value or model.system.plan,
     plan_options=_plan_options(),
-    length=videos.shape[1],
-    label=labels,
-    caption=_CAPTION.value,
     given=origin,
     given_frames=places,
-    seconds_per_video=seconds / len(videos),
   )
-  captions = None
-  if labels is not None:
-    captions = [
-      str(label) for label in labels * (1 if len(labels) > 1 else len(videos))
-    ]
-  save.save(
-    _OUT.value,
-    videos,
-    record,
-    captions=captions,
-    observed=_observed(videos.shape[1], places),
-    fps=_FPS.value,
-  )
-  print(
-    f"{len(videos)} videos in {seconds:.1f} s ({seconds / len(videos):.2f} s each): "
-    f"{_OUT.value}/sheet.gif, {_OUT.value}/videos.npz"
-  )
+  film, last = None, len(models) - 1
+  later = ensembles.sampling_options(_THEN_SAMPLING.value)
+  for number, model in enumerate(models):
+    out = _OUT.value if number == last else f"{_OUT.value}/stage_{number}"
+    signals = _signals(model, labels, optional=bool(number))
+    shared = dict(
+      seed=_SEED.value,
+      batch_size=_BATCH_SIZE.value,
+      progress=True,
+      unfinished=f"{out}/unfinished",
+      **signals,
+    )
+    if number:
+      below, places, settings = models[number - 1].system, [], later
+      make = functools.partial(
+        cascade.enlarge, model, below, film, number, **shared, **later
+      )
+      facts = dict(plan=model.system.plan, below=f"stage_{number - 1}")
+    else:
+      make = functools.partial(model.sample, _NUM_VIDEOS.value, **shared, **asked)
+    record = save.describe(
+      model,
+      seed=_SEED.value,
+      settings=dataclasses.asdict(model.settings(bool(signals), **settings)),
+      label=signals.get("label"),
+      caption=_CAPTION.value if "tokens" in signals else None,
+      **facts,
+    )
+    # As it is on disk: a stage that is read again leads to the same film.
+    film = to_float(_made(make, out, record, places, final=number == last))
+
+
+def _made(make, out, record, places, final):
+  """The videos uint8 of a stage, sampled and written, or read if they are there."""
+  import numpy as np
+
+  from vdm_jax import processes
+  from vdm_jax.pixels import to_uint8
+  from vdm_jax.sampling import save
+  from vdm_jax.storage import checkpoint
+
+  if not final and save.is_complete(out):
+    found = save.read_record(out)
+    found = {key: found.get(key) for key in record}
+    if changed := checkpoint.differences(found, save.as_written(record)):
+      raise UserError(
+        f"{out}: made with other settings ({'; '.join(changed)}); choose another --out"
+      )
+    return save.read(out)
+  start = time.perf_counter()
+  videos = make()
+  seconds = time.perf_counter() - start
+  if processes.is_first():
+    captions = None
+    if (labels := record["label"]) is not None:
+      names = labels * (1 if len(labels) > 1 else len(videos))
+      captions = [str(label) for label in names]
+    save.save(
+      out,
+      videos,
+      {**record, "length": videos.shape[1], "seconds_per_video": seconds / len(videos)},
+      captions=captions,
+      observed=np.isin(np.arange(videos.shape[1]), places),
+      fps=_FPS.value,
+    )
+    print(
+      f"{len(videos)} videos in {seconds:.1f} s ({seconds / len(videos):.2f} s each): "
+      f"{out}/sheet.gif, {out}/videos.npz"
+    )
+  return to_uint8(videos)
+
+
+def _signals(model, labels, optional):
+  """Label and caption, as `Model.sample` takes them.
+
+  A later model of a cascade goes without the ones that it was not trained with.
+  """
+  from vdm_jax import experiment
+
+  found = {}
+  if labels is not None and (model.system.cond.num_labels or not optional):
+    found["label"] = labels
+  if _CAPTION.value is not None:
+    encoder = experiment.text_encoder(model.info["config"])
+    if encoder is None and not optional:
+      raise UserError("--caption: this model was trained without text")
+    if encoder is not None:
+      found["tokens"] = encoder(_CAPTION.value)
+  return found
 
 
 def _places() -> list[int]:
@@ -197,12 +264,15 @@ def _given(model, places):
       raise UserError("--given and --split: expected one of them")
     height, width, channels = model.system.frame_shape
     clip = video.read_video(_GIVEN.value, size=(height, width), channels=channels)
-    if not 0 <= min(places) <= max(places) < len(clip):
+    # As those of a split: neighbours of a sampled video lie a stride apart.
+    index = [place * model.system.stride for place in places]
+    if not 0 <= min(index) <= max(index) < len(clip):
       raise UserError(
-        f"given frames {places[0]} to {max(places)}: {_GIVEN.value} has {len(clip)} "
-        "frames"
+        f"given frames {min(index)} to {max(index)} (every {model.system.stride}. of "
+        f"them, the model's stride): {_GIVEN.value} has {len(clip)} frames"
       )
-    return to_float(clip[places]), _GIVEN.value
+    print(f"given: frames {', '.join(map(str, index))} of {_GIVEN.value}")
+    return to_float(clip[index]), _GIVEN.value
   split = _SPLIT.value or "test"
   clips = experiment.given_clips(
     model.info["config"], model.system, split, _NUM_VIDEOS.value, places
@@ -238,9 +308,3 @@ def _labels() -> list[int] | None:
   if len(labels) not in (1, _NUM_VIDEOS.value):
     raise UserError(f"--label: expected 1 or {_NUM_VIDEOS.value}, found {len(labels)}")
   return labels
-
-
-def _observed(length, places):
-  import numpy as np
-
-  return np.isin(np.arange(length), places)

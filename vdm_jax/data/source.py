@@ -29,12 +29,18 @@ class VideoSource:
   name of its directory. Reading from several threads is safe.
   """
 
-  def __init__(self, directory: epath.PathLike, split: str):
+  def __init__(self, directory: epath.PathLike, split: str, pool: int = 1):
     """Opens the metadata of `split` in a built data set's `directory`.
 
+    Args:
+      directory: of the data set.
+      split: of it.
+      pool: frames are read as means of blocks of so many by so many pixels: what the
+        first model of a cascade makes.
+
     Raises:
-      UserError: nothing is built there, the layout is foreign, or the split is
-        missing.
+      UserError: nothing is built there, the layout is foreign, the split is missing, or
+        frames do not divide into such blocks.
     """
     self.directory = epath.Path(directory)
     self.split = split
@@ -60,9 +66,16 @@ class VideoSource:
     chunks = -(-self.lengths // self._chunk)
     self._first_record = np.cumsum(chunks) - chunks
     self._lock = threading.Lock()
+    height, width, _ = self.metadata["frame_shape"]
+    if pool < 1 or height % pool or width % pool:
+      raise UserError(
+        f"config.data.pool: {pool}, expected a number that divides the "
+        f"{height}x{width} pixels of {self.full_name}"
+      )
+    self._pool = pool
 
   def __reduce__(self):
-    return (VideoSource, (os.fspath(self.directory), self.split))
+    return (VideoSource, (os.fspath(self.directory), self.split, self._pool))
 
   def __repr__(self) -> str:
     return f"VideoSource({self.full_name!r}, {self.split!r}, {self.num_videos} videos)"
@@ -78,8 +91,9 @@ class VideoSource:
 
   @property
   def frame_shape(self) -> tuple[int, int, int]:
-    """(H, W, C) of every frame."""
-    return tuple(self.metadata["frame_shape"])
+    """(H, W, C) of every frame, as it is read."""
+    height, width, channels = self.metadata["frame_shape"]
+    return height // self._pool, width // self._pool, channels
 
   @property
   def label_names(self) -> list[str]:
@@ -187,8 +201,18 @@ class VideoSource:
       for key in set(keys.tolist()):
         mine = keys == key
         for field, values in results[-1].items():
-          values[mine] = found[key][field][within[mine]]
+          taken = found[key][field][within[mine]]
+          values[mine] = self._pooled(taken) if field == "frames" else taken
     return results
+
+  def _pooled(self, frames: np.ndarray) -> np.ndarray:
+    """Frames [T, ...] as means of blocks of pixels, rounded."""
+    k = self._pool
+    if k == 1:
+      return frames
+    t, height, width, channels = frames.shape
+    blocks = frames.reshape(t, height // k, k, width // k, k, channels)
+    return np.rint(blocks.mean((2, 4))).astype(np.uint8)
 
   def _keys(self, video: int, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(record, position within it) of every frame of a video."""
@@ -224,6 +248,7 @@ def load(
   data_dir: epath.PathLike | None = None,
   split: str = "train",
   builder_kwargs: Mapping[str, Any] | None = None,
+  pool: int = 1,
 ) -> VideoSource:
   """Opens a split of a data set that has been built.
 
@@ -232,6 +257,7 @@ def load(
     data_dir: where data sets are kept; `default_data_dir()` if None.
     split: "train", "validation" or "test".
     builder_kwargs: options of the builder, in place of or over the config name.
+    pool: see `VideoSource`.
 
   Raises:
     UserError: it is not built (says the command that does), or a name is unknown.
@@ -242,7 +268,7 @@ def load(
       f"data set {name!r} is not built in {_root(data_dir)}. Build it with:"
       f" {build_command(name, data_dir, builder_kwargs)}"
     )
-  return VideoSource(directory, split)
+  return VideoSource(directory, split, pool)
 
 
 def ensure_built(

@@ -1,12 +1,12 @@
 """Guidance and thresholding: functions from denoisers to denoisers.
 
-They compose from the inside out in this order: `classifier_free`, then
-`reconstruction` or `super_resolution`, then thresholding (outside of its range a
-clipped estimate has no gradient), then `pinned`.
+They compose from the inside out in this order: `classifier_free`, then `toward`
+(reconstruction and super-resolution guidance), then thresholding (outside of its
+range a clipped estimate has no gradient), then `pinned`.
 """
 
-from collections.abc import Callable
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -39,29 +39,102 @@ def classifier_free(
   return denoise
 
 
-def _toward(
+class Observation(NamedTuple):
+  """Something about the clean video that is known.
+
+  Attributes:
+    observe: from a video to what is known of it; differentiable.
+    value: what it should be.
+    weight: w_r.
+  """
+
+  observe: Callable[[jax.Array], jax.Array]
+  value: jax.Array
+  weight: float
+
+
+def given_frames(x_given: jax.Array, given: jax.Array, weight: float) -> Observation:
+  """Observes given frames (VDM, section 3.1): temporal extension, infilling.
+
+  Args:
+    x_given: clean video [B, T, ...], of which only given frames are read.
+    given: bool, [B, T] or broadcastable after appending axes.
+    weight: w_r. More than 1 helps where few frames are given (the paper: 9 to 50).
+  """
+  given = process.expand(given, x_given.ndim)
+  return Observation(
+    lambda x: jnp.where(given, x, 0.0), jnp.where(given, x_given, 0.0), weight
+  )
+
+
+def low_resolution(low_res: jax.Array, known: jax.Array, weight: float) -> Observation:
+  """Observes a smaller film of the video, or of some of its frames (section 3.1).
+
+  Args:
+    low_res: [B, T, h, w, C]; the video is averaged down to it.
+    known: bool [B, T], frames that the smaller film has.
+    weight: w_r. The number of pixels that are averaged into one makes the
+      low-resolution film of a sample of Gaussian pixels exact.
+  """
+  known = process.expand(known, low_res.ndim)
+  height, width = low_res.shape[2:4]
+
+  def observe(x):
+    return jnp.where(known, average(x, height, width), 0.0)
+
+  return Observation(observe, jnp.where(known, low_res, 0.0), weight)
+
+
+def average(x: jax.Array, height: int, width: int) -> jax.Array:
+  """Frames [B, T, H, W, C] as means of blocks of pixels, [B, T, height, width, C]."""
+  b, t, h, w, c = x.shape
+  blocks = x.reshape(b, t, height, h // height, width, w // width, c)
+  return blocks.mean((3, 5))
+
+
+def toward(
   denoiser: Denoiser,
-  observe: Callable[[jax.Array], jax.Array],
-  observation: jax.Array,
-  weight: float,
-  rule: WeightRule,
-) -> Callable[..., tuple[Estimate, jax.Array]]:
-  """The estimate, and the move -(w alpha / 2) d ||y - observe(x_hat)||^2 / dz."""
+  observations: Sequence[Observation],
+  *,
+  fixed: jax.Array | None = None,
+  rule: WeightRule = "constant",
+) -> Denoiser:
+  """Moves estimates so that what is observed of them comes out.
+
+  x_hat - (w_r alpha / 2) d ||y - observe(x_hat)||^2 / dz, summed over observations. One
+  vector-Jacobian product of the network a call, and its memory, whatever their number.
+
+  Args:
+    denoiser: differentiable in z.
+    observations: what is known.
+    fixed: bool, [B, T] or broadcastable after appending axes: estimates that are left
+      alone, of frames whose z is put in place (`replacement`, `pinned`).
+    rule: "constant" as in the paper; "over_alpha_squared" uses w_r / alpha^2, which
+      is near the exact weight at high noise for w_r = 1.
+  """
   if rule not in get_args(WeightRule):
     raise unknown("weight rule", rule, get_args(WeightRule))
 
   def denoise(z, level):
     def observed(z):
       estimate = denoiser(z, level)
-      return observe(estimate.x), estimate
+      return [one.observe(estimate.x) for one in observations], estimate
 
     seen, pull, estimate = jax.vjp(observed, z, has_aux=True)
     # The residual as cotangent is the gradient of -1/2 of its squared norm: a sum,
     # not a mean, over the elements of a sample.
-    (gradient,) = pull((observation - seen).astype(seen.dtype))
+    (gradient,) = pull(
+      [
+        (one.weight * (one.value - found)).astype(found.dtype)
+        for one, found in zip(observations, seen, strict=True)
+      ]
+    )
     alpha = process.expand(process.alpha(level.logsnr), z.ndim)
-    scale = weight * (alpha if rule == "constant" else 1.0 / alpha)
-    return estimate, scale * process.at_least_float32(gradient)
+    scale = alpha if rule == "constant" else 1.0 / alpha
+    move = scale * process.at_least_float32(gradient)
+    if fixed is not None:
+      move = jnp.where(process.expand(fixed, z.ndim), 0.0, move)
+    return estimate.replace(x=estimate.x + move)
 
   return denoise
 
@@ -73,59 +146,10 @@ def reconstruction(
   weight: float,
   rule: WeightRule = "constant",
 ) -> Denoiser:
-  """Reconstruction guidance (VDM, section 3.1): temporal extension, infilling.
-
-  Moves the estimate of the other frames so that the given ones are reconstructed
-  from z; to be used with `replacement` (or `pinned`) for the given frames of z. Costs
-  one vector-Jacobian product of the network a call, and its memory.
-
-  Args:
-    denoiser: differentiable in z; the estimates of given frames are left alone.
-    x_given: clean video [B, T, ...], of which only given frames are read.
-    given: bool, [B, T] or broadcastable after appending axes.
-    weight: w_r. More than 1 helps where few frames are given (the paper: 9 to 50).
-    rule: "constant" as in the paper; "over_alpha_squared" uses w_r / alpha^2, which
-      is near the exact weight at high noise for w_r = 1.
-  """
-  given = process.expand(given, x_given.ndim)
-  toward = _toward(
-    denoiser,
-    lambda x: jnp.where(given, x, 0.0),
-    jnp.where(given, x_given, 0.0),
-    weight,
-    rule,
+  """Reconstruction guidance: `toward` given frames whose z is put in place."""
+  return toward(
+    denoiser, [given_frames(x_given, given, weight)], fixed=given, rule=rule
   )
-
-  def denoise(z, level):
-    estimate, move = toward(z, level)
-    return estimate.replace(x=estimate.x + jnp.where(given, 0.0, move))
-
-  return denoise
-
-
-def super_resolution(
-  denoiser: Denoiser,
-  low_res: jax.Array,
-  downsample: Callable[[jax.Array], jax.Array],
-  weight: float,
-  rule: WeightRule = "constant",
-) -> Denoiser:
-  """Guidance towards videos that downsample to `low_res` (VDM, section 3.1).
-
-  Args:
-    denoiser: differentiable in z.
-    low_res: what the sample should become when downsampled.
-    downsample: differentiable. For the mean of m pixels the natural weight is m.
-    weight: w_r.
-    rule: see `reconstruction`.
-  """
-  toward = _toward(denoiser, downsample, low_res, weight, rule)
-
-  def denoise(z, level):
-    estimate, move = toward(z, level)
-    return estimate.replace(x=estimate.x + move)
-
-  return denoise
 
 
 def pinned(

@@ -68,10 +68,11 @@ def _training(config, system, devices) -> Lowerable:
   size = config["train"]["batch_size"]
   rows = sharding.batch(programs.mesh)
   batch = system.batch_spec(size)
+  progress = [jax.ShapeDtypeStruct((), jnp.float32)] * programs.by_time
   return Lowerable(
     call=programs.step,
     lower=programs.lower_step,
-    args=(programs.state_shapes, batch, _key()),
+    args=(programs.state_shapes, batch, _key(), *progress),
     argument_bytes=_bytes(programs.state_shapes, programs.state_sharding)
     + _bytes(batch, jax.tree.map(lambda _: rows, batch)),
     parameters=_count(programs.state_shapes.params),
@@ -82,20 +83,21 @@ def _training(config, system, devices) -> Lowerable:
 
 
 def _sampling(config, system, devices, batch_size) -> Lowerable:
-  """The program of `sampling.Model`: weights on every device, videos split."""
-  mesh = sharding.make_mesh(devices=devices)
+  """The program of `sampling.Model`: weights as it places them, videos split."""
+  mesh = sharding.for_sampling(config, devices)
   size = -(-batch_size // mesh.size) * mesh.size
   settings = Settings.from_config(config["sampling"])
-  rows, whole = sharding.batch(mesh), sharding.replicated(mesh)
+  rows = sharding.batch(mesh)
+  params = jax.eval_shape(system.init, _key())
   step = jax.jit(
     functools.partial(
       window.sample_window,
       system,
       settings,
       # Guidance towards given frames is what costs most: a backward pass.
-      any_observed=bool(settings.reconstruction_weight),
+      any_observed=bool(settings.towards_given),
     ),
-    in_shardings=(whole, rows, rows, rows, rows),
+    in_shardings=(sharding.state(mesh, params), rows, rows, rows, rows),
     out_shardings=rows,
   )
   length = system.window
@@ -103,7 +105,6 @@ def _sampling(config, system, devices, batch_size) -> Lowerable:
   def slots(dtype):
     return jax.ShapeDtypeStruct((size, length), dtype)
 
-  params = jax.eval_shape(system.init, _key())
   args = (
     params,
     jax.ShapeDtypeStruct((size, length, *system.frame_shape), jnp.float32),

@@ -12,13 +12,14 @@ from vdm_jax.sampling.unfinished import Stage
 class Batch:
   """A batch of videos on its way through a plan."""
 
-  def __init__(self, model, settings, plan, seed, numbers, cond):
+  def __init__(self, model, settings, plan, seed, numbers, cond, low_res=None):
     self.model = model
     self.settings = settings
     self.plan = plan
     self.seed = seed
     self.numbers = jnp.asarray(numbers)
     self.cond = cond
+    self.low_res = low_res
 
   def run(self, video, batch, store, bar) -> np.ndarray:
     """Samples every stage that is not in the store; video [B, L, H, W, C]."""
@@ -82,8 +83,9 @@ class Batch:
       carried = self._with_structure(window, frames, carried)
     wide = frames.replace(index=frames.index * system.stride)
     keys = _keys(self.seed, self.numbers, number)
+    low_res = jax.tree.map(lambda film: film[rows, frames.index], self.low_res)
     sampled, carried = self.model.window(
-      self.settings, window, wide, self.cond, keys, carried
+      self.settings, window, wide, self.cond, keys, carried, low_res
     )
     sampled = np.asarray(sampled)
     written = frames.latent

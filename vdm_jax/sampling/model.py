@@ -11,18 +11,22 @@ import numpy as np
 import tqdm
 from etils import epath
 
-from vdm_jax import plans, sharding, systems
+from vdm_jax import plans, processes, sharding, systems
 from vdm_jax.errors import UserError
 from vdm_jax.sampling import rollout, window
 from vdm_jax.sampling.batch import Batch
 from vdm_jax.sampling.settings import Settings
 from vdm_jax.sampling.unfinished import Unfinished
+from vdm_jax.sampling.window import LowRes
 from vdm_jax.storage import workdirs
 from vdm_jax.systems.system import DiffusionSystem
 
 
 class Model:
   """A system with weights, ready to sample on every device of this process.
+
+  Several processes share the videos of a call among them, a batch each in turn; each
+  has all weights, split over its own devices as `config.mesh.fsdp` says.
 
   Attributes:
     system: the paper it belongs to.
@@ -33,13 +37,14 @@ class Model:
   def __init__(self, system: DiffusionSystem, params: Any, info: Mapping[str, Any]):
     self.system = system
     self.info = info
-    self._mesh = sharding.make_mesh()
+    self._mesh = sharding.for_sampling(info["config"], jax.local_devices())
     self.set_params(params)
     self._compiled: dict[Any, Callable[..., jax.Array]] = {}
 
   def set_params(self, params: Any) -> None:
-    """Puts other weights in place; compiled programs stay."""
-    self.params = jax.device_put(params, sharding.replicated(self._mesh))
+    """Puts other weights in place, or none (None); compiled programs stay."""
+    self._placed = sharding.state(self._mesh, params)
+    self.params = jax.device_put(processes.whole(params), self._placed)
 
   def sample(
     self,
@@ -51,6 +56,8 @@ class Model:
     tokens: tuple[np.ndarray, np.ndarray] | None = None,
     given: np.ndarray | None = None,
     given_frames: Sequence[int] = (),
+    low_res: np.ndarray | None = None,
+    low_res_frames: Sequence[int] = (),
     plan: str | None = None,
     plan_options: Mapping[str, Any] | None = None,
     batch_size: int = 16,
@@ -73,6 +80,10 @@ class Model:
       given: float32 in [-1, 1], [T0, H, W, C] or one per video [N, T0, H, W, C]:
         frames to start from.
       given_frames: where in the video the given frames are; default 0 .. T0 - 1.
+      low_res: float32 in [-1, 1], [T1, h, w, C] or one per video: a smaller film that
+        guides the sampled one, which becomes it when it is averaged to its size (VDM,
+        section 3.1).
+      low_res_frames: where in the video its frames are; default 0 .. T1 - 1.
       plan: name of the sampling plan; default the system's.
       plan_options: of the plan, over those of the config.
       batch_size: videos at a time; raised to a multiple of the devices.
@@ -81,7 +92,8 @@ class Model:
       progress: show a progress bar.
       unfinished: folder for what is done of a long job. If the same call was stopped
         there, it goes on behind its last finished stage and ends with the same
-        videos. Gone when the job is done.
+        videos. Gone when the job is done. Several processes have one, on a disk that
+        all of them see.
       **settings: fields of `Settings` that replace those of the config. Its guidance
         is not used without a label or a caption.
 
@@ -94,6 +106,7 @@ class Model:
     settings = self.settings(label is not None or tokens is not None, **settings)
     length = length or self.system.window
     given, given_frames = self._check_given(given, given_frames, num_videos)
+    low_res = self._low_res(low_res, low_res_frames, num_videos, length)
     plan, plan_options = self._plan(plan, plan_options)
     make_plan = functools.partial(
       plans.build,
@@ -137,29 +150,38 @@ class Model:
           "whole": whole,
           "settings": dataclasses.asdict(settings),
           "given_frames": list(given_frames),
-          "inputs": _digest((videos, cond)),
+          "inputs": _digest((videos, cond, low_res)),
         },
       )
 
     starts = range(0, num_videos, batch_size)
+    mine, made = processes.share(list(enumerate(starts))), []
     bar = tqdm.tqdm(
-      total=len(starts) * num_stages,
+      total=len(mine) * num_stages,
       desc="sample",
       unit="window",
-      disable=not progress,
+      disable=not (progress and processes.is_first()),
       dynamic_ncols=True,
     )
     with bar:
-      for batch, start in enumerate(starts):
+      for batch, start in mine:
         # The last batch is filled up with more videos that are thrown away: one
         # compiled shape serves all.
         numbers = np.arange(start, start + batch_size)
         rows = np.minimum(numbers, num_videos - 1)
-        job = Batch(self, settings, make_plan(), seed, numbers, _rows(cond, rows))
+        small = None
+        if low_res is not None:
+          small = LowRes(low_res.video[rows], low_res.known[rows])
+        job = Batch(
+          self, settings, make_plan(), seed, numbers, _rows(cond, rows), small
+        )
         run = job.run_whole if whole else job.run
-        video = run(videos[rows], batch, store, bar)
-        videos[start : start + batch_size] = video[: num_videos - start]
-    if store is not None:
+        made.append(run(videos[rows], batch, store, bar))
+    empty = np.zeros((batch_size, *videos.shape[1:]), np.float32)
+    made = processes.collect(made, len(starts), empty)
+    for start, video in zip(starts, made, strict=True):
+      videos[start : start + batch_size] = video[: num_videos - start]
+    if store is not None and processes.is_first():
       store.remove()
     return videos
 
@@ -197,22 +219,20 @@ class Model:
       before, count = frames, count + 1
     return count
 
-  def window(self, settings, video, frames, cond, keys, state=None):
+  def window(self, settings, video, frames, cond, keys, state=None, low_res=None):
     """One window: arrays of a batch in, see `window.sample_window`."""
-    place = functools.partial(jax.device_put, device=sharding.batch(self._mesh))
     program = self._program(settings, bool(np.any(frames.observed)))
-    return program(
-      self.params, place(video), place(frames), place(cond), place(keys), place(state)
-    )
+    rows = (video, frames, cond, keys, state, low_res)
+    return program(self.params, *jax.device_put(rows, sharding.batch(self._mesh)))
 
   def rollout(self, settings, given, cond, keys):
     """A roll-out as one program, see `rollout.sample_rollout`."""
     key = (settings, "rollout")
     if key not in self._compiled:
-      rows, everywhere = sharding.batch(self._mesh), sharding.replicated(self._mesh)
+      rows = sharding.batch(self._mesh)
       self._compiled[key] = jax.jit(
         functools.partial(rollout.sample_rollout, self.system, settings),
-        in_shardings=(everywhere, rows, rows, rows),
+        in_shardings=(self._placed, rows, rows, rows),
         out_shardings=rows,
       )
     place = functools.partial(jax.device_put, device=sharding.batch(self._mesh))
@@ -222,12 +242,12 @@ class Model:
     """The jitted window sampler; jit keeps one program per shape."""
     key = (settings, any_observed)
     if key not in self._compiled:
-      rows, whole = sharding.batch(self._mesh), sharding.replicated(self._mesh)
+      rows = sharding.batch(self._mesh)
       self._compiled[key] = jax.jit(
         functools.partial(
           window.sample_window, self.system, settings, any_observed=any_observed
         ),
-        in_shardings=(whole, rows, rows, rows, rows, rows),
+        in_shardings=(self._placed, rows, rows, rows, rows, rows, rows),
         out_shardings=rows,
         donate_argnames="state",
       )
@@ -238,21 +258,40 @@ class Model:
       if len(given_frames):
         raise UserError("given_frames: there is no given clip to take them from")
       return None, ()
-    given = np.asarray(given, np.float32)
-    if given.ndim == 4:
-      given = np.broadcast_to(given, (num_videos, *given.shape))
-    if given.shape[0] != num_videos or given.shape[2:] != self.system.frame_shape:
+    given = _of_each("given", given, num_videos)
+    if given.shape[2:] != self.system.frame_shape:
       raise UserError(
         f"given: expected [T, {', '.join(map(str, self.system.frame_shape))}] or "
         f"{num_videos} of them, found {given.shape}"
       )
-    if not len(given_frames):
-      given_frames = range(given.shape[1])
-    if len(given_frames) != given.shape[1]:
+    return given, _places("given_frames", given_frames, given)
+
+  def _low_res(self, video, frames, num_videos, length) -> LowRes | None:
+    """The smaller film [N, L, h, w, C], and which of the L frames it has."""
+    if video is None:
+      if len(frames):
+        raise UserError("low_res_frames: there is no smaller film to take them from")
+      return None
+    if self.system.windows == "recurrent":
+      raise UserError("low_res: a roll-out is of residuals, not of frames")
+    video = _of_each("low_res", video, num_videos)
+    height, width, channels = self.system.frame_shape
+    h, w, c = video.shape[2:]
+    if height % h or width % w or height // h != width // w or c != channels:
       raise UserError(
-        f"given_frames: {len(given_frames)} places for {given.shape[1]} given frames"
+        f"low_res: expected frames of {height}x{width}x{channels} divided by a whole "
+        f"number, found {h}x{w}x{c}"
       )
-    return given, list(given_frames)
+    places = np.asarray(_places("low_res_frames", frames, video))
+    if not 0 <= places.min() <= places.max() < length:
+      raise UserError(
+        f"low_res_frames: {places.min()} to {places.max()}, the video has {length} "
+        "frames"
+      )
+    whole = np.zeros((num_videos, length, h, w, c), np.float32)
+    known = np.zeros((num_videos, length), bool)
+    whole[:, places], known[:, places] = video, True
+    return LowRes(whole, known)
 
   def _cond(self, num_videos, label, tokens, settings):
     spec = self.system.cond
@@ -293,6 +332,27 @@ def load(workdir: str, *, rate: str | None = None, **pick: Any) -> Model:
   """
   params, info = workdirs.read_weights(workdir, rate, **pick)
   return Model(systems.build(info["config"]), params, {**info, "workdir": str(workdir)})
+
+
+def _of_each(name: str, video: np.ndarray, num_videos: int) -> np.ndarray:
+  """A film for all, or a film of each, as [N, T, H, W, C]."""
+  video = np.asarray(video, np.float32)
+  if video.ndim == 4:
+    video = np.broadcast_to(video, (num_videos, *video.shape))
+  if video.ndim != 5 or len(video) != num_videos:
+    raise UserError(
+      f"{name}: expected a video [T, H, W, C] or {num_videos} of them, found an array "
+      f"of shape {video.shape}"
+    )
+  return video
+
+
+def _places(name: str, frames: Sequence[int], video: np.ndarray) -> list[int]:
+  """Where a film's frames are in the video; one after the other by default."""
+  places = list(frames) if len(frames) else list(range(video.shape[1]))
+  if len(places) != video.shape[1]:
+    raise UserError(f"{name}: {len(places)} places for {video.shape[1]} frames")
+  return places
 
 
 def _digest(arrays) -> str:

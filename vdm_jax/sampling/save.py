@@ -127,6 +127,16 @@ def describe(model: Any, **facts: Any) -> dict[str, Any]:
   }
 
 
+def as_written(record: Mapping[str, Any]) -> dict[str, Any]:
+  """A record as `read_record` gives it."""
+  return json.loads(json.dumps(record))
+
+
+def is_complete(folder: epath.PathLike) -> bool:
+  """Whether a folder holds all that `save` writes."""
+  return (epath.Path(folder) / "record.json").exists()
+
+
 def read_record(folder: epath.PathLike) -> dict[str, Any]:
   """The record of a complete folder of samples."""
   return json.loads((epath.Path(folder) / "record.json").read_text())
@@ -140,5 +150,5 @@ def read(folder: epath.PathLike) -> np.ndarray:
 
 def check_free(out: epath.PathLike) -> None:
   """Raises UserError if the folder holds samples already."""
-  if (epath.Path(out) / "videos.npz").exists():
+  if is_complete(out):
     raise UserError(f"--out={out}: holds samples already; choose another folder")

@@ -12,6 +12,8 @@ from vdm_jax.diffusion import sampler as samplers
 from vdm_jax.diffusion.schedule import DiscreteSchedule, Level
 from vdm_jax.errors import UserError
 
+METHODS = ("", "replacement", "reconstruction")
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -30,8 +32,13 @@ class Settings:
     threshold: 'none', 'static' (clip to [-1, 1]) or 'dynamic'.
     percentile: of 'dynamic', a fraction.
     guidance: classifier-free weight w in (1 + w) cond - w uncond; 0 is none.
+    method: how a model that is not told of given frames (VDM) is shown them:
+      'replacement' or 'reconstruction' guidance on top of it; '' is the latter where
+      the weight is above 0.
     reconstruction_weight: weight w_r of reconstruction guidance towards observed
       frames; 0 is replacement alone.
+    super_resolution_weight: weight w_r per pixel of a smaller film that is given; 0 is
+      the number of pixels that are averaged into one, which makes the film exact.
     resample: times that each step of 'ancestral' or 'ddim' is taken where frames are
       given, diffusing back in between (RePaint); 1 is once.
     restore_given: given frames come back as they were given. False leaves what the
@@ -47,7 +54,9 @@ class Settings:
   threshold: str = "static"
   percentile: float = 0.995
   guidance: float = 0.0
+  method: str = ""
   reconstruction_weight: float = 0.0
+  super_resolution_weight: float = 0.0
   resample: int = 1
   restore_given: bool = True
 
@@ -58,6 +67,23 @@ class Settings:
       raise errors.unknown("threshold (sampling.threshold)", self.threshold, thresholds)
     if self.steps < 0:
       raise UserError(f"sampling.steps: expected >= 0, found {self.steps}")
+    if self.method not in METHODS:
+      raise errors.unknown("method (sampling.method)", self.method, METHODS)
+    for field in ("guidance", "reconstruction_weight", "super_resolution_weight"):
+      if getattr(self, field) < 0:
+        raise UserError(
+          f"sampling.{field}: expected >= 0, found {getattr(self, field)}"
+        )
+    if self.method == "reconstruction" and not self.reconstruction_weight:
+      raise UserError(
+        "sampling.method: reconstruction guidance wants a reconstruction_weight above "
+        "0 (the paper: 9 to 50 where few frames are given)"
+      )
+
+  @property
+  def towards_given(self) -> float:
+    """The weight of reconstruction guidance; 0 for replacement alone."""
+    return 0.0 if self.method == "replacement" else self.reconstruction_weight
 
   @classmethod
   def from_config(cls, config: Mapping[str, Any], **overrides: Any) -> "Settings":

@@ -1,15 +1,28 @@
 """One window through a sampler: the program that sampling compiles."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vdm_jax.diffusion import guidance, noise, sampler
 from vdm_jax.frames import Frames
 from vdm_jax.sampling.settings import Settings
 from vdm_jax.systems.system import DiffusionSystem
+
+
+class LowRes(NamedTuple):
+  """A film that the sampled one should become when it is averaged down to its size.
+
+  Attributes:
+    video: float32 [B, T, h, w, C] in [-1, 1].
+    known: bool [B, T], frames that it has.
+  """
+
+  video: jax.Array
+  known: jax.Array
 
 
 def sample_window(
@@ -21,6 +34,7 @@ def sample_window(
   cond: Mapping[str, jax.Array],
   keys: jax.Array,
   state: Any = None,
+  low_res: LowRes | None = None,
   *,
   any_observed: bool = True,
 ) -> tuple[jax.Array, Any]:
@@ -35,6 +49,7 @@ def sample_window(
     cond: conditioning signals, [B, G, ...].
     keys: one per video [B]: a video belongs to its key, not to the batch.
     state: recurrent state after the window before, None for the first one.
+    low_res: a smaller film of the video that guides it, None for none.
     any_observed: False skips all work for observed frames.
 
   Returns:
@@ -51,17 +66,21 @@ def sample_window(
     unconditional = system.denoiser(params, frames, hidden.context)
     denoiser = guidance.classifier_free(denoiser, unconditional, settings.guidance)
 
-  constrain = None
+  constrain, towards = None, []
   if any_observed and system.observed_by != "network":
     given = encoded.residual(video)
     if system.observed_by == "paste":
       constrain = guidance.pasting(given, frames.observed)
     else:
-      if settings.reconstruction_weight:
-        denoiser = guidance.reconstruction(
-          denoiser, given, frames.observed, settings.reconstruction_weight
-        )
       constrain = guidance.replacement(given, frames.observed)
+      if weight := settings.towards_given:
+        towards.append(guidance.given_frames(given, frames.observed, weight))
+  if low_res is not None:
+    pixels = np.prod(video.shape[2:4]) / np.prod(low_res.video.shape[2:4])
+    weight = settings.super_resolution_weight or float(pixels)
+    towards.append(guidance.low_resolution(*low_res, weight))
+  if towards:
+    denoiser = guidance.toward(denoiser, towards, fixed=frames.observed)
   bound = system.threshold_bound
   bounds = (-bound, bound) if bound is not None else encoded.bounds
   denoiser = settings.clip(denoiser, *bounds)

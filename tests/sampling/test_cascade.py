@@ -1,0 +1,115 @@
+"""Cascades: models that chain, what they make of the film below, and the command."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests import helpers
+from tests.cli.test_commands import ROOT, vdm_jax
+from vdm_jax import sampling, systems
+from vdm_jax.errors import UserError
+from vdm_jax.sampling import cascade, save
+
+
+def model(size, stride, frames=4, **settings):
+  config = helpers.load_config(
+    data={"frame_shape": [size, size, 1]},
+    task={"name": "unconditional", "num_frames": frames, "stride": stride,
+          "flip": False},
+    model={"num_labels": 0, "attention_resolutions": []},
+    sampling={"steps": 8, "threshold": "none", **settings},
+  )  # fmt: skip
+  config["task"] = {k: v for k, v in config["task"].items() if k != "num_images"}
+  system = systems.build(config)
+  params = helpers.lively(jax.jit(system.init)(jax.random.key(0)), scale=0.05)
+  return sampling.Model(system, params, {"config": config, "step": 0})
+
+
+@pytest.fixture(scope="module")
+def base():
+  return model(8, 2)
+
+
+@pytest.fixture(scope="module")
+def film(base):
+  return base.sample(3, seed=1)
+
+
+def test_a_later_model_puts_frames_in_between(base, film):
+  slow = model(8, 1)
+  out = cascade.enlarge(slow, base.system, film, 1, seed=1)
+  assert out.shape == (3, 8, 8, 8, 1)
+  np.testing.assert_array_equal(out[:, ::2], film)
+  assert np.abs(out[:, 1] - out[:, 0]).max() > 0.05
+
+
+def test_a_larger_model_makes_a_film_that_averages_to_the_one_below(base, film):
+  """Longer and larger at once, window after window, as the paper's 9x128x128."""
+  large = model(16, 1, frames=5, steps=16)
+  out = cascade.enlarge(large, base.system, film, 1, seed=1)
+  assert out.shape == (3, 8, 16, 16, 1)
+  small = out.reshape(3, 8, 8, 2, 8, 2, 1).mean((3, 5))
+  error = np.abs(small[:, ::2] - film).mean()
+  other = np.abs(small[:, ::2] - film[::-1]).mean()
+  assert error < 0.3 * other
+  # The videos of a call do not depend on how many there are.
+  alone = cascade.enlarge(large, base.system, film[:1], 1, seed=1)
+  np.testing.assert_allclose(alone, out[:1], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+  ("above", "message"),
+  [
+    (dict(size=8, stride=2), "makes nothing longer or larger"),
+    (dict(size=8, stride=3), "frameskip 2, then 3"),
+    (dict(size=12, stride=2), "8x8x1, then 12x12x1"),
+  ],
+)
+def test_models_that_do_not_chain_are_refused(base, above, message):
+  with pytest.raises(UserError, match=message):
+    cascade.factors(base.system, model(**above).system)
+
+
+def test_a_film_that_is_too_short_for_the_next_window(base, film):
+  with pytest.raises(UserError, match="1 frames become 2, the next model's window"):
+    cascade.enlarge(model(8, 1), base.system, film[:, :1], 1)
+
+
+def test_the_command_samples_a_cascade_and_resumes_it(tmp_path):
+  def train(name, *flags):
+    vdm_jax(
+      "train", f"--config={ROOT / 'configs' / 'debug.py'}", f"--workdir={name}",
+      "--config.train.num_steps=1", "--config.train.num_samples=0",
+      "--config.sampling.steps=2", "--cpu_devices=1", *flags,
+      cwd=tmp_path, data_dir=tmp_path / "data",
+    )  # fmt: skip
+
+  train("large")
+  train("small", "--config.data.pool=2", "--config.data.frame_shape=(6, 6, 1)",
+        "--config.task.stride=2", "--config.task.num_frames=2",
+        "--config.model.attention_resolutions=()")  # fmt: skip
+
+  def sample(*flags, **kwargs):
+    return vdm_jax(
+      "sample", "--workdir=small", "--then=large", "--num_videos=2", "--label=3",
+      "--seed=4", "--length=3", "--cpu_devices=1", *flags,
+      cwd=tmp_path, data_dir=tmp_path / "data", **kwargs,
+    )  # fmt: skip
+
+  done = sample("--out=films")
+  assert "films/stage_0/sheet.gif" in done.stdout and "films/sheet.gif" in done.stdout
+  first, last = (save.read(tmp_path / p) for p in ("films/stage_0", "films"))
+  assert first.shape == (2, 3, 6, 6, 1) and last.shape == (2, 6, 12, 12, 1)
+  record = save.read_record(tmp_path / "films")
+  assert record["below"] == "stage_0" and record["label"] == [3]
+  # Stopped between the stages: the first is read, the last sampled again.
+  for name in ("record.json", "videos.npz"):
+    (tmp_path / "films" / name).unlink()
+  again = sample("--out=films")
+  assert "stage_0" not in again.stdout
+  np.testing.assert_array_equal(save.read(tmp_path / "films"), last)
+  (tmp_path / "films" / "record.json").unlink()
+  other = sample("--out=films", "--steps=3", check=False)
+  assert other.returncode == 1 and "settings.steps: 2 there, 3 here" in other.stderr
+  bad = sample("--out=x", "--then=small", check=False)
+  assert bad.returncode == 1 and "cascade: frameskip 1, then 2" in bad.stderr

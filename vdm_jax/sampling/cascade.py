@@ -1,0 +1,80 @@
+"""A cascade: models that make the film of the one before longer, or larger.
+
+VDM's section 3.1: a model at frameskip 4 makes a film; one at frameskip 1 puts the
+frames in between; one of larger frames makes a film that becomes the smaller one when
+it is averaged to its size, longer and larger at once where it also has a smaller
+frameskip. Each goes by guidance alone, so that it may be any unconditional model.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from vdm_jax.errors import UserError
+from vdm_jax.sampling.model import Model
+from vdm_jax.systems.system import DiffusionSystem
+
+_SEEDS = 7919  # Between the seeds of two stages: equal noise would correlate them.
+
+
+def factors(below: DiffusionSystem, above: DiffusionSystem) -> tuple[int, int]:
+  """How many frames above there are for one below, and pixels along an edge.
+
+  Raises:
+    UserError: frame rates or sizes do not divide, or nothing becomes longer or larger.
+  """
+  if below.stride % above.stride:
+    raise UserError(
+      f"cascade: frameskip {below.stride}, then {above.stride}: expected one that "
+      "divides the one before (config.task.stride)"
+    )
+  (h, w, c), (height, width, channels) = below.frame_shape, above.frame_shape
+  if height % h or width % w or height // h != width // w or c != channels:
+    raise UserError(
+      f"cascade: frames of {h}x{w}x{c}, then {height}x{width}x{channels}: expected "
+      "the same channels, and height and width multiplied by one whole number"
+    )
+  found = below.stride // above.stride, height // h
+  if found == (1, 1):
+    raise UserError(
+      f"cascade: two models of {h}x{w} at frameskip {below.stride}: the second makes "
+      "nothing longer or larger"
+    )
+  return found
+
+
+def enlarge(
+  model: Model, below: DiffusionSystem, film: np.ndarray, stage: int, **options: Any
+) -> np.ndarray:
+  """Samples a longer, or larger, version of each video of a film.
+
+  Frames of the film are given where the model's have the same size, and guide it from
+  below where they are smaller.
+
+  Args:
+    model: of this stage.
+    below: system that made the film.
+    film: float32 [N, T, h, w, C] in [-1, 1].
+    stage: number of this stage, from 1 on.
+    **options: of `Model.sample`; `seed` is that of the whole cascade.
+
+  Returns:
+    float32 [N, T s, H, W, C], s the ratio of the frameskips: as the paper's 16 frames
+    become 64, of which the last three have no frame of the film after them.
+
+  Raises:
+    UserError: the models do not chain, or the film is shorter than a window.
+  """
+  time, space = factors(below, model.system)
+  length = film.shape[1] * time
+  if length < model.system.window:
+    raise UserError(
+      f"cascade: {film.shape[1]} frames become {length}, the next model's window has "
+      f"{model.system.window}; sample more (--length)"
+    )
+  places = range(0, length, time)
+  known = {"given": film, "given_frames": places}
+  if space > 1:
+    known = {"low_res": film, "low_res_frames": places}
+  seed = options.pop("seed", 0) + _SEEDS * stage
+  return model.sample(len(film), seed=seed, length=length, **known, **options)
