@@ -2,14 +2,20 @@
 
     python -m benchmarks.fvd_damage --data=moving_digits/64px_2digit_16frames \
         --clips=48 --out=OUT
+    python -m benchmarks.fvd_damage --data=FOLDER_OF_FILMS --per_video=8 --size=64 \
+        --out=OUT
 
 Half of the clips are the reference and stay as they are; the other half is damaged in
-one way at a time. `none` is the floor: real against real. Leaves results.json,
+one way at a time. `none` is the floor: real against real. With --per_video, clips are
+taken at so many places of each video, none overlapping another, and videos that are
+too short for one are left out; the halves are of the same videos then, at other times,
+unless there are more videos than half of the clips. Leaves results.json,
 table.txt and damage.png; features are kept in OUT, so that it goes on where it was
 stopped.
 """
 
 import argparse
+import functools
 import os
 import pathlib
 
@@ -79,16 +85,41 @@ DAMAGE = {
 }
 
 
-def run(data: str, clips: int, out: pathlib.Path, data_dir: str = "") -> dict:
+def places(source: clip_sources.Source, per_video: int) -> list[tuple[int, int]]:
+  """(video, first frame) of every clip: the first of each video, then the second."""
+  if per_video == 1:
+    return [(number, 0) for number in range(source.count)]
+  found = []
+  for number in range(source.count):
+    length = len(source.read(number))
+    count = min(per_video, length // FRAMES)
+    steps = length // count if count else 0
+    found += [(place * steps, number) for place in range(count)]
+  return [(number, first) for first, number in sorted(found)]
+
+
+def run(
+  data: str,
+  clips: int,
+  out: pathlib.Path,
+  data_dir: str = "",
+  per_video: int = 1,
+  size: int = 0,
+) -> dict:
   """Measures every damage; returns what results.json holds."""
-  source = clip_sources.open_source(data, flag="--data", data_dir=data_dir)
-  half = min(clips, source.count) // 2
+  source = clip_sources.open_source(data, flag="--data", data_dir=data_dir, size=size)
+  where = places(source, per_video)
+  half = min(clips, len(where)) // 2
+  reads = functools.lru_cache(source.count)(source.read)
   extractor = features.Extractor(weights.load("i3d"))
+
+  def read(number, first):
+    return reads(number)[first : first + FRAMES]
 
   def of(first, name):
     def window(number, video):
       rng = np.random.default_rng(number)
-      return DAMAGE[name](video[:FRAMES], rng)
+      return DAMAGE[name](video, rng)
 
     part = clip_sources.Source(
       f"{data} ({name})",
@@ -97,9 +128,9 @@ def run(data: str, clips: int, out: pathlib.Path, data_dir: str = "") -> dict:
       0,
       source.fps,
       f"{source.identity} {first}",
-      read=lambda n: source.read(first + n),
+      read=lambda n: read(*where[first + n]),
     )
-    about = {"damage": name, "frames": FRAMES}
+    about = {"damage": name, "frames": FRAMES, "per_video": per_video}
     return feature_store.features(part, window, extractor, out / "features", about)
 
   real = of(0, "none")
@@ -142,11 +173,16 @@ def main() -> None:
   parser.add_argument("--data", required=True)
   parser.add_argument("--data_dir", default="")
   parser.add_argument("--clips", type=int, default=48)
+  parser.add_argument("--per_video", type=int, default=1)
+  parser.add_argument("--size", type=int, default=0, help="of films, in pixels")
   parser.add_argument("--out", type=pathlib.Path, required=True)
   arguments = parser.parse_args()
   jax.config.update("jax_num_cpu_devices", os.cpu_count())
   arguments.out.mkdir(parents=True, exist_ok=True)
-  result = run(arguments.data, arguments.clips, arguments.out, arguments.data_dir)
+  result = run(
+    arguments.data, arguments.clips, arguments.out, arguments.data_dir,
+    arguments.per_video, arguments.size,
+  )  # fmt: skip
   (arguments.out / "table.txt").write_text(table(result) + "\n")
   (arguments.out / "results.json").write_text(protocol.as_json(result))
   draw(result, arguments.out / "damage.png")

@@ -166,6 +166,17 @@ def test_a_preset_that_the_data_do_not_fill_says_so(tmp_path, pair):
   assert "66.92" in text
 
 
+def test_a_preset_of_longer_videos_takes_the_frames_that_there_are(tmp_path, pair):
+  a, b = pair
+  result = run(tmp_path, a=a, b=b, preset="mcvd-kth")
+  assert result["used"]["num_frames"] == 18
+  assert f"18 frames, all of {a}, the preset wants 30" in result["departs"]
+  short = run(tmp_path, out="given", a=a, b=b, preset="vdm-bair", num_context=5)
+  assert short["used"]["num_frames"] == 13  # Given frames do not count in this one.
+  with pytest.raises(UserError, match="expected 19 or more"):  # Asked for: an error.
+    run(tmp_path, out="asked", a=a, b=b, preset="mcvd-kth", num_frames=19)
+
+
 def test_features_of_the_users_own(tmp_path):
   rng = np.random.default_rng(0)
   x, y = rng.standard_normal((40, 5)), rng.standard_normal((30, 5)) + 0.5
@@ -220,6 +231,19 @@ def test_settings_that_are_none(tmp_path, pair):
   ):
     with pytest.raises(UserError, match=message):
       run(tmp_path, **{"a": a, "b": b, **settings})
+
+
+def test_gray_videos_are_named(tmp_path):
+  a, b = tmp_path / "a", tmp_path / "b"
+  rng = np.random.default_rng(0)
+  for folder in (a, b):
+    folder.mkdir()
+    videos = rng.integers(0, 256, (4, 16, 8, 8, 1 if folder == a else 3), np.uint8)
+    np.savez(folder / "videos.npz", videos=videos)
+    (folder / "record.json").write_text("{}")
+  result = run(tmp_path, a=str(a), b=str(b))
+  assert result["notes"] == [f"{a}: gray, repeated to three channels"]
+  assert "note: " in (tmp_path / "out" / "table.txt").read_text()
 
 
 def test_frame_rates(tmp_path, pair, monkeypatch):

@@ -43,6 +43,7 @@ class Fvd:
   """See the module's text; '' and 0 take what the preset says."""
 
   name: ClassVar[str] = "fvd"
+  several: ClassVar[bool] = True
 
   a: tuple[str, ...] = setting((), "what is measured: a folder of films or samples, a "
     "run, a data set (NAME:SPLIT), or features (.npz); repeated for further samples of "
@@ -83,6 +84,14 @@ class Fvd:
     preset = presets.find(self.preset)
     wanted, departs = self._resolve(preset)
     parts, b = self._sources(wanted)
+    # Of real videos, those frames that the model was given in its own.
+    skipped = max(self.num_context, *(source.context for source in (*parts, b)))
+    skipped = 0 if wanted["include_conditioning"] else skipped
+    first = {}
+    if b.features is None:
+      first = {source.name: source.read(0) for source in (*parts, b)}
+    if self.preset and not self.num_frames and first:
+      departs += _shorten(wanted, first, skipped)
     departs += [
       f"{count} videos in --{flag}, the preset wants {number}"
       for flag, count, number in (
@@ -91,7 +100,7 @@ class Fvd:
       )
       if self.preset and number and count != number
     ]
-    found, logits, about = self._features(parts, b, wanted, out)
+    found, logits, about = self._features(parts, b, wanted, skipped, out)
     first, second = np.concatenate(found[:-1]), found[-1]
     result = measure(first, second, root=wanted["root"], ddof=wanted["ddof"])
     if len(parts) > 1:
@@ -117,6 +126,11 @@ class Fvd:
         "published": preset.published,
       },
       "departs": departs,
+      "notes": [
+        f"{name}: gray, repeated to three channels"
+        for name, video in first.items()
+        if video.shape[-1] == 1
+      ],
       "used": wanted,
       "extractor": about,
       "a": [part.describe() for part in parts],
@@ -199,7 +213,7 @@ class Fvd:
       raise UserError(f"--a={', '.join(self.a)}: the same videos twice")
     return parts, b
 
-  def _features(self, parts, b, wanted, out):
+  def _features(self, parts, b, wanted, skipped, out):
     """Features of all, --b's last; logits for an Inception score; what made them."""
     if b.features is not None:
       widths = [x.features.shape[1] for x in (*parts, b)]
@@ -230,9 +244,6 @@ class Fvd:
         "conditioning frames that do not count are not among them"
       )
     folder = self.features or out / "features"
-    # Of real videos, those frames that the model was given in its own.
-    skipped = max(self.num_context, *(source.context for source in (*parts, b)))
-    skipped = 0 if wanted["include_conditioning"] else skipped
     found, lengths = [], set()
     for flag, source in (*(("a", part) for part in parts), ("b", b)):
       window = self._window(flag, source, wanted, skipped, lengths)
@@ -281,6 +292,23 @@ class Fvd:
       return video[first : first + count]
 
     return window
+
+
+def _shorten(wanted, first, skipped: int) -> list[str]:
+  """Takes the frames that there are where a preset wants more; says so.
+
+  Of each source the first video is looked at: shorter ones behind it are an error that
+  names them.
+  """
+  lengths = {name: len(video) - skipped for name, video in first.items()}
+  name = min(lengths, key=lengths.get)
+  if lengths[name] >= wanted["num_frames"]:
+    return []
+  text = (
+    f"{lengths[name]} frames, all of {name}, the preset wants {wanted['num_frames']}"
+  )
+  wanted["num_frames"] = lengths[name]
+  return [text]
 
 
 def measure(
@@ -373,5 +401,6 @@ def table(result: dict[str, Any]) -> str:
     f". Published: {preset['published']}" if preset["published"] else ""
   )]  # fmt: skip
   lines += [f"departs: {text}" for text in departs]
+  lines += [f"note: {text}" for text in result["notes"]]
   lines += [f"warning: {text}" for text in result["warnings"]]
   return "\n".join(lines)
