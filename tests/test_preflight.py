@@ -1,5 +1,6 @@
 """Preflight: counts against hand counts, and what the command prints."""
 
+import functools
 import importlib.util
 import json
 import re
@@ -14,6 +15,7 @@ from tests import helpers
 from vdm_jax import preflight
 from vdm_jax.errors import UserError
 from vdm_jax.preflight import (
+  estimate,
   flops,
   hlo,
   knobs,
@@ -240,6 +242,69 @@ class TestTopology:
   def test_out_of_memory_messages(self, message):
     assert measure.out_of_memory(message) == (20.5 * 2**30, 15.75 * 2**30)
     assert measure.out_of_memory("something else") is None
+
+
+class TestEstimate:
+  def test_what_is_kept_for_the_backward_pass(self):
+    """Eight layers of tanh keep their eight outputs; under remat only the inputs."""
+
+    def loss(w, x, remat):
+      def layer(x):
+        return jnp.tanh(x @ w)
+
+      layer = jax.checkpoint(layer) if remat else layer
+      for _ in range(8):
+        x = layer(x)
+      return x.sum()
+
+    rows = 64 * 256 * 4
+    args = shape(256, 256), shape(64, 256)
+    found = {
+      remat: estimate.peak(jax.grad(functools.partial(loss, remat=remat)), *args)
+      for remat in (False, True)
+    }
+    # JAX keeps y and 1 - y^2 of each; two gradients of w are added up.
+    assert 16 * rows <= found[False] <= 18 * rows + 2 * 256 * 256 * 4
+    assert 8 * rows <= found[True] <= 0.85 * found[False]
+
+  def test_a_loop_holds_its_outputs_and_one_turn(self):
+    def run(x):
+      return jax.lax.scan(lambda c, _: (c + 1, jnp.sin(c)), x, length=10)[1]
+
+    found = estimate.peak(run, shape(1000))
+    assert 10 * 4000 <= found <= 13 * 4000
+
+  def test_near_what_the_compiler_takes(self):
+    config = helpers.load_config()
+    built = program.build(config, "train", jax.devices()[:2])
+    taken = built.lower().compile().memory_analysis().temp_size_in_bytes
+    found = estimate.peak(built.call, *built.args) / 2
+    assert 0.5 * taken < found < 2 * taken
+
+  def test_a_run_that_cannot_fit_is_refused_with_settings_that_do(self, monkeypatch):
+    config = helpers.load_config(
+      data={"frame_shape": [128, 128, 1]},
+      model={"attention_resolutions": []},
+      train={"batch_size": 64},
+    )
+    devices = jax.devices()[:2]
+    monkeypatch.setattr(measure, "capacity", lambda devices: 1 << 30)
+    with pytest.raises(UserError) as caught:
+      estimate.check(config, devices)
+    text = str(caught.value)
+    assert "has 1.0" in text and "--config.model.remat=block" in text
+    settings = dict(re.findall(r"--config\.([\w.]+)=(\w+)", text))
+    for path, value in settings.items():
+      section, field = path.split(".")
+      config[section][field] = int(value) if value.isdigit() else value
+    estimate.check(config, devices)  # With them it is not refused.
+    monkeypatch.setattr(measure, "capacity", lambda devices: 1 << 20)
+    with pytest.raises(UserError, match="fewer or smaller frames"):
+      estimate.check(config, devices)
+
+  def test_a_small_run_is_not_even_traced(self, monkeypatch):
+    monkeypatch.setattr(estimate, "training", None)
+    estimate.check(helpers.load_config(), jax.devices())
 
 
 def test_knobs_are_cheapest_first_and_valid():

@@ -4,6 +4,7 @@
     program    the training step or a sampler window, lowered for devices
     measure    compile it and read off memory, work and collectives
     flops      multiply-adds of a jaxpr
+    estimate   memory of a jaxpr: refuses in seconds what cannot fit
     hlo        collectives and loops of a compiled module
     worker     does that in a process of its own: a compiler may crash
     knobs      what to change when it does not fit

@@ -1,7 +1,9 @@
 """Compiles a program and reads off memory, work and collectives."""
 
+import contextlib
 import importlib.metadata
 import os
+import pathlib
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +16,7 @@ from vdm_jax.preflight import flops, hlo, program, topology
 # For programs that nothing will run: the compiler's passes that matter to speed are
 # skipped, which makes it about four times faster; memory differs by some percent.
 FAST = {"jax_optimization_level": "O0"}
+_CONTAINER = pathlib.Path("/sys/fs/cgroup/memory.max")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _AMOUNT = r"([\d.]+)([KMGT]?)"
 _OUT_OF_MEMORY = (
@@ -64,7 +67,7 @@ def measure(
       "arguments": built.argument_bytes * per_chip,
       "temporaries": None,
       "total": None,
-      "capacity": chip.usable if chip else _memory(devices),
+      "capacity": chip.usable if chip else capacity(devices),
     },
     "flops": None,
     "bytes": None,
@@ -152,10 +155,12 @@ def versions() -> dict[str, str]:
   return found
 
 
-def _memory(devices) -> int:
+def capacity(devices: Sequence[jax.Device]) -> int:
   """Bytes that a device at hand has: of CPU devices, its share of the machine's."""
   limit = (devices[0].memory_stats() or {}).get("bytes_limit")
   if limit:
     return limit
   total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+  with contextlib.suppress(OSError, ValueError):  # A container may have less.
+    total = min(total, int(_CONTAINER.read_text()))
   return total // len(devices)
