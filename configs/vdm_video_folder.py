@@ -8,31 +8,118 @@ then
 
     vdm-jax train --config=configs/vdm_video_folder.py:name=mine --workdir=runs/mine
 
-The network is UCF101's at half the width, at a batch of 32. Where that does not fit:
-train.accumulate=8, model.remat=block, or more devices with mesh.fsdp=-1, mesh.data=1;
-`vdm-jax preflight --config=... --local` says what a step takes.
+Frame size, channels and number of labels are those of the data set; frames that are
+larger than a size wants are averaged down by a whole number (`data.pool`).
+
+    --config=configs/vdm_video_folder.py:name=mine,size=small
+
+    tiny    8 frames of 32 pixels; minutes on a CPU; the default where there is no other
+    small   16 frames of 64 pixels; one GPU
+    base    the same, twice as wide; one large GPU, or several; the default there
+    large   UCF-101's network: 8 chips and more, with mesh.fsdp=-1, mesh.data=1
+
+`data_dir=DIR` says where data sets are, if not in the default place. `vdm-jax train`
+refuses what cannot fit and names settings that may; `vdm-jax preflight --config=...
+--local` says what a step takes. All settings are our choice.
 """
 
+import glob
 import pathlib
 import runpy
+import sys
 
 from ml_collections import ConfigDict
 
 common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+SIZES = ("tiny", "small", "base", "large")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  name = common["arguments"](arg, name="mine")["name"]
+  asked = common["arguments"](arg, name="mine", size="", data_dir="")
+  size = asked["size"] or _default_size()
+  if size not in SIZES:
+    raise ValueError(
+      f"config argument size: expected one of {', '.join(SIZES)}, found {size!r}"
+    )
+  name = f"video_folder/{asked['name']}"
+  (height, width, channels), labels = _facts(name, asked["data_dir"])
   config = common["base"]()
-  config.data.name = f"video_folder/{name}"
-  config.data.frame_shape = (64, 64, 3)  # As the data set was built.
+  if size == "tiny":
+    common["small"](config, name, (height, width, channels))
+  pixels = 32 if size == "tiny" else 64
+  pool = max(n for n in (1, *range(2, min(height, width) // pixels + 1))
+             if height % n == 0 and width % n == 0)  # fmt: skip
+  config.data.update(
+    dict(
+      name=name,
+      data_dir=asked["data_dir"],
+      frame_shape=(height // pool, width // pool, channels),
+      pool=pool if pool > 1 else 0,
+    )
+  )
   # `min_length` = (num_frames - 1) * stride + 1: shorter videos are left out.
-  config.task = common["joint_images"](num_frames=16, num_images=4, stride=1, flip=True)
-  config.model.channels = 128
+  config.task = common["joint_images"](
+    num_frames=8 if size == "tiny" else 16,
+    num_images=0 if size == "tiny" else 4,
+    stride=1,
+    flip=True,
+  )
+  config.model.num_labels = labels
   config.model.dropout = 0.1  # Small data sets want more.
   config.diffusion.update(dict(predict="v", loss_space="v"))
+  if size == "tiny":
+    _tiny(config)
+    return config
+  config.model.channels = {"small": 64, "base": 128, "large": 256}[size]
+  heights = [config.data.frame_shape[0] >> level for level in range(4)]
+  config.model.attention_resolutions = tuple(n for n in heights if n <= 32)
   config.optimizer.learning_rate = 2e-4
-  config.train.update(dict(batch_size=32, num_steps=200_000, ema=(0.9999,)))
+  batch_size = {"small": 8, "base": 32, "large": 128}[size]
+  config.train.update(dict(batch_size=batch_size, num_steps=200_000, ema=(0.9999,)))
   config.sampling.update(dict(sampler="ancestral", steps=256, gamma=0.1))
-  config.preflight.topology = "v5e:2x2"
+  config.preflight.topology = "v5e:2x4" if size == "large" else "v5e:2x2"
   return config
+
+
+def _tiny(config: ConfigDict) -> None:
+  """The recipe of vdm_digits.py, a little wider."""
+  config.model.update(
+    dict(
+      patch=2,
+      conv_time=True,
+      channels=64,
+      channel_mults=(1, 2),
+      blocks=1,
+      attention_resolutions=(config.data.frame_shape[0] // 4,),
+      head_dim=32,
+      embedding_dim=128,
+      mlp_layers=2,
+    )
+  )
+  config.train.batch_size = 4
+  config.sampling.update(dict(sampler="ancestral", steps=64))
+
+
+def _default_size() -> str:
+  """tiny without an accelerator, base with one; says so."""
+  found = glob.glob("/dev/nvidia[0-9]*") + glob.glob("/dev/accel*")
+  found += glob.glob("/dev/vfio/[0-9]*")
+  size = "base" if found else "tiny"
+  why = f"there is {found[0]}" if found else "this machine has no GPU or TPU"
+  print(
+    f"vdm_video_folder: size {size}, as {why}; size=NAME chooses: {', '.join(SIZES)}",
+    file=sys.stderr,
+  )
+  return size
+
+
+def _facts(name: str, data_dir: str) -> tuple[tuple[int, int, int], int]:
+  """Shape of the data set's frames and number of its labels, where it is built."""
+  from vdm_jax.data import records
+  from vdm_jax.data import source as sources
+
+  directory = sources.locate(name, data_dir or None)
+  if not records.is_built(directory):  # `train` says how.
+    return (64, 64, 3), 0
+  source = sources.VideoSource(directory, sources.splits(directory)[-1])
+  return source.frame_shape, source.num_labels

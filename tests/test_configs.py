@@ -1,14 +1,18 @@
 """Configs: they load from anywhere, have one schema and the paper's numbers."""
 
+import json
 import math
 import pathlib
 import sys
 
+import numpy as np
 import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from tests.data import building
 from vdm_jax import systems
+from vdm_jax.data import video
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 NAMES = sorted(
@@ -22,7 +26,9 @@ VARIANTS = [
   "vdm_text_small:images=0",
   "vdm_text_small:images=4",
   "vdm_text_large:frameskip=4",
-  "vdm_video_folder:name=other",
+  "vdm_video_folder:name=other,size=tiny",
+  "vdm_video_folder:size=small",
+  "vdm_video_folder:size=large",
 ]
 
 SCHEMA = {
@@ -248,9 +254,47 @@ def test_arguments_reach_the_config():
   assert load("vdm_video_folder:name=other").data.name == "video_folder/other"
 
 
+def test_the_template_reads_the_data_set_that_was_built(tmp_path):
+  films = tmp_path / "films"
+  for label in ("cats", "dogs"):
+    for number in range(2):
+      (films / label).mkdir(parents=True, exist_ok=True)
+      frames = np.random.default_rng(number).integers(0, 256, (20, 96, 96, 3), np.uint8)
+      video.write_gif(films / label / f"{number}.gif", frames, fps=8)
+  building.build(
+    "video_folder/mine", films, tmp_path / "data", image_size=96,
+    label_folders=True,
+  )  # fmt: skip
+  where = f"name=mine,data_dir={tmp_path / 'data'}"
+  tiny = load(f"vdm_video_folder:{where},size=tiny")
+  assert (tiny.data.frame_shape, tiny.data.pool) == ((32, 32, 3), 3)
+  assert tiny.model.num_labels == 2
+  base = load(f"vdm_video_folder:{where},size=base")
+  assert (base.data.frame_shape, base.data.pool) == ((96, 96, 3), 0)
+  for config in (tiny, base):
+    systems.build(json.loads(config.to_json_best_effort()))
+
+
+def test_the_templates_size_is_that_of_the_machine(monkeypatch, capsys):
+  monkeypatch.setattr("glob.glob", lambda pattern: [])
+  assert load("vdm_video_folder").model.patch == 2
+  assert "size tiny, as this machine has no GPU or TPU" in capsys.readouterr().err
+  monkeypatch.setattr(
+    "glob.glob", lambda pattern: ["/dev/nvidia0"] if "nvidia" in pattern else []
+  )
+  assert load("vdm_video_folder").train.batch_size == 32
+  assert "size base, as there is /dev/nvidia0" in capsys.readouterr().err
+  assert load("vdm_video_folder:size=large").model.channels == 256
+
+
 @pytest.mark.parametrize(
   "name",
-  ["vdm_bair:sampler=magic", "vdm_text_small:image=4", "vdm_text_small:images=x"],
+  [
+    "vdm_video_folder:size=huge",
+    "vdm_bair:sampler=magic",
+    "vdm_text_small:image=4",
+    "vdm_text_small:images=x",
+  ],
 )
 def test_wrong_argument_is_named(name):
   with pytest.raises(flags.IllegalFlagValueError, match="config argument"):

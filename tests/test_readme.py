@@ -30,7 +30,7 @@ TINY = {
   "vdm-jax data show": ["--task_option=num_frames=4", "--count=2"],
   "vdm-jax train": [
     "--config.data.frame_shape=(12,12,3)", "--config.dtype=float32",
-    "--config.task.num_frames=4", "--config.task.num_images=1",
+    "--config.task.num_frames=4",
     "--config.model.channels=8", "--config.model.channel_mults=(1,2)",
     "--config.model.blocks=1", "--config.model.attention_resolutions=(6,)",
     "--config.model.head_dim=8", "--config.model.embedding_dim=16",

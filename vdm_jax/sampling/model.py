@@ -13,11 +13,10 @@ from etils import epath
 
 from vdm_jax import plans, processes, sharding, systems
 from vdm_jax.errors import UserError
-from vdm_jax.sampling import rollout, window
+from vdm_jax.sampling import inputs, rollout, window
 from vdm_jax.sampling.batch import Batch
 from vdm_jax.sampling.settings import Settings
 from vdm_jax.sampling.unfinished import Unfinished
-from vdm_jax.sampling.window import LowRes
 from vdm_jax.storage import workdirs
 from vdm_jax.systems.system import DiffusionSystem
 
@@ -105,8 +104,10 @@ class Model:
     """
     settings = self.settings(label is not None or tokens is not None, **settings)
     length = length or self.system.window
-    given, given_frames = self._check_given(given, given_frames, num_videos)
-    low_res = self._low_res(low_res, low_res_frames, num_videos, length)
+    given, given_frames = inputs.given_frames(
+      self.system, given, given_frames, num_videos
+    )
+    low_res = inputs.low_res(self.system, low_res, low_res_frames, num_videos, length)
     plan, plan_options = self._plan(plan, plan_options)
     make_plan = functools.partial(
       plans.build,
@@ -127,7 +128,7 @@ class Model:
         "restore_given: a roll-out only reads given frames, nothing comes out for them"
       )
     num_stages = self._check_plan(make_plan(), whole)
-    cond = self._cond(num_videos, label, tokens, settings)
+    cond = inputs.cond(self.system, num_videos, label, tokens, settings.guidance)
     if num_videos < 1:
       raise UserError(f"num_videos: expected >= 1, found {num_videos}")
     devices = self._mesh.size
@@ -169,12 +170,8 @@ class Model:
         # compiled shape serves all.
         numbers = np.arange(start, start + batch_size)
         rows = np.minimum(numbers, num_videos - 1)
-        small = None
-        if low_res is not None:
-          small = LowRes(low_res.video[rows], low_res.known[rows])
-        job = Batch(
-          self, settings, make_plan(), seed, numbers, _rows(cond, rows), small
-        )
+        signals, small = _rows((cond, low_res), rows)
+        job = Batch(self, settings, make_plan(), seed, numbers, signals, small)
         run = job.run_whole if whole else job.run
         made.append(run(videos[rows], batch, store, bar))
     empty = np.zeros((batch_size, *videos.shape[1:]), np.float32)
@@ -253,71 +250,6 @@ class Model:
       )
     return self._compiled[key]
 
-  def _check_given(self, given, given_frames, num_videos):
-    if given is None:
-      if len(given_frames):
-        raise UserError("given_frames: there is no given clip to take them from")
-      return None, ()
-    given = _of_each("given", given, num_videos)
-    if given.shape[2:] != self.system.frame_shape:
-      raise UserError(
-        f"given: expected [T, {', '.join(map(str, self.system.frame_shape))}] or "
-        f"{num_videos} of them, found {given.shape}"
-      )
-    return given, _places("given_frames", given_frames, given)
-
-  def _low_res(self, video, frames, num_videos, length) -> LowRes | None:
-    """The smaller film [N, L, h, w, C], and which of the L frames it has."""
-    if video is None:
-      if len(frames):
-        raise UserError("low_res_frames: there is no smaller film to take them from")
-      return None
-    if self.system.windows == "recurrent":
-      raise UserError("low_res: a roll-out is of residuals, not of frames")
-    video = _of_each("low_res", video, num_videos)
-    height, width, channels = self.system.frame_shape
-    h, w, c = video.shape[2:]
-    if height % h or width % w or height // h != width // w or c != channels:
-      raise UserError(
-        f"low_res: expected frames of {height}x{width}x{channels} divided by a whole "
-        f"number, found {h}x{w}x{c}"
-      )
-    places = np.asarray(_places("low_res_frames", frames, video))
-    if not 0 <= places.min() <= places.max() < length:
-      raise UserError(
-        f"low_res_frames: {places.min()} to {places.max()}, the video has {length} "
-        "frames"
-      )
-    whole = np.zeros((num_videos, length, h, w, c), np.float32)
-    known = np.zeros((num_videos, length), bool)
-    whole[:, places], known[:, places] = video, True
-    return LowRes(whole, known)
-
-  def _cond(self, num_videos, label, tokens, settings):
-    spec = self.system.cond
-    cond = jax.tree.map(
-      lambda leaf: np.zeros(leaf.shape, leaf.dtype), spec.shapes(num_videos, 1)
-    )
-    if "label" in cond:
-      cond["label"] -= 1
-    if label is not None:
-      if not spec.num_labels:
-        raise UserError("label: this model was trained without labels")
-      labels = np.broadcast_to(np.asarray(label, np.int32), num_videos)
-      for value in labels:
-        if not -1 <= value < spec.num_labels:
-          raise UserError(
-            f"label {value}: this model knows 0 to {spec.num_labels - 1} (-1: none)"
-          )
-      cond["label"][:, 0] = labels
-    if tokens is not None:
-      if not spec.token_dim:
-        raise UserError("caption: this model was trained without text")
-      cond["tokens"][:, 0], cond["token_mask"][:, 0] = tokens
-    if settings.guidance and label is None and tokens is None:
-      raise UserError("guidance: needs a label or a caption to guide towards")
-    return cond
-
 
 def load(workdir: str, *, rate: str | None = None, **pick: Any) -> Model:
   """The model of a workdir or export.
@@ -332,27 +264,6 @@ def load(workdir: str, *, rate: str | None = None, **pick: Any) -> Model:
   """
   params, info = workdirs.read_weights(workdir, rate, **pick)
   return Model(systems.build(info["config"]), params, {**info, "workdir": str(workdir)})
-
-
-def _of_each(name: str, video: np.ndarray, num_videos: int) -> np.ndarray:
-  """A film for all, or a film of each, as [N, T, H, W, C]."""
-  video = np.asarray(video, np.float32)
-  if video.ndim == 4:
-    video = np.broadcast_to(video, (num_videos, *video.shape))
-  if video.ndim != 5 or len(video) != num_videos:
-    raise UserError(
-      f"{name}: expected a video [T, H, W, C] or {num_videos} of them, found an array "
-      f"of shape {video.shape}"
-    )
-  return video
-
-
-def _places(name: str, frames: Sequence[int], video: np.ndarray) -> list[int]:
-  """Where a film's frames are in the video; one after the other by default."""
-  places = list(frames) if len(frames) else list(range(video.shape[1]))
-  if len(places) != video.shape[1]:
-    raise UserError(f"{name}: {len(places)} places for {video.shape[1]} frames")
-  return places
 
 
 def _digest(arrays) -> str:

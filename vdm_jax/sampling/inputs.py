@@ -1,0 +1,135 @@
+"""What a caller gives `Model.sample` to start from, checked and in shape."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from vdm_jax.errors import UserError
+from vdm_jax.sampling.window import LowRes
+from vdm_jax.systems.system import DiffusionSystem
+
+
+def given_frames(
+  system: DiffusionSystem,
+  given: np.ndarray | None,
+  frames: Sequence[int],
+  num_videos: int,
+) -> tuple[np.ndarray | None, Sequence[int]]:
+  """Checks given frames [T0, H, W, C], or [N, T0, H, W, C], and their places.
+
+  Returns:
+    float32 [N, T0, H, W, C], or None, and where in the video they are.
+
+  Raises:
+    UserError: they do not fit the model, or the places do not fit them.
+  """
+  if given is None:
+    if len(frames):
+      raise UserError("given_frames: there is no given clip to take them from")
+    return None, ()
+  given = _of_each("given", given, num_videos)
+  if given.shape[2:] != system.frame_shape:
+    raise UserError(
+      f"given: expected [T, {', '.join(map(str, system.frame_shape))}] or "
+      f"{num_videos} of them, found {given.shape}"
+    )
+  return given, _places("given_frames", frames, given)
+
+
+def low_res(
+  system: DiffusionSystem,
+  video: np.ndarray | None,
+  frames: Sequence[int],
+  num_videos: int,
+  length: int,
+) -> LowRes | None:
+  """Spreads a smaller film, [T1, h, w, C] or one of each video, over all L frames.
+
+  Returns:
+    [N, L, h, w, C], and which of the L frames the film has; None for none.
+
+  Raises:
+    UserError: its frames do not fit the model's, or the places do not fit them.
+  """
+  if video is None:
+    if len(frames):
+      raise UserError("low_res_frames: there is no smaller film to take them from")
+    return None
+  if system.windows == "recurrent":
+    raise UserError("low_res: a roll-out is of residuals, not of frames")
+  video = _of_each("low_res", video, num_videos)
+  height, width, channels = system.frame_shape
+  h, w, c = video.shape[2:]
+  if height % h or width % w or height // h != width // w or c != channels:
+    raise UserError(
+      f"low_res: expected frames of {height}x{width}x{channels} divided by a whole "
+      f"number, found {h}x{w}x{c}"
+    )
+  places = np.asarray(_places("low_res_frames", frames, video))
+  if not 0 <= places.min() <= places.max() < length:
+    raise UserError(
+      f"low_res_frames: {places.min()} to {places.max()}, the video has {length} frames"
+    )
+  whole = np.zeros((num_videos, length, h, w, c), np.float32)
+  known = np.zeros((num_videos, length), bool)
+  whole[:, places], known[:, places] = video, True
+  return LowRes(whole, known)
+
+
+def cond(
+  system: DiffusionSystem,
+  num_videos: int,
+  label: int | Sequence[int] | None,
+  tokens: tuple[np.ndarray, np.ndarray] | None,
+  guidance: float,
+) -> dict[str, np.ndarray]:
+  """Puts label and caption where the network wants them.
+
+  Raises:
+    UserError: the model does not know them, or there is nothing to guide towards.
+  """
+  spec = system.cond
+  found = jax.tree.map(
+    lambda leaf: np.zeros(leaf.shape, leaf.dtype), spec.shapes(num_videos, 1)
+  )
+  if "label" in found:
+    found["label"] -= 1
+  if label is not None:
+    if not spec.num_labels:
+      raise UserError("label: this model was trained without labels")
+    labels = np.broadcast_to(np.asarray(label, np.int32), num_videos)
+    for value in labels:
+      if not -1 <= value < spec.num_labels:
+        raise UserError(
+          f"label {value}: this model knows 0 to {spec.num_labels - 1} (-1: none)"
+        )
+    found["label"][:, 0] = labels
+  if tokens is not None:
+    if not spec.token_dim:
+      raise UserError("caption: this model was trained without text")
+    found["tokens"][:, 0], found["token_mask"][:, 0] = tokens
+  if guidance and label is None and tokens is None:
+    raise UserError("guidance: needs a label or a caption to guide towards")
+  return found
+
+
+def _of_each(name: str, video: np.ndarray, num_videos: int) -> np.ndarray:
+  """A film for all, or a film of each, as [N, T, H, W, C]."""
+  video = np.asarray(video, np.float32)
+  if video.ndim == 4:
+    video = np.broadcast_to(video, (num_videos, *video.shape))
+  if video.ndim != 5 or len(video) != num_videos:
+    raise UserError(
+      f"{name}: expected a video [T, H, W, C] or {num_videos} of them, found an array "
+      f"of shape {video.shape}"
+    )
+  return video
+
+
+def _places(name: str, frames: Sequence[int], video: np.ndarray) -> list[int]:
+  """Where a film's frames are in the video; one after the other by default."""
+  places = list(frames) if len(frames) else list(range(video.shape[1]))
+  if len(places) != video.shape[1]:
+    raise UserError(f"{name}: {len(places)} places for {video.shape[1]} frames")
+  return places
