@@ -132,7 +132,7 @@ def base() -> ConfigDict:
       guidance=0.0,
       method="",  # For given frames: 'replacement', 'reconstruction'; '' by the weight.
       reconstruction_weight=0.0,  # Of reconstruction guidance, for given frames.
-      super_resolution_weight=0.0,  # Towards a smaller film; 0: pixels made into one.
+      super_resolution_weight=0.0,  # Towards low resolution; 0: pixels made into one.
       resample=1,  # Times each step is taken where frames are given (RePaint).
       restore_given=True,  # Given frames come back as they were given.
     )

@@ -43,6 +43,7 @@ TINY = {
   "vdm-jax eval": ["--num_clips=1", "--members=2", "--sampling=steps=2"],
   "vdm-jax status": [],
   "vdm-jax export": [],
+  "vdm-jax doctor": [],
   "vdm-jax preflight": [],
 }  # fmt: skip
 RUN_BY_CI = {

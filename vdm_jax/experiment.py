@@ -4,9 +4,11 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 
+import vdm_jax
 from vdm_jax import processes, sampling, sharding, systems
 from vdm_jax.data import device, pipeline, text
 from vdm_jax.data import source as sources
@@ -32,6 +34,10 @@ def train(
   Raises:
     UserError: anything of the config, the data or the workdir does not fit.
   """
+  processes.agree(
+    {"config": config, "vdm_jax": vdm_jax.__version__, "jax": jax.__version__}
+  )
+  processes.check_shared(workdir)
   system = systems.build(config)
   programs = program.Program(system, config)
   data = config["data"]
@@ -42,6 +48,7 @@ def train(
   sources.ensure_built(data["name"], data["data_dir"] or None)
   split = functools.partial(open_split, config, system)
   source = split("train")
+  processes.agree({"config.data": source.fingerprint})
   read = _reading(config, system, programs.mesh)
   batches = device.device_iterator(
     pipeline.make_pipeline(

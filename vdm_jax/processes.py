@@ -4,12 +4,18 @@ Each process works on devices of its own; what they make meets here, or on a dis
 all of them see. A job of one process does everything itself, and nothing here waits.
 """
 
-from collections.abc import Sequence
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from etils import epath
 from jax.experimental import multihost_utils
+
+from vdm_jax.errors import UserError
 
 T = TypeVar("T")
 
@@ -28,6 +34,58 @@ def wait(name: str) -> None:
   """Waits until all processes are here; errors quote the name."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
+
+
+def agree(facts: Mapping[str, Any]) -> None:
+  """Checks that facts are the same in all processes, before they wait for each other.
+
+  Args:
+    facts: JSON-able, by name; the same names everywhere.
+
+  Raises:
+    UserError: in every process, one of them differs.
+  """
+  if jax.process_count() == 1:
+    return
+  digests = [
+    hashlib.sha256(json.dumps(fact, sort_keys=True, default=str).encode()).digest()[:8]
+    for fact in facts.values()
+  ]
+  mine = np.frombuffer(b"".join(digests), np.int32).reshape(len(facts), 2)
+  everywhere = multihost_utils.process_allgather(mine)
+  for number, name in enumerate(facts):
+    other = np.any(everywhere[:, number] != everywhere[0, number], axis=-1)
+    if other.any():
+      raise UserError(
+        f"{name}: process {', '.join(map(str, np.flatnonzero(other)))} has another one "
+        "than process 0; start all processes with the same command and installation"
+      )
+
+
+def check_shared(folder: str) -> None:
+  """Checks that all processes see a folder, where the first one writes.
+
+  Raises:
+    UserError: in every process, one does not see what the first one wrote.
+  """
+  if jax.process_count() == 1:
+    return
+  draw = np.frombuffer(uuid.uuid4().bytes, np.int32)
+  token = multihost_utils.broadcast_one_to_all(draw)
+  file = epath.Path(folder) / f".seen_{np.asarray(token).tobytes().hex()}"
+  if is_first():
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+  wait("the folder is there")
+  seen = np.ravel(multihost_utils.process_allgather(np.array([file.exists()])))
+  if is_first():
+    file.unlink(missing_ok=True)
+  if not seen.all():
+    raise UserError(
+      f"{folder}: process {', '.join(map(str, np.flatnonzero(~seen)))} does not see "
+      "what process 0 writes there; expected a folder on a disk that all hosts mount, "
+      "or in a bucket"
+    )
 
 
 def collect(mine: Sequence[np.ndarray], count: int, empty: np.ndarray) -> list[Any]:

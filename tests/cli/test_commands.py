@@ -53,6 +53,22 @@ def test_train_leaves_a_run_that_status_reads(run):
   assert "vdm on moving_digits" in text and "last logged     step 2" in text
 
 
+def test_doctor_says_what_the_machine_has(tmp_path):
+  """On one device and on two, whose rates are those of both together."""
+  found = vdm_jax(
+    "doctor", "--json", "--cpu_devices=2", cwd=tmp_path, data_dir=tmp_path / "data"
+  )
+  said = json.loads(found.stdout)
+  assert said["devices"]["platform"] == "cpu" and said["devices"]["count"] == 2
+  total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+  assert 0 < said["devices"]["memory"] <= total // 2
+  assert 1e-3 < said["rates"]["matmul_tflops"] < 100
+  assert 0.1 < said["rates"]["copy_gbs"] < 10_000
+  assert "test" in said["extras"] and said["data"]["built"] == 0
+  shown = vdm_jax("doctor", cwd=tmp_path, data_dir=tmp_path / "data").stdout
+  assert len(shown.splitlines()) <= 20 and "matrix product" in shown
+
+
 def test_sample_writes_films_and_a_record(run):
   done = vdm_jax(
     "sample", "--workdir=run", "--num_videos=2", "--steps=2", "--label=3",

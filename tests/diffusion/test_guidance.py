@@ -80,7 +80,7 @@ def test_super_resolution_moves_towards_the_low_resolution():
   np.testing.assert_array_equal(guide(0.0), plain)
 
 
-def test_given_frames_and_a_smaller_film_guide_together():
+def test_given_frames_and_a_low_resolution_video_guide_together():
   """The sum of both moves, with one backward pass; given frames are left alone."""
   z, x_given, low = (
     draws(1, 2, 3, 4, 4, 1),

@@ -1,4 +1,4 @@
-"""Cascades: models that chain, what they make of the film below, and the command."""
+"""Cascades: models that chain, what they make of the videos below, and the command."""
 
 import jax
 import numpy as np
@@ -31,29 +31,29 @@ def base():
 
 
 @pytest.fixture(scope="module")
-def film(base):
+def videos(base):
   return base.sample(3, seed=1)
 
 
-def test_a_later_model_puts_frames_in_between(base, film):
+def test_a_later_model_puts_frames_in_between(base, videos):
   slow = model(8, 1)
-  out = cascade.enlarge(slow, base.system, film, 1, seed=1)
+  out = cascade.enlarge(slow, base.system, videos, 1, seed=1)
   assert out.shape == (3, 8, 8, 8, 1)
-  np.testing.assert_array_equal(out[:, ::2], film)
+  np.testing.assert_array_equal(out[:, ::2], videos)
   assert np.abs(out[:, 1] - out[:, 0]).max() > 0.05
 
 
-def test_a_larger_model_makes_a_film_that_averages_to_the_one_below(base, film):
+def test_a_larger_model_makes_videos_that_averages_to_the_one_below(base, videos):
   """Longer and larger at once, window after window, as the paper's 9x128x128."""
   large = model(16, 1, frames=5, steps=16)
-  out = cascade.enlarge(large, base.system, film, 1, seed=1)
+  out = cascade.enlarge(large, base.system, videos, 1, seed=1)
   assert out.shape == (3, 8, 16, 16, 1)
   small = out.reshape(3, 8, 8, 2, 8, 2, 1).mean((3, 5))
-  error = np.abs(small[:, ::2] - film).mean()
-  other = np.abs(small[:, ::2] - film[::-1]).mean()
+  error = np.abs(small[:, ::2] - videos).mean()
+  other = np.abs(small[:, ::2] - videos[::-1]).mean()
   assert error < 0.3 * other
   # The videos of a call do not depend on how many there are.
-  alone = cascade.enlarge(large, base.system, film[:1], 1, seed=1)
+  alone = cascade.enlarge(large, base.system, videos[:1], 1, seed=1)
   np.testing.assert_allclose(alone, out[:1], atol=1e-3)
 
 
@@ -70,9 +70,9 @@ def test_models_that_do_not_chain_are_refused(base, above, message):
     cascade.factors(base.system, model(**above).system)
 
 
-def test_a_film_that_is_too_short_for_the_next_window(base, film):
+def test_videos_that_are_too_short_for_the_next_window(base, videos):
   with pytest.raises(UserError, match="1 frames become 2, the next model's window"):
-    cascade.enlarge(model(8, 1), base.system, film[:, :1], 1)
+    cascade.enlarge(model(8, 1), base.system, videos[:, :1], 1)
 
 
 def test_the_command_samples_a_cascade_and_resumes_it(tmp_path):
@@ -110,6 +110,6 @@ def test_the_command_samples_a_cascade_and_resumes_it(tmp_path):
   np.testing.assert_array_equal(save.read(tmp_path / "films"), last)
   (tmp_path / "films" / "record.json").unlink()
   other = sample("--out=films", "--steps=3", check=False)
-  assert other.returncode == 1 and "settings.steps: 2 there, 3 here" in other.stderr
+  assert other.returncode == 2 and "settings.steps: 2 there, 3 here" in other.stderr
   bad = sample("--out=x", "--then=small", check=False)
-  assert bad.returncode == 1 and "cascade: frameskip 1, then 2" in bad.stderr
+  assert bad.returncode == 2 and "cascade: frameskip 1, then 2" in bad.stderr

@@ -223,8 +223,8 @@ def test_methods_for_given_frames():
     model().sample(2, label=1, guidance=-1.0)
 
 
-def test_a_smaller_film_guides_the_sampled_one():
-  """Averaged to its size, the sample comes near it; frames it lacks are free."""
+def test_a_low_resolution_video_guides_the_sampled_one():
+  """Averaged to its size, the sample comes near it; other frames are free."""
   rng = np.random.default_rng(0)
   low = rng.uniform(-0.5, 0.5, (3, 2, 6, 6, 1)).astype(np.float32)
 
@@ -239,7 +239,7 @@ def test_a_smaller_film_guides_the_sampled_one():
   assert distance(guided) < 0.25 * distance(free)
   np.testing.assert_array_equal(guided[:1], model().sample(
     1, **{**small, "low_res": low[:1]}))  # fmt: skip
-  # A given frame stays, and what a film says of it is overruled.
+  # A given frame stays, and what low resolution says of it is overruled.
   frame = np.ones((1, 12, 12, 1), np.float32)
   both = model().sample(3, given=frame, given_frames=[0], **small)
   np.testing.assert_array_equal(both[:, 0], np.ones((3, 12, 12, 1)))
@@ -253,9 +253,9 @@ def test_a_smaller_film_guides_the_sampled_one():
     (np.zeros((2, 6, 6, 1)), (0, 4), "0 to 4, the video has 4 frames"),
     (np.zeros((2, 6, 6, 1)), (1,), "1 places for 2 frames"),
     (np.zeros((3, 2, 6, 6, 1)), (), "a video .* or 2 of them"),
-    (None, (0,), "there is no smaller film"),
+    (None, (0,), "there is no low-resolution video"),
   ],
 )
-def test_a_smaller_film_that_does_not_fit_is_refused(low_res, frames, message):
+def test_a_low_resolution_video_that_does_not_fit_is_refused(low_res, frames, message):
   with pytest.raises(UserError, match=message):
     model().sample(2, low_res=low_res, low_res_frames=frames)

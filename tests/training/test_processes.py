@@ -220,6 +220,34 @@ def test_two_processes_share_the_features_of_a_source(tmp_path):
   assert "MADE [0, 1, 2, 6, 7, 8]" in outputs[0] and "MADE [3, 4, 5, 9]" in outputs[1]
 
 
+def several(data_dir, *flags_of_each):
+  """Two trainings that differ by their flags; what they printed, all failed."""
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    port = probe.getsockname()[1]
+  running = []
+  for number, flags in enumerate(flags_of_each):
+    (process,) = launch("train", data_dir, 1, 1, [
+      f"--config={ROOT / 'configs' / 'debug.py'}", f"--coordinator=localhost:{port}",
+      "--num_processes=2", f"--process_id={number}", *flags,
+    ])  # fmt: skip
+    running.append(process)
+  outputs = [process.communicate(timeout=120)[0] for process in running]
+  assert [process.returncode for process in running] == [2, 2], outputs
+  return outputs
+
+
+def test_processes_that_do_not_agree_are_told_and_none_hangs(alone, tmp_path):
+  run = f"--workdir={tmp_path / 'run'}"
+  outputs = several(alone / "data", [run], [run, "--config.train.num_steps=9"])
+  for output in outputs:
+    assert "config: process 1 has another one than process 0" in output
+  outputs = several(alone / "data", [run], [f"--workdir={tmp_path / 'other'}"])
+  for output in outputs:
+    assert "process 1 does not see what process 0 writes there" in output
+  assert not list(tmp_path.rglob(".seen_*"))
+
+
 def test_a_coordinator_that_does_not_answer_is_named(tmp_path):
   flags = [
     f"--config={ROOT / 'configs' / 'debug.py'}", f"--workdir={tmp_path / 'run'}",
@@ -228,5 +256,5 @@ def test_a_coordinator_that_does_not_answer_is_named(tmp_path):
   ]  # fmt: skip
   (process,) = launch("train", tmp_path, 1, 1, flags)
   output = process.communicate(timeout=120)[0]
-  assert process.returncode == 1, output[-2000:]
+  assert process.returncode == 2, output[-2000:]
   assert "coordinator localhost:1" in output and "Traceback" not in output

@@ -15,6 +15,7 @@ COMMANDS = {
   "status": "what a workdir holds and how it is doing",
   "export": "write averaged weights and config alone",
   "import": "read a published PyTorch checkpoint",
+  "doctor": "what this machine has, and how fast it is",
   "preflight": "will a config fit on an accelerator, and how fast could it be?",
   "demo": "train on moving digits and show that it works",
   "long-demo": "FDM: one digit for 100 frames, by three sampling plans",

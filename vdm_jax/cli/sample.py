@@ -4,8 +4,8 @@ Frames to start from come from a clip (--given) or from the videos of a split of
 run's data set (--split), one for each sample. A job that is stopped goes on when the
 same command is given again.
 
-With --then=RUN2 a second model makes the film longer, or larger, and so on: a cascade.
-The film of each stage but the last is kept in OUT/stage_N.
+With --then=RUN2 a second model makes the videos longer, or larger, and so on: a
+cascade. The videos of each stage but the last are kept in OUT/stage_N.
 """
 
 import ast
@@ -61,7 +61,7 @@ _OPTIONS = {
   ),
 }
 _THEN = flags.DEFINE_multi_string(
-  "then", [], "Run whose model makes the film longer, or larger; may be repeated."
+  "then", [], "Run whose model makes the videos longer, or larger; may be repeated."
 )
 _THEN_SAMPLING = flags.DEFINE_multi_string(
   "then_sampling", [], "KEY=VALUE of the sampling settings of those runs."
@@ -104,7 +104,7 @@ _SETTINGS = {
 
 
 def main(argv: list[str]) -> None:
-  """Samples and writes, stage after stage; prints where the films are."""
+  """Samples and writes, stage after stage; prints where the videos are."""
   if len(argv) > 1:
     raise UserError(f"sample takes flags only, found {argv[1]!r}")
   if not _WORKDIR.value or not _OUT.value:
@@ -145,7 +145,7 @@ def main(argv: list[str]) -> None:
     given=origin,
     given_frames=places,
   )
-  film, last = None, len(models) - 1
+  videos, last = None, len(models) - 1
   later = ensembles.sampling_options(_THEN_SAMPLING.value)
   for number, model in enumerate(models):
     out = _OUT.value if number == last else f"{_OUT.value}/stage_{number}"
@@ -160,7 +160,7 @@ def main(argv: list[str]) -> None:
     if number:
       below, places, settings = models[number - 1].system, [], later
       make = functools.partial(
-        cascade.enlarge, model, below, film, number, **shared, **later
+        cascade.enlarge, model, below, videos, number, **shared, **later
       )
       facts = dict(plan=model.system.plan, below=f"stage_{number - 1}")
     else:
@@ -168,13 +168,14 @@ def main(argv: list[str]) -> None:
     record = save.describe(
       model,
       seed=_SEED.value,
+      num_videos=_NUM_VIDEOS.value,
       settings=dataclasses.asdict(model.settings(bool(signals), **settings)),
       label=signals.get("label"),
       caption=_CAPTION.value if "tokens" in signals else None,
       **facts,
     )
-    # As it is on disk: a stage that is read again leads to the same film.
-    film = to_float(_made(make, out, record, places, final=number == last))
+    # As it is on disk: a stage that is read again leads to the same videos.
+    videos = to_float(_made(make, out, record, places, final=number == last))
 
 
 def _made(make, out, record, places, final):

@@ -68,13 +68,13 @@ def given_frames(x_given: jax.Array, given: jax.Array, weight: float) -> Observa
 
 
 def low_resolution(low_res: jax.Array, known: jax.Array, weight: float) -> Observation:
-  """Observes a smaller film of the video, or of some of its frames (section 3.1).
+  """Observes a low-resolution copy of the video, or of some frames (section 3.1).
 
   Args:
     low_res: [B, T, h, w, C]; the video is averaged down to it.
-    known: bool [B, T], frames that the smaller film has.
+    known: bool [B, T], frames that the copy has.
     weight: w_r. The number of pixels that are averaged into one makes the
-      low-resolution film of a sample of Gaussian pixels exact.
+      low-resolution copy of a sample of Gaussian pixels exact.
   """
   known = process.expand(known, low_res.ndim)
   height, width = low_res.shape[2:4]

@@ -83,7 +83,7 @@ class Batch:
       carried = self._with_structure(window, frames, carried)
     wide = frames.replace(index=frames.index * system.stride)
     keys = _keys(self.seed, self.numbers, number)
-    low_res = jax.tree.map(lambda film: film[rows, frames.index], self.low_res)
+    low_res = jax.tree.map(lambda leaf: leaf[rows, frames.index], self.low_res)
     sampled, carried = self.model.window(
       self.settings, window, wide, self.cond, keys, carried, low_res
     )

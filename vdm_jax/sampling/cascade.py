@@ -1,7 +1,7 @@
-"""A cascade: models that make the film of the one before longer, or larger.
+"""A cascade: models that make the videos of the one before longer, or larger.
 
-VDM's section 3.1: a model at frameskip 4 makes a film; one at frameskip 1 puts the
-frames in between; one of larger frames makes a film that becomes the smaller one when
+VDM's section 3.1: a model at frameskip 4 makes a video; one at frameskip 1 puts the
+frames in between; one of larger frames makes a video that becomes the smaller one when
 it is averaged to its size, longer and larger at once where it also has a smaller
 frameskip. Each goes by guidance alone, so that it may be any unconditional model.
 """
@@ -44,37 +44,37 @@ def factors(below: DiffusionSystem, above: DiffusionSystem) -> tuple[int, int]:
 
 
 def enlarge(
-  model: Model, below: DiffusionSystem, film: np.ndarray, stage: int, **options: Any
+  model: Model, below: DiffusionSystem, videos: np.ndarray, stage: int, **options: Any
 ) -> np.ndarray:
-  """Samples a longer, or larger, version of each video of a film.
+  """Samples a longer, or larger, version of each video.
 
-  Frames of the film are given where the model's have the same size, and guide it from
+  The frames there are given where the model's have the same size, and guide it from
   below where they are smaller.
 
   Args:
     model: of this stage.
-    below: system that made the film.
-    film: float32 [N, T, h, w, C] in [-1, 1].
+    below: system that made the videos.
+    videos: float32 [N, T, h, w, C] in [-1, 1].
     stage: number of this stage, from 1 on.
     **options: of `Model.sample`; `seed` is that of the whole cascade.
 
   Returns:
     float32 [N, T s, H, W, C], s the ratio of the frameskips: as the paper's 16 frames
-    become 64, of which the last three have no frame of the film after them.
+    become 64, of which the last three have no given frame after them.
 
   Raises:
-    UserError: the models do not chain, or the film is shorter than a window.
+    UserError: the models do not chain, or the videos are shorter than a window.
   """
   time, space = factors(below, model.system)
-  length = film.shape[1] * time
+  length = videos.shape[1] * time
   if length < model.system.window:
     raise UserError(
-      f"cascade: {film.shape[1]} frames become {length}, the next model's window has "
+      f"cascade: {videos.shape[1]} frames become {length}, the next model's window has "
       f"{model.system.window}; sample more (--length)"
     )
   places = range(0, length, time)
-  known = {"given": film, "given_frames": places}
+  known = {"given": videos, "given_frames": places}
   if space > 1:
-    known = {"low_res": film, "low_res_frames": places}
+    known = {"low_res": videos, "low_res_frames": places}
   seed = options.pop("seed", 0) + _SEEDS * stage
-  return model.sample(len(film), seed=seed, length=length, **known, **options)
+  return model.sample(len(videos), seed=seed, length=length, **known, **options)

@@ -44,17 +44,19 @@ def low_res(
   num_videos: int,
   length: int,
 ) -> LowRes | None:
-  """Spreads a smaller film, [T1, h, w, C] or one of each video, over all L frames.
+  """Spreads low-resolution video, [T1, h, w, C] or one each, over all L frames.
 
   Returns:
-    [N, L, h, w, C], and which of the L frames the film has; None for none.
+    [N, L, h, w, C], and which of the L frames it has; None for none.
 
   Raises:
     UserError: its frames do not fit the model's, or the places do not fit them.
   """
   if video is None:
     if len(frames):
-      raise UserError("low_res_frames: there is no smaller film to take them from")
+      raise UserError(
+        "low_res_frames: there is no low-resolution video to take them from"
+      )
     return None
   if system.windows == "recurrent":
     raise UserError("low_res: a roll-out is of residuals, not of frames")
@@ -115,7 +117,7 @@ def cond(
 
 
 def _of_each(name: str, video: np.ndarray, num_videos: int) -> np.ndarray:
-  """A film for all, or a film of each, as [N, T, H, W, C]."""
+  """A video for all, or one of each, as [N, T, H, W, C]."""
   video = np.asarray(video, np.float32)
   if video.ndim == 4:
     video = np.broadcast_to(video, (num_videos, *video.shape))
@@ -128,7 +130,7 @@ def _of_each(name: str, video: np.ndarray, num_videos: int) -> np.ndarray:
 
 
 def _places(name: str, frames: Sequence[int], video: np.ndarray) -> list[int]:
-  """Where a film's frames are in the video; one after the other by default."""
+  """Where given frames are in the video; one after the other by default."""
   places = list(frames) if len(frames) else list(range(video.shape[1]))
   if len(places) != video.shape[1]:
     raise UserError(f"{name}: {len(places)} places for {video.shape[1]} frames")

@@ -79,9 +79,9 @@ class Model:
       given: float32 in [-1, 1], [T0, H, W, C] or one per video [N, T0, H, W, C]:
         frames to start from.
       given_frames: where in the video the given frames are; default 0 .. T0 - 1.
-      low_res: float32 in [-1, 1], [T1, h, w, C] or one per video: a smaller film that
-        guides the sampled one, which becomes it when it is averaged to its size (VDM,
-        section 3.1).
+      low_res: float32 in [-1, 1], [T1, h, w, C] or one per video: a low-resolution
+        video that guides the sampled one, which becomes it when it is averaged to its
+        size (VDM, section 3.1).
       low_res_frames: where in the video its frames are; default 0 .. T1 - 1.
       plan: name of the sampling plan; default the system's.
       plan_options: of the plan, over those of the config.

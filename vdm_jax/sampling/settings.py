@@ -37,8 +37,8 @@ class Settings:
       the weight is above 0.
     reconstruction_weight: weight w_r of reconstruction guidance towards observed
       frames; 0 is replacement alone.
-    super_resolution_weight: weight w_r per pixel of a smaller film that is given; 0 is
-      the number of pixels that are averaged into one, which makes the film exact.
+    super_resolution_weight: weight w_r per pixel of a low-resolution video that
+      guides; 0 is the number of pixels averaged into one, which makes it exact.
     resample: times that each step of 'ancestral' or 'ddim' is taken where frames are
       given, diffusing back in between (RePaint); 1 is once.
     restore_given: given frames come back as they were given. False leaves what the

@@ -14,7 +14,7 @@ from vdm_jax.systems.system import DiffusionSystem
 
 
 class LowRes(NamedTuple):
-  """A film that the sampled one should become when it is averaged down to its size.
+  """A video that the sampled one should become when it is averaged to its size.
 
   Attributes:
     video: float32 [B, T, h, w, C] in [-1, 1].
@@ -49,7 +49,7 @@ def sample_window(
     cond: conditioning signals, [B, G, ...].
     keys: one per video [B]: a video belongs to its key, not to the batch.
     state: recurrent state after the window before, None for the first one.
-    low_res: a smaller film of the video that guides it, None for none.
+    low_res: a low-resolution video that guides it, None for none.
     any_observed: False skips all work for observed frames.
 
   Returns:

