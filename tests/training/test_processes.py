@@ -257,4 +257,5 @@ def test_a_coordinator_that_does_not_answer_is_named(tmp_path):
   (process,) = launch("train", tmp_path, 1, 1, flags)
   output = process.communicate(timeout=120)[0]
   assert process.returncode == 2, output[-2000:]
-  assert "coordinator localhost:1" in output and "Traceback" not in output
+  assert "--coordinator=localhost:1: does not answer within 2 s" in output
+  assert "Traceback" not in output

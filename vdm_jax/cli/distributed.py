@@ -1,5 +1,8 @@
 """Flags of the commands that several processes can share, and their start."""
 
+import socket
+import time
+
 import jax
 from absl import flags
 
@@ -28,17 +31,31 @@ def start() -> None:
   """
   if _DISTRIBUTED.value or _COORDINATOR.value:
     common.start_jax(devices=False)
-    try:
-      jax.distributed.initialize(
-        _COORDINATOR.value,
-        _NUM_PROCESSES.value,
-        _PROCESS_ID.value,
-        initialization_timeout=_PATIENCE.value,
-      )
-    except (RuntimeError, ValueError) as error:
-      reason = " ".join(str(error).split())[:300]
-      raise UserError(
-        f"--distributed: could not join the other processes within {_PATIENCE.value} "
-        f"s (coordinator {_COORDINATOR.value or 'of the cluster'}): {reason}"
-      ) from error
+    if _COORDINATOR.value and _PROCESS_ID.value:
+      _wait_for(_COORDINATOR.value, _PATIENCE.value)
+    jax.distributed.initialize(
+      _COORDINATOR.value,
+      _NUM_PROCESSES.value,
+      _PROCESS_ID.value,
+      initialization_timeout=_PATIENCE.value,
+    )
   common.start_jax()
+
+
+def _wait_for(address: str, seconds: float) -> None:
+  """Waits until somebody listens; JAX itself would abort with a dump of its stack."""
+  host, _, port = address.rpartition(":")
+  until = time.monotonic() + seconds
+  while True:
+    try:
+      with socket.create_connection((host, int(port)), timeout=5):
+        return
+    except ValueError:
+      raise UserError(f"--coordinator: expected HOST:PORT, found {address!r}") from None
+    except OSError as error:
+      if time.monotonic() > until:
+        raise UserError(
+          f"--coordinator={address}: does not answer within {seconds:g} s ({error}); "
+          "is process 0 running there, and does a firewall let its port through?"
+        ) from error
+    time.sleep(0.5)

@@ -87,11 +87,11 @@ class Fvd:
     # Of real videos, those frames that the model was given in its own.
     skipped = max(self.num_context, *(source.context for source in (*parts, b)))
     skipped = 0 if wanted["include_conditioning"] else skipped
-    first = {}
+    opened = {}
     if b.features is None:
-      first = {source.name: source.read(0) for source in (*parts, b)}
-    if self.preset and not self.num_frames and first:
-      departs += _shorten(wanted, first, skipped)
+      opened = {source.name: source.read(0) for source in (*parts, b)}
+    if self.preset and not self.num_frames and opened:
+      departs += _shorten(wanted, opened, skipped)
     departs += [
       f"{count} videos in --{flag}, the preset wants {number}"
       for flag, count, number in (
@@ -128,7 +128,7 @@ class Fvd:
       "departs": departs,
       "notes": [
         f"{name}: gray, repeated to three channels"
-        for name, video in first.items()
+        for name, video in opened.items()
         if video.shape[-1] == 1
       ],
       "used": wanted,
@@ -294,13 +294,13 @@ class Fvd:
     return window
 
 
-def _shorten(wanted, first, skipped: int) -> list[str]:
+def _shorten(wanted, opened, skipped: int) -> list[str]:
   """Takes the frames that there are where a preset wants more; says so.
 
   Of each source the first video is looked at: shorter ones behind it are an error that
   names them.
   """
-  lengths = {name: len(video) - skipped for name, video in first.items()}
+  lengths = {name: len(video) - skipped for name, video in opened.items()}
   name = min(lengths, key=lengths.get)
   if lengths[name] >= wanted["num_frames"]:
     return []

@@ -123,7 +123,7 @@ def _sampling(config, system, devices, batch_size) -> Lowerable:
     call=step,
     lower=lambda: step.lower(*args),
     args=args,
-    argument_bytes=_bytes(params, jax.tree.map(lambda _: whole, params)),
+    argument_bytes=_bytes(params, sharding.state(mesh, params)),
     parameters=_count(params),
     batch_size=size,
     mesh=dict(mesh.shape),
