@@ -107,3 +107,31 @@ def test_muon_leaves_all_but_kernels_to_adam():
   for leaf in (found["bias"], found["table"]["embedding"]):
     # Adam's first step is the learning rate, whatever the gradient.
     np.testing.assert_allclose(leaf, -0.1, rtol=1e-4)
+
+
+def run_of(num_steps=100, max_seconds=60.0, **changes):
+  return {
+    "optimizer": config(**changes),
+    "train": {"num_steps": num_steps, "max_seconds": max_seconds},
+  }
+
+
+def test_a_longer_run_is_told_how_its_rate_jumps():
+  def jump(old, new):
+    return optimizer.jump(old, new, step=50, seconds=30.0)
+
+  steps = {"decay": "linear", "decay_by": "steps"}
+  text = jump(run_of(**steps), run_of(num_steps=200, **steps))
+  assert "num_steps changed from 100 to 200" in text
+  assert "of step 50 is 0.075 instead of 0.05" in text
+  text = jump(run_of(), run_of(max_seconds=120.0))
+  assert "max_seconds changed from 60.0 to 120.0" in text and "0.0854" in text
+  # What does not hang on the length of a run has nothing to tell.
+  assert not jump(run_of(**steps), run_of(max_seconds=120.0, **steps))
+  constant = {"decay": "constant", "decay_by": "steps"}
+  assert not jump(run_of(**constant), run_of(num_steps=200, **constant))
+  assert not jump(run_of(), run_of(num_steps=200))
+  # A run that had come to its end.
+  assert "instead of 0" in optimizer.jump(
+    run_of(**steps), run_of(num_steps=200, **steps), step=100, seconds=30.0
+  )

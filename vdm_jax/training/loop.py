@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 from vdm_jax import errors
 from vdm_jax.errors import UserError
 from vdm_jax.storage import checkpoint, workdirs
-from vdm_jax.training import program, report
+from vdm_jax.training import optimizer, program, report
 
 
 class Batches(Protocol):
@@ -105,12 +105,13 @@ def _train(programs, batches, workdir, meta, hooks, init_from) -> Result:
     found = checkpoints.meta()
     workdirs.check_same_run(found, meta, workdir)
     spent = found.get("seconds", 0.0)
+    changed = found["config"], meta["config"]
     state, position = checkpoints.restore(
       programs.state_shapes, programs.state_sharding
     )
     batches.set_state(position)
   else:
-    state = programs.init(jax.random.fold_in(key, 0))
+    state, changed = programs.init(jax.random.fold_in(key, 0)), None
     if init_from:
       state = workdirs.warm_start(state, init_from)
   first_step = int(state.step)
@@ -125,6 +126,8 @@ def _train(programs, batches, workdir, meta, hooks, init_from) -> Result:
   )
   if first_step:
     log.say(f"resuming {workdir} from step {first_step}")
+    if jump := optimizer.jump(*changed, first_step, spent):
+      log.say(jump)
 
   key = jax.random.fold_in(key, 1)
   loop = _Loop(programs, batches, checkpoints, meta, hooks, log, key, spent)

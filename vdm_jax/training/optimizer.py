@@ -69,6 +69,40 @@ def learning_rate(config: Mapping[str, Any], num_steps: int) -> optax.Schedule:
   return optax.join_schedules([ramp, after], [warmup])
 
 
+def jump(
+  old: Mapping[str, Any], new: Mapping[str, Any], step: int, seconds: float
+) -> str:
+  """Says how the learning rate jumps where a resumed run is to be longer or shorter.
+
+  Args:
+    old: config of the run so far.
+    new: config that it resumes under.
+    step: where it resumes.
+    seconds: what it has trained so far.
+
+  Returns:
+    A sentence; '' where the rate goes on as it was.
+  """
+
+  def rate(config):
+    optimizer, train = config["optimizer"], config["train"]
+    if by_time(optimizer):
+      progress = min(seconds / train["max_seconds"], 1.0)
+      decay = _BY_TIME[optimizer["decay"]](progress)
+      return optimizer["learning_rate"] * float(decay)
+    return float(learning_rate(optimizer, train["num_steps"])(step))
+
+  before, after = rate(old), rate(new)
+  if abs(after - before) <= 1e-3 * before:
+    return ""
+  field = "max_seconds" if by_time(new["optimizer"]) else "num_steps"
+  return (
+    f"config.train.{field} changed from {old['train'][field]} to "
+    f"{new['train'][field]}: the learning rate of step {step} is {after:.3g} instead "
+    f"of {before:.3g}"
+  )
+
+
 def build(config: Mapping[str, Any], num_steps: int) -> optax.GradientTransformation:
   """Global-norm clipping, then Adam, AdamW or Muon.
 
