@@ -22,7 +22,7 @@ from vdm_jax.training import loop, program
 def train(
   config: Mapping[str, Any], workdir: str, *, init_from: str | None = None
 ) -> loop.Result:
-  """Trains what a config describes, or goes on with it.
+  """Trains what a config describes, or resumes it.
 
   An embedded data set that is missing is built first.
 

@@ -7,7 +7,7 @@ import sys
 
 COMMANDS = {
   "data": "build, list and look at data sets",
-  "train": "train a model, or go on training it",
+  "train": "train a model, or resume its training",
   "sample": "sample videos from a trained model",
   "plan": "show, list and optimise sampling plans",
   "eval": "measure samples or a run by a protocol",

@@ -1,7 +1,7 @@
 """`vdm-jax sample --workdir=DIR --num_videos=N --out=DIR2`.
 
 Frames to start from come from a clip (--given) or from the videos of a split of the
-run's data set (--split), one for each sample. A job that is stopped goes on when the
+run's data set (--split), one for each sample. A job that is stopped resumes when the
 same command is given again.
 
 With --then=RUN2 a second model makes the videos longer, or larger, and so on: a

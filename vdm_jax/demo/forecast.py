@@ -62,7 +62,7 @@ def run(
 
   Args:
     config: of an RVD with a predictor, on one moving digit; complete.
-    out: folder of the demo; what it holds goes on.
+    out: folder of the demo; what it holds is resumed.
     seconds: wall clock for training each of the two, in all; both stages of the first.
     num_clips: test clips.
     members: of each ensemble.

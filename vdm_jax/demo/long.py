@@ -71,7 +71,7 @@ def run(
 
   Args:
     config: of an FDM on one moving digit, complete.
-    out: folder of the demo; what it holds goes on.
+    out: folder of the demo; what it holds is resumed.
     seconds: wall clock for training the model, in all.
     plan_names: sampling plans to compare.
     num_videos: videos under each plan, from as many test videos.

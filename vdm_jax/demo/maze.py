@@ -11,7 +11,7 @@
       results.json       all numbers
       table.txt          the table
 
-Walks begin with frames of test videos. A job that is stopped goes on where it was.
+Walks begin with frames of test videos. A job that is stopped resumes where it was.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ def run(
   Args:
     config: of an FDM on a maze, complete.
     regressor: of a position regressor, complete; its data become the model's.
-    out: folder of the demo; what it holds goes on.
+    out: folder of the demo; what it holds is resumed.
     seconds: wall clock for training the model, in all.
     regressor_seconds: the same of the regressor.
     plan_names: sampling plans to compare.
@@ -80,7 +80,7 @@ def run(
   timed.say(
     "A walk that makes sense takes hours of training on a CPU and minutes on a GPU "
     f"(configs/fdm_maze.py); these are {seconds / 60:.0f} minutes. DEMO_SECONDS=N "
-    "gives more, and goes on where the last call ended."
+    "gives more, and resumes where the last call ended."
   )
   clock = timed.Clock()
   with clock("build the data"):

@@ -11,8 +11,8 @@
       table.txt         the table
       report.html       everything to look at, in one file
 
-Nothing that is in OUT already is lost: a run that was killed goes on, one that is
-done goes on if it is given more seconds. Samples, numbers and report are made anew.
+Nothing that is in OUT already is lost: a run that was killed resumes, one that is
+done resumes if it is given more seconds. Samples, numbers and report are made anew.
 """
 
 import json

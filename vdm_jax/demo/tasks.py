@@ -66,7 +66,7 @@ def run(
 
   Args:
     config: of a model trained by `random_mask` on one moving digit, complete.
-    out: folder of the demo; what it holds goes on.
+    out: folder of the demo; what it holds is resumed.
     seconds: wall clock for training each model, in all.
     rates: shares of examples without given frames to train with, one model each;
       empty: that of the config. The first one is drawn.

@@ -23,7 +23,7 @@ _ANNEALED = {"decay": "cosine", "decay_by": "time"}
 
 
 class Stopped(Exception):
-  """A signal stopped the demo in the middle; it can go on."""
+  """A signal stopped the demo in the middle; it can resume."""
 
 
 def check_seconds(seconds: float, share: float = 1.0) -> None:
@@ -117,7 +117,7 @@ def unless_stopped(result) -> None:
 
 @contextlib.contextmanager
 def stops_cleanly(out: epath.PathLike) -> Iterator[None]:
-  """Turns `Stopped` into a line that says how to go on, and exit code 1."""
+  """Turns `Stopped` into a line that says how to resume, and exit code 1."""
   try:
     yield
   except Stopped:

@@ -6,7 +6,7 @@
       table.txt        the same numbers
       results.json     everything
 
-A job that was stopped goes on where it was.
+A job that was stopped resumes where it was.
 """
 
 import dataclasses

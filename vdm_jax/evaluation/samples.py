@@ -20,7 +20,7 @@ class Samples:
   Attributes:
     folder: as it was named.
     videos: uint8 [N, T, H, W, C].
-    record: how they came about.
+    record: how they were made.
   """
 
   folder: str

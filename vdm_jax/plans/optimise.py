@@ -85,7 +85,7 @@ def search(
   settings: Mapping[str, Any] | None = None,
   progress: Callable[[Iterable], Iterable] = iter,
 ) -> Search:
-  """Finds what each stage of a plan should observe, or goes on with that.
+  """Finds what each stage of a plan should observe, or resumes that.
 
   Args:
     name: of the plan that says what is sampled; must not look at the video.
@@ -98,7 +98,7 @@ def search(
     path: of the file. One of an unfinished search is gone on with.
     nearby: start from the last existing frame in front of the latent ones and the
       first behind them, instead of from nothing.
-    settings: of the metric; JSON. A search goes on only with the same.
+    settings: of the metric; JSON. A search resumes only with the same.
     progress: wraps the numbers of the stages.
 
   Raises:

@@ -90,7 +90,7 @@ class Model:
         videos; progress, and a stop, between batches alone.
       progress: show a progress bar.
       unfinished: folder for what is done of a long job. If the same call was stopped
-        there, it goes on behind its last finished stage and ends with the same
+        there, it resumes behind its last finished stage and ends with the same
         videos. Gone when the job is done. Several processes have one, on a disk that
         all of them see.
       **settings: fields of `Settings` that replace those of the config. Its guidance

@@ -77,7 +77,7 @@ def save(
 
   `videos.npz` holds the frames without loss (uint8 [N, T, H, W, C] under
   `videos`), `films/` a GIF and an MP4 of each video, `sheet.png` and `sheet.gif`
-  all of them, `record.json` how they came about.
+  all of them, `record.json` how they were made.
 
   Args:
     out: folder; must not hold samples already.

@@ -1,4 +1,4 @@
-"""What an unfinished sampling job leaves on disk, so that it can go on.
+"""What an unfinished sampling job leaves on disk, so that it can resume.
 
 One small file a stage, written aside and renamed: a job that is killed loses the stage
 at hand, never one that is done. Reading them back in order puts every frame, the plan

@@ -188,7 +188,7 @@ class Checkpoints:
     return UserError(
       f"{self._folder(manager, step)}: cannot be read, a file of it is missing or "
       f"damaged, or it belongs to another model ({reason}). Delete this folder to "
-      "go on from the checkpoint before it."
+      "resume from the checkpoint before it."
     )
 
   def _guard(self, write):

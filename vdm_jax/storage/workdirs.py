@@ -19,7 +19,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.storage import checkpoint
 
 # Config keys (and all below them) that a resumed run may change: where and how
-# fast it runs, what it reports, how long it goes on. All else is the run.
+# fast it runs, what it reports, how long it trains. All else is the run.
 FREE = (
   "data.data_dir",
   "data.num_threads",
@@ -61,7 +61,7 @@ def describe(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
 def check_same_run(
   old: Mapping[str, Any], new: Mapping[str, Any], workdir: str
 ) -> None:
-  """Refuses to go on in a workdir of another run.
+  """Refuses to resume in a workdir of another run.
 
   Raises:
     UserError: names each config key that differs, or the data set.

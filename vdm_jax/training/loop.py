@@ -74,7 +74,7 @@ def train(
   Args:
     programs: the compiled programs; its config gives the schedule of the loop.
     batches: training batches; moved to the checkpoint's position on a resume.
-    workdir: folder of the run; an existing run in it goes on.
+    workdir: folder of the run; an existing run in it resumes.
     meta: `workdirs.describe(...)`: config and data fingerprint, to refuse
       checkpoints of another run and to be stored beside new ones.
     hooks: validation and samples.
