@@ -34,13 +34,12 @@ def inputs(seed=0):
   return z, video, level, Frames(index, observed, latent, np.zeros_like(index))
 
 
-def run(settings, params, z, video, level, frames, train=False, rngs=None):
+def run(settings, params, z, video, level, frames, dropout=None):
   network = fdm.FdmUNet(settings)
   encoded = network.apply({"params": params}, video, frames, {}, method="encode")
   return network.apply(
-    {"params": params}, z, level, frames, encoded.context, train, method="denoise",
-    rngs=rngs,
-  )  # fmt: skip
+    {"params": params}, z, level, frames, encoded.context, dropout, method="denoise"
+  )
 
 
 apply = jax.jit(run, static_argnums=0)
@@ -196,8 +195,8 @@ def test_rematerialisation_changes_neither_parameters_nor_gradients():
 
   def gradient(settings):
     def loss(params):
-      rngs = {"dropout": jax.random.key(1)}
-      out = run(settings, params, *arguments, train=True, rngs=rngs)
+      keys = jax.random.split(jax.random.key(1), len(arguments[0]))
+      out = run(settings, params, *arguments, dropout=keys)
       return jnp.sum(jnp.square(out - arguments[0]))
 
     return jax.tree.leaves(jax.jit(jax.grad(loss))(lively_params()))

@@ -35,9 +35,9 @@ def draw(*shape, seed=0):
   return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def run(settings, params, z, cond, train=False, rngs=None):
+def run(settings, params, z, cond, dropout=None):
   return ramvid.RamvidUNet(settings).apply(
-    {"params": params}, z, LEVEL, FRAMES, cond, train, rngs=rngs
+    {"params": params}, z, LEVEL, FRAMES, cond, dropout
   )
 
 
@@ -175,8 +175,8 @@ def test_rematerialisation_and_dropout():
 
   def gradient(settings, seed):
     def loss(params):
-      rngs = {"dropout": jax.random.key(seed)}
-      return jnp.sum(jnp.square(run(settings, params, z, COND, True, rngs)))
+      keys = jax.random.split(jax.random.key(seed), len(z))
+      return jnp.sum(jnp.square(run(settings, params, z, COND, keys)))
 
     return jax.tree.leaves(jax.jit(jax.grad(loss))(lively_params()))
 

@@ -195,8 +195,8 @@ def test_rematerialisation_changes_neither_parameters_nor_gradients(policy):
   def gradient(network):
     def loss(params):
       out = network.apply(
-        {"params": params}, z, level, frames, cond, True,
-        rngs={"dropout": jax.random.key(1)},
+        {"params": params}, z, level, frames, cond,
+        jax.random.split(jax.random.key(1), len(z)),
       )  # fmt: skip
       return jnp.sum(jnp.square(out - z))
 

@@ -80,6 +80,13 @@ def test_losses_and_parameters_do_not_depend_on_the_mesh(
   assert_same(run(programs), reference())
 
 
+def test_what_is_dropped_does_not_depend_on_mesh_or_micro_batches():
+  model = {"dropout": 0.3}
+  whole = run(make(model=model))
+  assert_same(run(make(2, model=model, train={"accumulate": 4})), whole)
+  assert not np.allclose(whole[1], reference()[1], rtol=1e-4)
+
+
 def test_draws_belong_to_the_place_in_the_global_batch():
   """Another order of the examples is another loss; another cut of them is not."""
 

@@ -130,10 +130,10 @@ class FdmUNet(nn.Module):
     if s.pool_given:
       self.pooled = given.Pooled(s.channels, 4 * s.channels, s.patch, s.dtype)
 
-  def __call__(self, z, level, frames, cond, train=False):
+  def __call__(self, z, level, frames, cond, dropout=None):
     """`encode` then `denoise`: initialises every parameter."""
     encoded = self.encode(z, frames, cond)
-    return self.denoise(z, level, frames, encoded.context, train)
+    return self.denoise(z, level, frames, encoded.context, dropout)
 
   def encode(
     self,
@@ -165,7 +165,7 @@ class FdmUNet(nn.Module):
     level: Any,
     frames: Frames,
     context: tuple[jax.Array, jax.Array | None],
-    train: bool = False,
+    dropout: jax.Array | None = None,
   ) -> jax.Array:
     """The prediction for a noisy window.
 
@@ -174,7 +174,7 @@ class FdmUNet(nn.Module):
       level: `diffusion.schedule.Level` of shape [B]: the frames of a window share it.
       frames: of shape [B, T]; only differences of indices within a window matter.
       context: from `encode`.
-      train: apply dropout (needs a 'dropout' rng).
+      dropout: a key of each example [B], of what is dropped; None for nothing.
 
     Returns:
       float32 [B, T, H, W, out_channels], or twice the channels if it learns its
@@ -186,7 +186,7 @@ class FdmUNet(nn.Module):
     z = jnp.concatenate([jnp.where(observed, video, z), told.astype(z.dtype)], -1)
     if self.settings.show_given:
       z = jnp.concatenate([z, given.neighbours(video, frames)], -1)
-    return self.backbone(z, level.time, frames, pooled, train)
+    return self.backbone(z, level.time, frames, pooled, dropout)
 
 
 def _per_frame(a: jax.Array) -> jax.Array:
@@ -200,7 +200,7 @@ class Backbone(nn.Module):
   settings: Settings
 
   @nn.compact
-  def __call__(self, z, time, frames, pooled, train):
+  def __call__(self, z, time, frames, pooled, dropout):
     s = self.settings
     s.check(*z.shape[2:4])
     z = layers.to_patches(z, s.patch)
@@ -213,7 +213,7 @@ class Backbone(nn.Module):
     if pooled is not None:
       emb = emb + pooled
     emb = emb[:, None]  # All frames are at one level.
-    res_block = unet.remat(unet.ResBlock, s.remat, static=(3,))
+    res_block = unet.remat(unet.ResBlock, s.remat)
     frame_attention = unet.remat(FrameAttention, s.remat)
     space_attention = unet.remat(attention.SpaceAttention, s.remat)
 
@@ -227,7 +227,7 @@ class Backbone(nn.Module):
         scale_shift=s.scale_shift,
         name=name,
       )
-      return lambda h: layer(h, emb, train)
+      return lambda h: layer(h, emb, dropout)
 
     def site(name, level):
       if not s.attends_at(level, height):

@@ -5,6 +5,7 @@ the batch; a normalisation names the axes that its statistics run over, because
 the four papers differ in exactly that.
 """
 
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -120,6 +121,32 @@ class GroupNorm(nn.Module):
       dtype=self.dtype,
     )
     return norm(x, mask=mask)
+
+
+class Dropout(nn.Module):
+  """Zeroes a share of the activations, of each example by a key of its own.
+
+  What is dropped of an example does not hang on the batch around it: a step in
+  micro-batches is the step in one.
+
+  Attributes:
+    rate: the share; what is left is scaled up by 1 / (1 - rate).
+  """
+
+  rate: float
+
+  @nn.compact
+  def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
+    """[B, ...] and keys [B] to the same shape; x itself where `keys` is None."""
+    if keys is None or not self.rate:
+      return x
+    site = zlib.crc32("/".join(self.path).encode())  # Each layer draws its own.
+
+    def draw(key):
+      key = jax.random.fold_in(key, site)
+      return jax.random.bernoulli(key, 1.0 - self.rate, x.shape[1:])
+
+    return jnp.where(jax.vmap(draw)(keys), x / (1.0 - self.rate), 0.0).astype(x.dtype)
 
 
 def to_patches(x: jax.Array, size: int) -> jax.Array:

@@ -47,7 +47,12 @@ class Network(Protocol):
   """A Linen module with these methods; see `models.vdm.VdmUNet`."""
 
   def __call__(
-    self, z, level, frames: Frames, cond: Mapping[str, jax.Array], train: bool = False
+    self,
+    z,
+    level,
+    frames: Frames,
+    cond: Mapping[str, jax.Array],
+    dropout: jax.Array | None = None,
   ) -> jax.Array: ...
 
   def encode(
@@ -55,5 +60,5 @@ class Network(Protocol):
   ) -> Encoded: ...
 
   def denoise(
-    self, z, level, frames: Frames, context: Any, train: bool = False
+    self, z, level, frames: Frames, context: Any, dropout: jax.Array | None = None
   ) -> jax.Array: ...

@@ -113,8 +113,11 @@ class PositionNetwork(nn.Module):
   num_cells: int
 
   @nn.compact
-  def __call__(self, frames: jax.Array, train: bool) -> Answer:
-    """float32 [..., H, W, C] in [-1, 1] to an answer."""
+  def __call__(self, frames: jax.Array, dropout: jax.Array | None = None) -> Answer:
+    """float32 [..., H, W, C] in [-1, 1] to an answer.
+
+    `dropout` is a key of each example, along the first axis, or None.
+    """
     s = self.settings
     x = frames.astype(s.dtype)
     for level, mult in enumerate(s.channel_mults):
@@ -126,7 +129,7 @@ class PositionNetwork(nn.Module):
     # Flat, not pooled: where in the frame a wall is says how far away it is.
     x = x.reshape(*x.shape[:-3], -1)
     x = nn.relu(layers.Dense(s.features, dtype=s.dtype, name="features")(x))
-    x = nn.Dropout(s.dropout)(x, deterministic=not train).astype(jnp.float32)
+    x = layers.Dropout(s.dropout, name="dropout")(x, dropout).astype(jnp.float32)
     logits = layers.Dense(self.num_cells, name="classifier")(x)
     # From zero: a head that has seen little says the middle of its cell.
     zeros = nn.initializers.zeros

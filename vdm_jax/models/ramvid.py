@@ -164,10 +164,10 @@ class RamvidUNet(nn.Module):
       )
     self.backbone = Backbone(self.settings)
 
-  def __call__(self, z, level, frames, cond, train=False):
+  def __call__(self, z, level, frames, cond, dropout=None):
     """`encode` then `denoise`: initialises every parameter."""
     encoded = self.encode(z, frames, cond)
-    return self.denoise(z, level, frames, encoded.context, train)
+    return self.denoise(z, level, frames, encoded.context, dropout)
 
   def encode(
     self,
@@ -201,7 +201,7 @@ class RamvidUNet(nn.Module):
     level: Any,
     frames: Frames,
     context: jax.Array,
-    train: bool = False,
+    dropout: jax.Array | None = None,
   ) -> jax.Array:
     """The prediction for a window whose observed frames are clean.
 
@@ -211,7 +211,7 @@ class RamvidUNet(nn.Module):
       frames: looked at with `show_given` alone; else the network recognises observed
         frames by itself.
       context: from `encode`.
-      train: apply dropout (needs a 'dropout' rng).
+      dropout: a key of each example [B], of what is dropped; None for nothing.
 
     Returns:
       float32 [B, T, H, W, out_channels], or twice the channels if it learns its
@@ -219,7 +219,7 @@ class RamvidUNet(nn.Module):
     """
     if self.settings.show_given:
       z = jnp.concatenate([z, given.neighbours(z, frames)], axis=-1)
-    return self.backbone(z, level.time, context, train)
+    return self.backbone(z, level.time, context, dropout)
 
 
 class Backbone(nn.Module):
@@ -228,7 +228,7 @@ class Backbone(nn.Module):
   settings: Settings
 
   @nn.compact
-  def __call__(self, z, time, context, train):
+  def __call__(self, z, time, context, dropout):
     s = self.settings
     s.check(*z.shape[1:4])
     z = layers.to_patches(z, s.patch)
@@ -240,7 +240,7 @@ class Backbone(nn.Module):
     emb = layers.Dense(4 * s.channels, dtype=s.dtype, name="embed_0")(emb)
     emb = layers.Dense(4 * s.channels, dtype=s.dtype, name="embed_1")(nn.silu(emb))
     emb = (emb + context.astype(s.dtype))[:, None]
-    res_block = unet.remat(unet.ResBlock, s.remat, static=(3,))
+    res_block = unet.remat(unet.ResBlock, s.remat)
     joint_attention = unet.remat(attention.SpaceAttention, s.remat)
 
     def block(name, width):
@@ -254,7 +254,7 @@ class Backbone(nn.Module):
         conv=layers.SpaceTimeConv,
         name=name,
       )
-      return lambda h: layer(h, emb, train)
+      return lambda h: layer(h, emb, dropout)
 
     def site(name, level):
       middle = level == levels

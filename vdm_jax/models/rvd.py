@@ -168,10 +168,10 @@ class RvdNetwork(nn.Module):
     if s.residual:
       self.predictor = Predictor(s)
 
-  def __call__(self, z, level, frames, cond, train=False):
+  def __call__(self, z, level, frames, cond, dropout=None):
     """`encode` then `denoise`: initialises every parameter."""
     encoded = self.encode(z, frames, cond)
-    return self.denoise(z, level, frames, encoded.context, train)
+    return self.denoise(z, level, frames, encoded.context, dropout)
 
   def encode(
     self,
@@ -228,7 +228,7 @@ class RvdNetwork(nn.Module):
     level: Any,
     frames: Frames,
     context: Context,
-    train: bool = False,
+    dropout: jax.Array | None = None,
   ) -> jax.Array:
     """The prediction for the noisy residuals of the frames that have a context.
 
@@ -237,12 +237,12 @@ class RvdNetwork(nn.Module):
       level: `diffusion.schedule.Level`, of shape [B] or [B, T].
       frames: not looked at.
       context: from `encode`, of the last S <= T slots.
-      train: nothing; there is no dropout.
+      dropout: not looked at; this network drops nothing.
 
     Returns:
       float32 [B, T, H, W, C]; zeros for the first T - S slots, which are not computed.
     """
-    del frames, train
+    del frames, dropout
     first = z.shape[1] - context.states[0].shape[1]
     time = level.time[:, first:] if level.time.ndim == 2 else level.time[:, None]
     z = z[:, first:]

@@ -131,8 +131,13 @@ class ResBlock(nn.Module):
   conv: Callable[..., nn.Module] = layers.SpaceConv
 
   @nn.compact
-  def __call__(self, x: jax.Array, emb: jax.Array, train: bool) -> jax.Array:
-    """[B, T, H, W, C], emb [B, T, E] or [B, 1, E] to [B, T, H, W, features]."""
+  def __call__(
+    self, x: jax.Array, emb: jax.Array, dropout: jax.Array | None = None
+  ) -> jax.Array:
+    """[B, T, H, W, C], emb [B, T, E] or [B, 1, E] to [B, T, H, W, features].
+
+    `dropout` is a key of each example [B], or None.
+    """
 
     def norm(name):
       return layers.GroupNorm(
@@ -150,7 +155,7 @@ class ResBlock(nn.Module):
     else:
       h = norm("norm_1")(h + emb)
     h = nn.silu(h)
-    h = nn.Dropout(self.dropout, deterministic=not train)(h)
+    h = layers.Dropout(self.dropout, name="dropout")(h, dropout)
     h = self.conv(self.features, zero_init=True, dtype=self.dtype, name="conv_1")(h)
     if x.shape[-1] != self.features:
       x = layers.Dense(self.features, dtype=self.dtype, name="skip")(x)
@@ -169,20 +174,17 @@ class Upsample(nn.Module):
     return layers.SpaceConv(self.features, dtype=self.dtype, name="conv")(x)
 
 
-def remat(module: type[nn.Module], policy: str, *, static: Sequence[int] = ()):
+def remat(module: type[nn.Module], policy: str):
   """Wraps a module class so that its activations are made again when needed.
 
   Args:
     module: a Linen module class.
     policy: 'none' keeps everything, 'block' keeps a block's input alone, 'dots'
       keeps the results of its matrix products too.
-    static: positions of arguments that are Python values (self is 0).
   """
   if policy not in REMAT:
     raise UserError(f"config.model.remat: expected one of {REMAT}, found {policy!r}")
   if policy == "none":
     return module
   save = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-  return nn.remat(
-    module, static_argnums=tuple(static), policy=save if policy == "dots" else None
-  )
+  return nn.remat(module, policy=save if policy == "dots" else None)

@@ -87,10 +87,10 @@ class VdmUNet(nn.Module):
     self.conditioning = Conditioning(self.settings)
     self.backbone = Backbone(self.settings)
 
-  def __call__(self, z, level, frames, cond, train=False):
+  def __call__(self, z, level, frames, cond, dropout=None):
     """`encode` then `denoise`: initialises every parameter."""
     encoded = self.encode(z, frames, cond)
-    return self.denoise(z, level, frames, encoded.context, train)
+    return self.denoise(z, level, frames, encoded.context, dropout)
 
   def encode(
     self,
@@ -122,7 +122,7 @@ class VdmUNet(nn.Module):
     level: Any,
     frames: Frames,
     context: jax.Array,
-    train: bool = False,
+    dropout: jax.Array | None = None,
   ) -> jax.Array:
     """The prediction for a noisy window.
 
@@ -131,12 +131,12 @@ class VdmUNet(nn.Module):
       level: `diffusion.schedule.Level`, of shape [B] or [B, T].
       frames: of shape [B, T].
       context: from `encode`.
-      train: apply dropout (needs a 'dropout' rng).
+      dropout: a key of each example [B], of what is dropped; None for nothing.
 
     Returns:
       float32 [B, T, H, W, out_channels].
     """
-    return self.backbone(z, level.time, frames, context, train)
+    return self.backbone(z, level.time, frames, context, dropout)
 
 
 class Conditioning(nn.Module):
@@ -180,7 +180,7 @@ class Backbone(nn.Module):
   settings: Settings
 
   @nn.compact
-  def __call__(self, z, time, frames, context, train):
+  def __call__(self, z, time, frames, context, dropout):
     s = self.settings
     s.check(*z.shape[2:4])
     z = layers.to_patches(z, s.patch)
@@ -191,13 +191,13 @@ class Backbone(nn.Module):
     conv = layers.SpaceTimeConv if s.conv_time else layers.SpaceConv
 
     emb = _embed(s, time, context)
-    res_block = unet.remat(unet.ResBlock, s.remat, static=(3,))
+    res_block = unet.remat(unet.ResBlock, s.remat)
     space_attention = unet.remat(attention.SpaceAttention, s.remat)
     time_attention = unet.remat(attention.TimeAttention, s.remat)
 
     def block(name, width):
       layer = res_block(width, norm_axes, s.dropout, s.dtype, conv=conv, name=name)
-      return lambda h: layer(h, emb, train)
+      return lambda h: layer(h, emb, dropout)
 
     def site(name, level):
       if heights[level] not in s.attention_resolutions:

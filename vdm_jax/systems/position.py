@@ -77,7 +77,7 @@ class PositionRegressor:
 
   def init(self, key: jax.Array) -> Any:
     """Float32 parameters."""
-    return self.network.init(key, jnp.zeros((1, *self.frame_shape)), False)["params"]
+    return self.network.init(key, jnp.zeros((1, *self.frame_shape)))["params"]
 
   def loss(
     self, params: Any, batch: Mapping[str, Any], key: jax.Array, train: bool
@@ -87,13 +87,14 @@ class PositionRegressor:
     Frames outside the map count in the metric `outside` alone.
     """
     video = to_float(batch["video"])
-    rngs = None
+    dropout = None
     if train:
-      augment_key, dropout_key = jax.random.split(key)
-      keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, batch["example"])
-      video = jax.vmap(self._augment)(keys, video)
-      rngs = {"dropout": dropout_key}
-    answer = self.network.apply({"params": params}, video, train, rngs=rngs)
+      of_each = jax.vmap(jax.random.fold_in, (None, 0))
+      augment, dropout = (
+        of_each(part, batch["example"]) for part in jax.random.split(key)
+      )
+      video = jax.vmap(self._augment)(augment, video)
+    answer = self.network.apply({"params": params}, video, dropout)
     truth = batch["extras"][self.extra][..., :2]
     cell = self.grid.cell(truth)
     valid = batch.get("valid", jnp.ones(len(video), bool))
@@ -128,7 +129,7 @@ class PositionRegressor:
       params: of the network.
       frames: uint8 [..., H, W, C].
     """
-    answer = self.network.apply({"params": params}, to_float(frames), False)
+    answer = self.network.apply({"params": params}, to_float(frames))
     cell = answer.logits.argmax(-1)
     return position.position(self.grid, answer, cell), cell
 

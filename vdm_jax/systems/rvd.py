@@ -89,8 +89,7 @@ class RvdSystem(system.DiffusionSystem):
     *,
     seen: jax.Array | None = None,
     valid: jax.Array | None = None,
-    train: bool = False,
-    rngs: Mapping[str, jax.Array] | None = None,
+    dropout: jax.Array | None = None,
   ) -> Scored:
     """As `DiffusionSystem.score`; the first `task.num_context` frames are read only."""
     first = self.task.num_context
@@ -122,7 +121,7 @@ class RvdSystem(system.DiffusionSystem):
     x = residual / encoded.scale
     z = process.forward(x, noise.eps, noise.level)
     output = self._apply(
-      params, "denoise", z, noise.level, frames, encoded.context, train, rngs=rngs
+      params, "denoise", z, noise.level, frames, encoded.context, dropout
     )
     scored = self._score(output, x, z, frames, noise, valid)
     total = scored.loss

@@ -121,9 +121,7 @@ class DiffusionSystem:
     )
     level = self.schedule.sample(jnp.full(1, 0.5))
     video = to_float(batch["video"])
-    variables = self.network.init(
-      key, video, level, batch["frames"], batch["cond"], False
-    )
+    variables = self.network.init(key, video, level, batch["frames"], batch["cond"])
     return variables["params"]
 
   def loss(
@@ -144,15 +142,17 @@ class DiffusionSystem:
     video, frames, cond = to_float(batch["video"]), batch["frames"], batch["cond"]
     time_key, noise_key, drop_key, dropout_key = jax.random.split(key, 4)
 
+    def keys(key):
+      return jax.vmap(jax.random.fold_in, (None, 0))(key, batch["example"])
+
     def per_example(key, draw):
-      keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["example"])
-      return jax.vmap(draw)(keys)
+      return jax.vmap(draw)(keys(key))
 
     u = jnp.mod(jax.random.uniform(time_key) + batch["stratum"], 1.0)
     eps = per_example(noise_key, lambda k: jax.random.normal(k, video.shape[1:]))
-    rngs, seen = None, video
+    dropout, seen = None, video
     if train:
-      rngs = {"dropout": dropout_key}
+      dropout = keys(dropout_key)
       if cond and self.cond.drop:
         groups = (self.task.num_sources,)
         hidden = per_example(
@@ -165,7 +165,7 @@ class DiffusionSystem:
     # Validation fills its last batch with rows that do not count.
     valid = batch.get("valid", jnp.ones(len(u), bool))
     scored = self.score(
-      params, video, frames, cond, noise, seen=seen, valid=valid, train=train, rngs=rngs
+      params, video, frames, cond, noise, seen=seen, valid=valid, dropout=dropout
     )
     return scored.loss, self._metrics(scored, frames, noise.level, valid)
 
@@ -197,8 +197,7 @@ class DiffusionSystem:
     *,
     seen: jax.Array | None = None,
     valid: jax.Array | None = None,
-    train: bool = False,
-    rngs: Mapping[str, jax.Array] | None = None,
+    dropout: jax.Array | None = None,
   ) -> Scored:
     """The loss at given noise: a function of its arguments, dropout aside.
 
@@ -210,11 +209,10 @@ class DiffusionSystem:
       noise: what diffuses the video.
       seen: the video as the network is given it; None for `video`.
       valid: bool [B], examples that count; None for all.
-      train: dropout, with `rngs`.
-      rngs: of the network.
+      dropout: a key of each example [B], of what the network drops; None for nothing.
     """
     seen = video if seen is None else seen
-    encoded = self._apply(params, "encode", seen, frames, cond, rngs=rngs)
+    encoded = self._apply(params, "encode", seen, frames, cond)
     x = encoded.residual(video)
     eps = noise.eps
     if self.observed_by == "paste":
@@ -225,7 +223,7 @@ class DiffusionSystem:
       given = encoded.residual(seen)
       z = jnp.where(process.expand(frames.observed, x.ndim), given, z)
     output = self._apply(
-      params, "denoise", z, noise.level, frames, encoded.context, train, rngs=rngs
+      params, "denoise", z, noise.level, frames, encoded.context, dropout
     )
     valid = jnp.ones(len(x), bool) if valid is None else valid
     return self._score(output, x, z, frames, noise._replace(eps=eps), valid)
@@ -297,10 +295,10 @@ class DiffusionSystem:
 
     def denoise(z, level):
       level = jax.tree.map(lambda a: jnp.broadcast_to(a, z.shape[:1]), level)
-      output = self._apply(params, "denoise", z, level, frames, context, False)
+      output = self._apply(params, "denoise", z, level, frames, context)
       return process.from_output(self.objective.predict, output, z, level)
 
     return denoise
 
-  def _apply(self, params, method, *args, rngs=None):
-    return self.network.apply({"params": params}, *args, method=method, rngs=rngs)
+  def _apply(self, params, method, *args):
+    return self.network.apply({"params": params}, *args, method=method)
