@@ -5,7 +5,7 @@
 
 Clips are noise of 64x64 pixels; I3D sees them at 224, C3D (its weights drawn at random:
 none come with a package) wants 16 frames of 112, LPIPS takes pairs of frames as they
-are. Compiling is told apart. One program a row.
+are. Compile time is shown separately. One program a row.
 """
 
 import argparse
@@ -24,7 +24,7 @@ ROWS = ("i3d", "c3d", "lpips")
 
 
 def programs(args: argparse.Namespace) -> Iterator[tuple[str, int, Callable]]:
-  """(name, items of a call, the call) of every row."""
+  """Yields (name, items of a call, the call) of every row."""
   rng = np.random.default_rng(0)
 
   def clips(frames, pixels):

@@ -86,7 +86,7 @@ DAMAGE = {
 
 
 def places(source: clip_sources.Source, per_video: int) -> list[tuple[int, int]]:
-  """(video, first frame) of every clip: the first of each video, then the second."""
+  """Lists (video, first frame): the first clip of each video, then the second."""
   if per_video == 1:
     return [(number, 0) for number in range(source.count)]
   found = []
@@ -94,8 +94,8 @@ def places(source: clip_sources.Source, per_video: int) -> list[tuple[int, int]]
     length = len(source.read(number))
     count = min(per_video, length // FRAMES)
     steps = length // count if count else 0
-    found += [(place * steps, number) for place in range(count)]
-  return [(number, first) for first, number in sorted(found)]
+    found += [(place, number, place * steps) for place in range(count)]
+  return [(number, first) for _, number, first in sorted(found)]
 
 
 def run(

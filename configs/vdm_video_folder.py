@@ -82,7 +82,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def _tiny(config: ConfigDict) -> None:
-  """The recipe of vdm_digits.py, a little wider."""
+  """Sets the recipe of vdm_digits.py, a little wider."""
   config.model.update(
     dict(
       patch=2,
@@ -101,7 +101,7 @@ def _tiny(config: ConfigDict) -> None:
 
 
 def _default_size() -> str:
-  """tiny without an accelerator, base with one; says so."""
+  """Chooses tiny without an accelerator and base with one; says so."""
   found = glob.glob("/dev/nvidia[0-9]*") + glob.glob("/dev/accel*")
   found += glob.glob("/dev/vfio/[0-9]*")
   size = "base" if found else "tiny"
@@ -114,12 +114,17 @@ def _default_size() -> str:
 
 
 def _facts(name: str, data_dir: str) -> tuple[tuple[int, int, int], int]:
-  """Shape of the data set's frames and number of its labels, where it is built."""
+  """Reads the shape of the data set's frames and its number of labels."""
   from vdm_jax.data import records
   from vdm_jax.data import source as sources
 
   directory = sources.locate(name, data_dir or None)
-  if not records.is_built(directory):  # `train` says how.
+  if not records.is_built(directory):
+    print(
+      f"vdm_video_folder: nothing is built in {directory}: frames of 64x64x3 and no "
+      "labels are assumed; data_dir=DIR beside name= says where else to look",
+      file=sys.stderr,
+    )
     return (64, 64, 3), 0
   source = sources.VideoSource(directory, sources.splits(directory)[-1])
   return source.frame_shape, source.num_labels

@@ -29,7 +29,6 @@ with socket.socket() as s:
   print(s.getsockname()[1])')}"
 
 export JAX_PLATFORMS=cpu
-export JAX_NUM_CPU_DEVICES="${DEVICES:-1}"
 pids=()
 # shellcheck disable=SC2317 # Called by the trap.
 stop() {
@@ -39,7 +38,7 @@ trap stop EXIT
 trap stop INT TERM
 
 for ((i = 0; i < count; i++)); do
-  command=("$venv/bin/vdm-jax" "$name"
+  command=("$venv/bin/vdm-jax" "$name" --cpu_devices="${DEVICES:-1}"
     --distributed --coordinator="localhost:$port" --num_processes="$count"
     --process_id="$i" "$@")
   if ((i == 0)); then

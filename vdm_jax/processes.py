@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def is_first() -> bool:
-  """Whether this is the process that prints, and writes what is written once."""
+  """Tells whether this is the process that prints, and writes what is written once."""
   return jax.process_index() == 0
 
 

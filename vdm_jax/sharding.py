@@ -43,7 +43,7 @@ def make_mesh(
 
 
 def for_sampling(config: Mapping[str, Any], devices: Sequence[jax.Device]) -> Mesh:
-  """A mesh of some devices, the weights split over as many as in training."""
+  """Makes a mesh of some devices, weights split over as many as in training."""
   fsdp = config.get("mesh", {}).get("fsdp", 1)
   fsdp = len(devices) if fsdp == -1 else math.gcd(fsdp, len(devices))
   return make_mesh(fsdp=fsdp, devices=devices)

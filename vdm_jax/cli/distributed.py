@@ -1,11 +1,14 @@
 """Flags of the commands that several processes can share, and their start."""
 
+import itertools
 import socket
+import sys
 import time
 
 import jax
 from absl import flags
 
+from vdm_jax import processes
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
@@ -33,13 +36,36 @@ def start() -> None:
     common.start_jax(devices=False)
     if _COORDINATOR.value and _PROCESS_ID.value:
       _wait_for(_COORDINATOR.value, _PATIENCE.value)
-    jax.distributed.initialize(
-      _COORDINATOR.value,
-      _NUM_PROCESSES.value,
-      _PROCESS_ID.value,
-      initialization_timeout=_PATIENCE.value,
-    )
+    try:
+      jax.distributed.initialize(
+        _COORDINATOR.value,
+        _NUM_PROCESSES.value,
+        _PROCESS_ID.value,
+        initialization_timeout=_PATIENCE.value,
+      )
+    except (ValueError, RuntimeError, IndexError) as error:
+      raise UserError(
+        "--distributed: outside of a cluster that JAX knows, expected "
+        "--coordinator=HOST:PORT, --num_processes=N and --process_id=I (below N): "
+        + " ".join(str(error).split())[:300]
+      ) from error
+  elif _NUM_PROCESSES.value or _PROCESS_ID.value is not None:
+    raise UserError("--num_processes, --process_id: expected --coordinator with them")
   common.start_jax()
+
+
+def check_same_command(out: str) -> None:
+  """Checks that all processes were started alike and see the folder that one writes.
+
+  Raises:
+    UserError: they were not, or one does not.
+  """
+  command, own = [], ("--process_id", "-process_id")
+  for before, argument in itertools.pairwise(sys.argv):
+    if before not in own and not argument.startswith(own):
+      command.append(argument)
+  processes.agree({"the command": command})
+  processes.check_shared(out)
 
 
 def _wait_for(address: str, seconds: float) -> None:
@@ -50,7 +76,7 @@ def _wait_for(address: str, seconds: float) -> None:
     try:
       with socket.create_connection((host, int(port)), timeout=5):
         return
-    except ValueError:
+    except (ValueError, OverflowError):
       raise UserError(f"--coordinator: expected HOST:PORT, found {address!r}") from None
     except OSError as error:
       if time.monotonic() > until:

@@ -6,6 +6,7 @@ Measures for a second or two: a product of matrices and a copy, on every device.
 
 import importlib.metadata
 import json
+import pathlib
 import platform
 import shutil
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 from absl import flags
 
+import vdm_jax
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
@@ -28,6 +30,7 @@ EXTRAS = {
   "gcs": "gcsfs",
   "test": "pytest",
 }
+_COPIED = 128 << 20  # Bytes a device: more than a cache holds.
 _SECONDS = 0.5  # Of a measurement.
 
 
@@ -42,6 +45,7 @@ def main(argv: list[str]) -> None:
     return
   gib = 1 << 30
   devices, rates = found["devices"], found["rates"]
+  local = found["data"]["free"] is not None
   lines = {
     "devices": f"{devices['count']} x {devices['kind']} ({devices['platform']})",
     "memory": f"{devices['memory'] / gib:.1f} GiB a device",
@@ -53,7 +57,7 @@ def main(argv: list[str]) -> None:
     "not installed": ", ".join(sorted(set(EXTRAS) - set(found["extras"]))) or "nothing",
     "metrics' weights": ", ".join(found["weights"]) or "none (extra metrics)",
     "data sets": f"{found['data']['folder']}: {found['data']['built']} built, "
-    f"{found['data']['free'] / gib:.0f} GiB free",
+    + (f"{found['data']['free'] / gib:.0f} GiB free" if local else "a bucket"),
   }
   width = max(map(len, lines))
   for name, text in lines.items():
@@ -62,7 +66,7 @@ def main(argv: list[str]) -> None:
 
 
 def examine() -> dict[str, Any]:
-  """What `main` prints, ready for JSON; sizes in bytes."""
+  """Looks at the machine; what it finds is ready for JSON, sizes in bytes."""
   import jax
 
   from vdm_jax.data import source
@@ -71,7 +75,8 @@ def examine() -> dict[str, Any]:
 
   devices = jax.devices()
   folder = source.default_data_dir()
-  there = folder
+  local = "://" not in str(folder)
+  there = pathlib.Path(folder) if local else pathlib.Path()
   while not there.exists():
     there = there.parent
   return {
@@ -84,20 +89,21 @@ def examine() -> dict[str, Any]:
     "rates": rates(),
     "versions": {
       "python": f"{platform.python_version()} on {platform.platform()}",
-      **{name: importlib.metadata.version(name) for name in ("jax", "flax", "vdm_jax")},
+      **{name: importlib.metadata.version(name) for name in ("jax", "flax")},
+      "vdm_jax": vdm_jax.__version__,
     },
     "extras": [name for name, package in EXTRAS.items() if _installed(package)],
     "weights": [about["name"] for about in weights.installed()],
     "data": {
       "folder": str(folder),
       "built": len(source.list_built()),
-      "free": shutil.disk_usage(there).free,
+      "free": shutil.disk_usage(there).free if local else None,
     },
   }
 
 
 def rates() -> dict[str, Any]:
-  """Measured rates of all devices together: a matrix product, and a copy."""
+  """Measures all devices together: a matrix product, and a copy."""
   import jax
   import jax.numpy as jnp
 
@@ -111,16 +117,18 @@ def rates() -> dict[str, Any]:
   rows = jax.device_put(rows, sharding.batch(mesh))
   square = jax.device_put(jnp.ones((size, size), dtype), sharding.replicated(mesh))
   product, copy = jax.jit(jnp.matmul), jax.jit(lambda x: x + 1)
+  many = jnp.ones((mesh.size, _COPIED // rows.dtype.itemsize), dtype)
+  many = jax.device_put(many, sharding.batch(mesh))
   flops = 2 * size**2 * rows.shape[0]
   return {
     "dtype": jnp.dtype(dtype).name,
     "matmul_tflops": flops / _timed(lambda: product(rows, square)) / 1e12,
-    "copy_gbs": 2 * rows.nbytes / _timed(lambda: copy(rows)) / 1e9,
+    "copy_gbs": 2 * many.nbytes / _timed(lambda: copy(many)) / 1e9,
   }
 
 
 def _timed(call) -> float:
-  """Seconds of a call, the best of those that a moment has room for."""
+  """Times a call: the best of those that a moment has room for."""
   import jax
 
   jax.block_until_ready(call())  # Compiles.

@@ -66,6 +66,7 @@ def main(argv: list[str]) -> None:
   if not _OUT.value:
     raise UserError("eval: expected --out=DIR")
   distributed.start()
+  distributed.check_same_command(_OUT.value)
   outcome = protocol_lib.evaluate(protocol, _OUT.value)
   if processes.is_first():
     print(f"{outcome.table}\n\nin {_OUT.value}")

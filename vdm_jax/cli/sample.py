@@ -114,9 +114,9 @@ def main(argv: list[str]) -> None:
 
   save.check_free(_OUT.value)
   distributed.start()
+  distributed.check_same_command(_OUT.value)
 
   from vdm_jax import sampling
-  from vdm_jax.evaluation import ensembles
   from vdm_jax.pixels import to_float
   from vdm_jax.sampling import cascade
 
@@ -124,8 +124,6 @@ def main(argv: list[str]) -> None:
     _WORKDIR.value, rate=_EMA.value, step=_STEP.value, best=_BEST.value
   )
   models = [model, *(sampling.load(workdir) for workdir in _THEN.value)]
-  for below, above in itertools.pairwise(models):
-    cascade.factors(below.system, above.system)  # Before hours are spent.
   places = _places()
   given, origin = _given(model, places)
   labels = _labels()
@@ -140,13 +138,14 @@ def main(argv: list[str]) -> None:
     **settings,
   )
   facts = dict(
+    length=_LENGTH.value or model.system.window,
     plan=_PLAN.value or model.system.plan,
     plan_options=_plan_options(),
     given=origin,
     given_frames=places,
   )
   videos, last = None, len(models) - 1
-  later = ensembles.sampling_options(_THEN_SAMPLING.value)
+  later = _later(models, labels, asked["length"] or model.system.window)
   for number, model in enumerate(models):
     out = _OUT.value if number == last else f"{_OUT.value}/stage_{number}"
     signals = _signals(model, labels, optional=bool(number))
@@ -178,8 +177,28 @@ def main(argv: list[str]) -> None:
     videos = to_float(_made(make, out, record, places, final=number == last))
 
 
+def _later(models, labels, length):
+  """Checks the later models of a cascade before the first one samples for hours.
+
+  Returns:
+    Their sampling settings that --then_sampling names.
+  """
+  from vdm_jax.evaluation import ensembles
+  from vdm_jax.sampling import cascade
+
+  if _THEN_SAMPLING.value and not _THEN.value:
+    raise UserError(
+      "--then_sampling: is for the models of --then, of which there is none"
+    )
+  settings = ensembles.sampling_options(_THEN_SAMPLING.value, flag="then_sampling")
+  for below, above in itertools.pairwise(models):
+    length = cascade.length(above, below.system, length)
+    above.settings(bool(_signals(above, labels, optional=True)), **settings)
+  return settings
+
+
 def _made(make, out, record, places, final):
-  """The videos uint8 of a stage, sampled and written, or read if they are there."""
+  """Samples and writes a stage's videos uint8, or reads them if they are there."""
   import numpy as np
 
   from vdm_jax import processes
@@ -215,11 +234,12 @@ def _made(make, out, record, places, final):
       f"{len(videos)} videos in {seconds:.1f} s ({seconds / len(videos):.2f} s each): "
       f"{out}/sheet.gif, {out}/videos.npz"
     )
+  processes.wait(f"{out} is written")
   return to_uint8(videos)
 
 
 def _signals(model, labels, optional):
-  """Label and caption, as `Model.sample` takes them.
+  """Gives label and caption as `Model.sample` takes them.
 
   A later model of a cascade goes without the ones that it was not trained with.
   """
@@ -269,8 +289,8 @@ def _given(model, places):
     index = [place * model.system.stride for place in places]
     if not 0 <= min(index) <= max(index) < len(clip):
       raise UserError(
-        f"given frames {min(index)} to {max(index)} (every {model.system.stride}. of "
-        f"them, the model's stride): {_GIVEN.value} has {len(clip)} frames"
+        f"given frames {min(index)} to {max(index)} (the model's stride is "
+        f"{model.system.stride}): {_GIVEN.value} has {len(clip)} frames"
       )
     print(f"given: frames {', '.join(map(str, index))} of {_GIVEN.value}")
     return to_float(clip[index]), _GIVEN.value

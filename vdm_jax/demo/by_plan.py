@@ -24,7 +24,7 @@ def sample(
 ) -> tuple[np.ndarray, float]:
   """Videos under a plan that begin with given frames; read if they are there already.
 
-  A job that is stopped resumes behind its last finished window.
+  A job that is stopped resumes after its last finished window.
 
   Args:
     folder: of the samples.

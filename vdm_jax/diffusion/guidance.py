@@ -86,7 +86,7 @@ def low_resolution(low_res: jax.Array, known: jax.Array, weight: float) -> Obser
 
 
 def average(x: jax.Array, height: int, width: int) -> jax.Array:
-  """Frames [B, T, H, W, C] as means of blocks of pixels, [B, T, height, width, C]."""
+  """Averages frames [B, T, H, W, C] in blocks, to [B, T, height, width, C]."""
   b, t, h, w, c = x.shape
   blocks = x.reshape(b, t, height, h // height, width, w // width, c)
   return blocks.mean((3, 5))

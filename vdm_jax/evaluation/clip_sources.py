@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 
@@ -143,6 +144,11 @@ def _samples(name: str) -> Source:
 def _run(name, flag, count, seed, options) -> Source:
   if not count:
     raise UserError(f"{flag}={name}: a run: say how many videos to sample")
+  if jax.process_count() > 1:  # They share clips; sampling shares videos among them.
+    raise UserError(
+      f"{flag}={name}: a run is sampled here in one process alone; sample it first "
+      "(vdm-jax sample --distributed) and name that folder"
+    )
   model = sampling.load(name)
   system, context = model.system, model.system.min_given
   length = max(system.window, context + 1)

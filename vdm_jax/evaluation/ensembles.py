@@ -269,8 +269,12 @@ def _fitting(source, length: int, count: int) -> np.ndarray:
   return videos[:count] if count else videos
 
 
-def sampling_options(texts: Sequence[str]) -> dict[str, Any]:
-  """Sampling settings written as KEY=VALUE.
+def sampling_options(texts: Sequence[str], flag: str = "sampling") -> dict[str, Any]:
+  """Reads sampling settings written as KEY=VALUE.
+
+  Args:
+    texts: of a flag that may be repeated.
+    flag: its name, for errors.
 
   Raises:
     UserError: one is not.
@@ -279,7 +283,7 @@ def sampling_options(texts: Sequence[str]) -> dict[str, Any]:
   for text in texts:
     key, equals, value = text.partition("=")
     if not equals:
-      raise UserError(f"--sampling: expected KEY=VALUE, found {text!r}")
+      raise UserError(f"--{flag}: expected KEY=VALUE, found {text!r}")
     options[key] = value
     with contextlib.suppress(ValueError, SyntaxError):
       options[key] = ast.literal_eval(value)

@@ -3,7 +3,7 @@
     FOLDER/KEY/about.json     what they are of: source, windows, network
     FOLDER/KEY/00000000.npy   features of some clips, from that number on
 
-A job that is stopped resumes behind the last file; another comparison with the same
+A job that is stopped resumes after the last file; another comparison with the same
 source, of however many of its videos, reads them. One clip at a time is in memory, and
 a batch of the network.
 """

@@ -126,11 +126,7 @@ class Fvd:
         "published": preset.published,
       },
       "departs": departs,
-      "notes": [
-        f"{name}: gray, repeated to three channels"
-        for name, video in opened.items()
-        if video.shape[-1] == 1
-      ],
+      "notes": _notes(opened),
       "used": wanted,
       "extractor": about,
       "a": [part.describe() for part in parts],
@@ -294,16 +290,38 @@ class Fvd:
     return window
 
 
+def _notes(opened: dict[str, np.ndarray]) -> list[str]:
+  """Names what a reader would not expect of the sources' first videos."""
+  notes = [
+    f"{name}: gray, repeated to three channels"
+    for name, video in opened.items()
+    if video.shape[-1] == 1
+  ]
+  sizes = {name: "x".join(map(str, v.shape[1:3])) for name, v in opened.items()}
+  if len(set(sizes.values())) > 1:
+    of_each = ", ".join(f"{size} in {name}" for name, size in sizes.items())
+    notes.append(f"frames of different sizes: {of_each}")
+  return notes
+
+
 def _shorten(wanted, opened, skipped: int) -> list[str]:
   """Takes the frames that there are where a preset wants more; says so.
 
-  Of each source the first video is looked at: shorter ones behind it are an error that
+  Of each source the first video is looked at: shorter ones after it are an error that
   names them.
+
+  Raises:
+    UserError: nothing is left of a video after its given frames.
   """
   lengths = {name: len(video) - skipped for name, video in opened.items()}
   name = min(lengths, key=lengths.get)
   if lengths[name] >= wanted["num_frames"]:
     return []
+  if lengths[name] < 1:
+    raise UserError(
+      f"{name}: video 0 has {len(opened[name])} frames, of which the {skipped} given "
+      "ones do not count"
+    )
   text = (
     f"{lengths[name]} frames, all of {name}, the preset wants {wanted['num_frames']}"
   )

@@ -126,7 +126,7 @@ class GroupNorm(nn.Module):
 class Dropout(nn.Module):
   """Zeroes a share of the activations, of each example by a key of its own.
 
-  What is dropped of an example does not hang on the batch around it: a step in
+  What is dropped of an example does not depend on the batch around it: a step in
   micro-batches is the step in one.
 
   Attributes:
@@ -137,7 +137,7 @@ class Dropout(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
-    """[B, ...] and keys [B] to the same shape; x itself where `keys` is None."""
+    """Drops of x [B, ...] by keys [B]; x itself where `keys` is None."""
     if keys is None or not self.rate:
       return x
     site = zlib.crc32("/".join(self.path).encode())  # Each layer draws its own.

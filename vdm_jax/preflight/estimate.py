@@ -61,7 +61,7 @@ def check(config: Mapping[str, Any], devices: Sequence[jax.Device]) -> None:
   if tried and tried[-1][1] <= available:
     settings, least = tried[-1]
     raise UserError(
-      f"{head}These settings may fit, slower, with the same result: "
+      f"{head}These settings may fit, and are slower: "
       f"{knobs.flags(settings)} (at least {least / gib:.1f} GiB)"
     )
   raise UserError(
@@ -73,7 +73,7 @@ def check(config: Mapping[str, Any], devices: Sequence[jax.Device]) -> None:
 
 
 def _small(config: Mapping[str, Any], available: int) -> bool:
-  """Whether a thousand float32 arrays of a batch, as wide as the finest level, fit."""
+  """Tells whether a thousand float32 arrays, as large as the finest level's, fit."""
   height, width, _ = config["data"]["frame_shape"]
   task, channels = config["task"], config["model"].get("channels", 256)
   frames = task.get("num_frames") or task.get("max_frames") or 1
@@ -85,7 +85,7 @@ def _small(config: Mapping[str, Any], available: int) -> bool:
 def training(
   config: Mapping[str, Any], devices: Sequence[jax.Device]
 ) -> tuple[float, dict[str, Any]]:
-  """The least bytes of a training step on each device, and what `knobs` wants."""
+  """Estimates the least bytes of a step on a device; returns what `knobs` wants, too."""
   built = program.build(config, "train", devices)
   found = {
     "what": "train",
@@ -99,12 +99,14 @@ def training(
   }
   if built.argument_bytes > found["hbm"]["capacity"]:
     return built.argument_bytes, found
-  alive = peak(built.call, *built.args) / len(devices)
+  # The new state takes the place of the old one, which is donated.
+  state = sum(_bytes(leaf) for leaf in jax.tree.leaves(built.args[0]))
+  alive = max(peak(built.call, *built.args) - state, 0) / len(devices)
   return built.argument_bytes + _SURE * alive, found
 
 
 def peak(function: Callable, *args: Any) -> int:
-  """Bytes beside the arguments that a call has alive at once, over all devices.
+  """Counts the bytes beside the arguments that a call has alive at once, in all.
 
   Args:
     function: traced, not run.
@@ -147,7 +149,7 @@ def _inside(equation):
 
 
 def _bytes(aval: Any) -> int:
-  """Of an abstract array; keys and tokens have none."""
+  """Counts the bytes of an abstract array; keys and tokens have none."""
   try:
     return aval.size * aval.dtype.itemsize
   except (AttributeError, TypeError):

@@ -166,7 +166,7 @@ class Module:
           yield from self._executed(called, times, inside)
 
   def _trips(self, loop: Instruction, around: list[Instruction]) -> int:
-    """How often a loop's body runs.
+    """Counts how often a loop's body runs.
 
     The TPU compiler does not always say. Loops count from a constant to one, by 1 or,
     where they were unrolled, by more.
@@ -198,13 +198,13 @@ class Module:
 
   @staticmethod
   def _constants(instructions: Iterable[Instruction]) -> list[int]:
-    """Values of integer constants among instructions."""
+    """Finds the values of integer constants among instructions."""
     found = (_CONSTANT.search(i.text) for i in instructions if i.opcode == "constant")
     return [int(match[1]) for match in found if match]
 
   @staticmethod
   def _element(instructions, names, number) -> Instruction | None:
-    """The instruction behind an element of a tuple that is made among others."""
+    """Finds the instruction behind an element of a tuple that is made among them."""
     by_name = {i.name: i for i in instructions}
     made = next((by_name[name] for name in names if name in by_name), None)
     if made is None or made.opcode != "tuple" or number >= len(made.operands):

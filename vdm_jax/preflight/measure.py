@@ -157,7 +157,7 @@ def versions() -> dict[str, str]:
 
 def capacity(devices: Sequence[jax.Device]) -> int:
   """Bytes that a device at hand has: of CPU devices, its share of the machine's."""
-  # Those of other processes do not tell; they are alike.
+  # Only local devices report it; all are assumed alike.
   devices = [d for d in devices if d.process_index == jax.process_index()] or devices
   limit = (devices[0].memory_stats() or {}).get("bytes_limit")
   if limit:

@@ -18,7 +18,7 @@ _SEEDS = 7919  # Between the seeds of two stages: equal noise would correlate th
 
 
 def factors(below: DiffusionSystem, above: DiffusionSystem) -> tuple[int, int]:
-  """How many frames above there are for one below, and pixels along an edge.
+  """Finds how many frames above there are for one below, and pixels along an edge.
 
   Raises:
     UserError: frame rates or sizes do not divide, or nothing becomes longer or larger.
@@ -43,13 +43,30 @@ def factors(below: DiffusionSystem, above: DiffusionSystem) -> tuple[int, int]:
   return found
 
 
+def length(model: Model, below: DiffusionSystem, frames: int) -> int:
+  """Counts the frames that a model makes of so many.
+
+  Raises:
+    UserError: the models do not chain, or they are fewer than a window.
+  """
+  if model.system.windows == "recurrent":
+    raise UserError("cascade: a roll-out takes no frames between or below its own")
+  found = frames * factors(below, model.system)[0]
+  if found < model.system.window:
+    raise UserError(
+      f"cascade: {frames} frames become {found}, the next model's window has "
+      f"{model.system.window}; sample more (--length)"
+    )
+  return found
+
+
 def enlarge(
   model: Model, below: DiffusionSystem, videos: np.ndarray, stage: int, **options: Any
 ) -> np.ndarray:
   """Samples a longer, or larger, version of each video.
 
-  The frames there are given where the model's have the same size, and guide it from
-  below where they are smaller.
+  Where the model's frames have the same size, these are given; where they are larger,
+  these guide them as their low-resolution version.
 
   Args:
     model: of this stage.
@@ -66,15 +83,10 @@ def enlarge(
     UserError: the models do not chain, or the videos are shorter than a window.
   """
   time, space = factors(below, model.system)
-  length = videos.shape[1] * time
-  if length < model.system.window:
-    raise UserError(
-      f"cascade: {videos.shape[1]} frames become {length}, the next model's window has "
-      f"{model.system.window}; sample more (--length)"
-    )
-  places = range(0, length, time)
+  frames = length(model, below, videos.shape[1])
+  places = range(0, frames, time)
   known = {"given": videos, "given_frames": places}
   if space > 1:
     known = {"low_res": videos, "low_res_frames": places}
   seed = options.pop("seed", 0) + _SEEDS * stage
-  return model.sample(len(videos), seed=seed, length=length, **known, **options)
+  return model.sample(len(videos), seed=seed, length=frames, **known, **options)

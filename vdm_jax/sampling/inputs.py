@@ -117,7 +117,7 @@ def cond(
 
 
 def _of_each(name: str, video: np.ndarray, num_videos: int) -> np.ndarray:
-  """A video for all, or one of each, as [N, T, H, W, C]."""
+  """Gives every video its own: [T, H, W, C] or [N, T, H, W, C] to the latter."""
   video = np.asarray(video, np.float32)
   if video.ndim == 4:
     video = np.broadcast_to(video, (num_videos, *video.shape))
@@ -130,7 +130,7 @@ def _of_each(name: str, video: np.ndarray, num_videos: int) -> np.ndarray:
 
 
 def _places(name: str, frames: Sequence[int], video: np.ndarray) -> list[int]:
-  """Where given frames are in the video; one after the other by default."""
+  """Says where given frames are in the video; one after the other by default."""
   places = list(frames) if len(frames) else list(range(video.shape[1]))
   if len(places) != video.shape[1]:
     raise UserError(f"{name}: {len(places)} places for {video.shape[1]} frames")

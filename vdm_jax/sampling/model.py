@@ -90,7 +90,7 @@ class Model:
         videos; progress, and a stop, between batches alone.
       progress: show a progress bar.
       unfinished: folder for what is done of a long job. If the same call was stopped
-        there, it resumes behind its last finished stage and ends with the same
+        there, it resumes after its last finished stage and ends with the same
         videos. Gone when the job is done. Several processes have one, on a disk that
         all of them see.
       **settings: fields of `Settings` that replace those of the config. Its guidance
@@ -132,7 +132,8 @@ class Model:
     if num_videos < 1:
       raise UserError(f"num_videos: expected >= 1, found {num_videos}")
     devices = self._mesh.size
-    batch_size = -(-min(batch_size, num_videos) // devices) * devices
+    batch_size = min(batch_size, -(-num_videos // jax.process_count()))
+    batch_size = -(-batch_size // devices) * devices
     videos = np.zeros((num_videos, length, *self.system.frame_shape), np.float32)
     if given is not None:
       videos[:, given_frames] = given

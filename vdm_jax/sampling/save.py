@@ -104,7 +104,9 @@ def save(
   save_overview(out, "sheet", pixels, captions=captions, borders=borders, fps=fps)
   if films:
     _write_films(out / "films", pixels, fps)
-  (out / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+  aside = out / "writing.record.json"
+  aside.write_text(json.dumps(record, indent=2) + "\n")
+  aside.replace(out / "record.json")
 
 
 def _write_films(folder, pixels, fps):
@@ -128,12 +130,12 @@ def describe(model: Any, **facts: Any) -> dict[str, Any]:
 
 
 def as_written(record: Mapping[str, Any]) -> dict[str, Any]:
-  """A record as `read_record` gives it."""
+  """Gives a record as `read_record` would."""
   return json.loads(json.dumps(record))
 
 
 def is_complete(folder: epath.PathLike) -> bool:
-  """Whether a folder holds all that `save` writes."""
+  """Tells whether a folder holds all that `save` writes."""
   return (epath.Path(folder) / "record.json").exists()
 
 
