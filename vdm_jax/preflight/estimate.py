@@ -85,7 +85,7 @@ def _small(config: Mapping[str, Any], available: int) -> bool:
 def training(
   config: Mapping[str, Any], devices: Sequence[jax.Device]
 ) -> tuple[float, dict[str, Any]]:
-  """Estimates the least bytes of a step on a device; returns what `knobs` wants, too."""
+  """Estimates the least bytes of a step on a device; also gives what `knobs` wants."""
   built = program.build(config, "train", devices)
   found = {
     "what": "train",
