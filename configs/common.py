@@ -218,6 +218,56 @@ def linear_steps(where: str, normalise: str) -> ConfigDict:
   )
 
 
+def improved_unet(**changes) -> ConfigDict:
+  """Network of FDM's and RaMViD's published models, both of improved-diffusion's code.
+
+  Args:
+    **changes: fields that only one of them has, or has otherwise.
+  """
+  config = ConfigDict(
+    dict(
+      channels=128,  # Base width; a multiple of 32.
+      channel_mults=(1, 2, 3, 4),
+      blocks=2,
+      attention_resolutions=(16, 8),  # Heights in pixels; always in the middle.
+      num_heads=4,
+      num_heads_upsample=0,  # On the way up; 0 is num_heads.
+      scale_shift=True,  # How the embedding enters residual blocks; False adds it.
+      dropout=0.0,
+      show_given=False,  # Ours: frames see the given frames next to them in time.
+      patch=1,  # Ours: pixels along an edge of the patches that the levels are made of.
+      learn_variance=False,  # Predict the variance of the reverse process too.
+      remat="none",
+      attention="auto",
+    )
+  )
+  config.update(changes)
+  return config
+
+
+def small_vdm(config: ConfigDict, channels: int) -> None:
+  """Sets network and sampling of VDM for a CPU (docs/vdm.md), in place.
+
+  The levels are made of patches of 2x2 pixels, places of the coarser one attend, and
+  convolutions see the frames next to each.
+  """
+  config.model.update(
+    dict(
+      patch=2,
+      conv_time=True,
+      channels=channels,
+      channel_mults=(1, 2),
+      blocks=1,
+      attention_resolutions=(config.data.frame_shape[0] // 4,),
+      head_dim=32,
+      embedding_dim=128,
+      mlp_layers=2,
+    )
+  )
+  config.diffusion.update(dict(predict="v", loss_space="v"))
+  config.sampling.update(dict(sampler="ancestral", steps=64))
+
+
 def small(config: ConfigDict, data: str, frame_shape: tuple[int, int, int]) -> None:
   """What configs for a CPU share, all of it our choice: minutes of training tell.
 

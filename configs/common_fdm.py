@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
 arguments = common["arguments"]
 base = common["base"]
+improved_unet = common["improved_unet"]
 linear_steps = common["linear_steps"]
 small = common["small"]
 x_at_low_logsnr = common["x_at_low_logsnr"]
@@ -49,26 +50,11 @@ def plan_stages(
 
 def fdm_model() -> ConfigDict:
   """Network of FDM for frames of 64 pixels, as its authors build it."""
-  return ConfigDict(
-    dict(
-      channels=128,  # Base width; a multiple of 32.
-      channel_mults=(1, 2, 3, 4),
-      blocks=2,
-      attention_resolutions=(16, 8),  # Heights in pixels; always in the middle.
-      num_heads=4,
-      num_heads_upsample=0,  # On the way up; 0 is num_heads.
-      scale_shift=True,  # How the embedding enters residual blocks; False adds it.
-      # Norms over time see padding, too, as in the authors' code; their weights want
-      # it so. False keeps padding from reaching real frames at all.
-      padding_in_norm=True,
-      dropout=0.0,
-      show_given=False,  # Ours: frames see the given frames next to them in time.
-      pool_given=False,  # Ours: frames are told what all given frames look like.
-      patch=1,  # Ours: pixels along an edge of the patches that the levels are made of.
-      learn_variance=False,  # Predict the variance of the reverse process too.
-      remat="none",
-      attention="auto",
-    )
+  return improved_unet(
+    # Norms over time see padding, too, as in the authors' code; their weights want it
+    # so. False keeps padding from reaching real frames at all.
+    padding_in_norm=True,
+    pool_given=False,  # Ours: frames are told what all given frames look like.
   )
 
 

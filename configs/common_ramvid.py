@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
 arguments = common["arguments"]
 base = common["base"]
+improved_unet = common["improved_unet"]
 linear_steps = common["linear_steps"]
 small = common["small"]
 x_at_low_logsnr = common["x_at_low_logsnr"]
@@ -60,25 +61,10 @@ def past_future(
 
 def ramvid_model() -> ConfigDict:
   """Network of RaMViD's published models."""
-  return ConfigDict(
-    dict(
-      channels=128,  # Base width; a multiple of 32.
-      channel_mults=(1, 2, 3, 4),
-      blocks=2,
-      attention_resolutions=(16, 8),  # Heights in pixels; always in the middle.
-      num_heads=4,
-      num_heads_upsample=0,  # On the way up; 0 is num_heads.
-      scale_time_dim=0,  # Frames, to halve time with space; 0 takes any length.
-      scale_shift=True,  # How the embedding enters residual blocks; False adds it.
-      dropout=0.0,
-      num_labels=0,
-      show_given=False,  # Ours: frames see the given frames next to them.
-      patch=1,  # Ours: pixels along an edge of the patches that the levels are made of.
-      learn_variance=False,  # Predict the variance of the reverse process too.
-      cond_drop=0.0,  # How often training hides the label.
-      remat="none",
-      attention="auto",
-    )
+  return improved_unet(
+    scale_time_dim=0,  # Frames, to halve time with space; 0 takes any length.
+    num_labels=0,
+    cond_drop=0.0,  # How often training hides the label.
   )
 
 

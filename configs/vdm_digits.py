@@ -19,20 +19,7 @@ def get_config() -> ConfigDict:
   config = common["base"]()
   common["small"](config, "moving_digits/16px_1digit_8frames_12digitpx", (16, 16, 1))
   config.task = common["unconditional"](num_frames=8)
-  config.model.update(
-    dict(
-      patch=2,
-      conv_time=True,
-      channels=32,
-      channel_mults=(1, 2),
-      blocks=1,
-      attention_resolutions=(4,),
-      head_dim=32,
-      embedding_dim=128,
-      mlp_layers=2,
-      num_labels=10,
-    )
-  )
-  config.diffusion.update(dict(predict="v", loss_space="v"))
-  config.sampling.update(dict(sampler="ancestral", steps=64, guidance=0.5))
+  common["small_vdm"](config, channels=32)
+  config.model.num_labels = 10
+  config.sampling.guidance = 0.5
   return config

@@ -68,7 +68,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.model.dropout = 0.1  # Small data sets want more.
   config.diffusion.update(dict(predict="v", loss_space="v"))
   if size == "tiny":
-    _tiny(config)
+    common["small_vdm"](config, channels=64)
+    config.train.batch_size = 4
     return config
   config.model.channels = {"small": 64, "base": 128, "large": 256}[size]
   heights = [config.data.frame_shape[0] >> level for level in range(4)]
@@ -79,25 +80,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.sampling.update(dict(sampler="ancestral", steps=256, gamma=0.1))
   config.preflight.topology = "v5e:2x4" if size == "large" else "v5e:2x2"
   return config
-
-
-def _tiny(config: ConfigDict) -> None:
-  """Sets the recipe of vdm_digits.py, a little wider."""
-  config.model.update(
-    dict(
-      patch=2,
-      conv_time=True,
-      channels=64,
-      channel_mults=(1, 2),
-      blocks=1,
-      attention_resolutions=(config.data.frame_shape[0] // 4,),
-      head_dim=32,
-      embedding_dim=128,
-      mlp_layers=2,
-    )
-  )
-  config.train.batch_size = 4
-  config.sampling.update(dict(sampler="ancestral", steps=64))
 
 
 def _default_size() -> str:

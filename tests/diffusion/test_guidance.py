@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vdm_jax import pixels
 from vdm_jax.diffusion import guidance, process, sampler
 from vdm_jax.diffusion.process import Estimate
 from vdm_jax.diffusion.schedule import CosineSchedule, Level
@@ -99,14 +100,14 @@ def test_given_frames_and_a_low_resolution_video_guide_together():
   assert not np.asarray(moves[2])[np.asarray(GIVEN)].any() and moves[1].any()
 
   def squares(z):
-    seen = guidance.average(mixing(z, LEVEL).x, 2, 2)
+    seen = pixels.average(mixing(z, LEVEL).x, 2, 2)
     return jnp.sum(jnp.where(known[..., None, None, None], seen - low, 0.0) ** 2)
 
   alpha = process.expand(process.alpha(LEVEL.logsnr), 5)
   free = guidance.toward(mixing, [small])(z, LEVEL).x - plain
   np.testing.assert_allclose(free, -2.0 * alpha * jax.grad(squares)(z), atol=1e-5)
   blocks = np.asarray(z).reshape(2, 3, 2, 2, 2, 2, 1).mean((3, 5))
-  np.testing.assert_allclose(guidance.average(z, 2, 2), blocks, atol=1e-6)
+  np.testing.assert_allclose(pixels.average(z, 2, 2), blocks, atol=1e-6)
 
 
 def test_guidance_accepts_a_bfloat16_network():

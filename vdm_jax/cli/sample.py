@@ -8,7 +8,6 @@ With --then=RUN2 a second model makes the videos longer, or larger, and so on: a
 cascade. The videos of each stage but the last are kept in OUT/stage_N.
 """
 
-import ast
 import dataclasses
 import functools
 import itertools
@@ -190,7 +189,7 @@ def _later(models, labels, length):
     raise UserError(
       "--then_sampling: is for the models of --then, of which there is none"
     )
-  settings = ensembles.sampling_options(_THEN_SAMPLING.value, flag="then_sampling")
+  settings = ensembles.key_values(_THEN_SAMPLING.value, flag="then_sampling")
   for below, above in itertools.pairwise(models):
     length = cascade.length(above, below.system, length)
     above.settings(bool(_signals(above, labels, optional=True)), **settings)
@@ -305,18 +304,12 @@ def _given(model, places):
 
 
 def _plan_options() -> dict:
+  from vdm_jax.evaluation import ensembles
+
   options = {
     name: flag.value for name, flag in _OPTIONS.items() if flag.value is not None
   }
-  for text in _PLAN_OPTIONS.value:
-    key, equals, value = text.partition("=")
-    if not equals:
-      raise UserError(f"--plan_option: expected KEY=VALUE, found {text!r}")
-    try:
-      options[key] = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-      options[key] = value
-  return options
+  return options | ensembles.key_values(_PLAN_OPTIONS.value, flag="plan_option")
 
 
 def _labels() -> list[int] | None:

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from vdm_jax import errors
+from vdm_jax import errors, pixels
 from vdm_jax.data import builders, records
 from vdm_jax.errors import UserError
 
@@ -207,12 +207,10 @@ class VideoSource:
 
   def _pooled(self, frames: np.ndarray) -> np.ndarray:
     """Frames [T, ...] as means of blocks of pixels, rounded."""
-    k = self._pool
-    if k == 1:
+    if self._pool == 1:
       return frames
-    t, height, width, channels = frames.shape
-    blocks = frames.reshape(t, height // k, k, width // k, k, channels)
-    return np.rint(blocks.mean((2, 4))).astype(np.uint8)
+    height, width, _ = self.frame_shape
+    return np.rint(pixels.average(frames, height, width)).astype(np.uint8)
 
   def _keys(self, video: int, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(record, position within it) of every frame of a video."""

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from vdm_jax import experiment, sampling
+from vdm_jax import experiment, pixels, sampling
 from vdm_jax.data import source as sources
 from vdm_jax.data import video
 from vdm_jax.demo import by_plan, timed
@@ -151,9 +151,7 @@ def frame_distance(first: np.ndarray, second: np.ndarray) -> float:
   """
 
   def small(frames):
-    n, height, width, channels = frames.shape
-    shape = (n, _SIDE, height // _SIDE, _SIDE, width // _SIDE, channels)
-    return frames.reshape(shape).mean((2, 4)).reshape(n, -1) / 255.0
+    return pixels.average(frames, _SIDE, _SIDE).reshape(len(frames), -1) / 255.0
 
   return frechet.distance_of_features(small(first), small(second))
 

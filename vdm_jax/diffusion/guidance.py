@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
+from vdm_jax import pixels
 from vdm_jax.diffusion import noise, process
 from vdm_jax.diffusion.process import Denoiser, Estimate
 from vdm_jax.diffusion.sampler import Constrain
@@ -80,16 +81,9 @@ def low_resolution(low_res: jax.Array, known: jax.Array, weight: float) -> Obser
   height, width = low_res.shape[2:4]
 
   def observe(x):
-    return jnp.where(known, average(x, height, width), 0.0)
+    return jnp.where(known, pixels.average(x, height, width), 0.0)
 
   return Observation(observe, jnp.where(known, low_res, 0.0), weight)
-
-
-def average(x: jax.Array, height: int, width: int) -> jax.Array:
-  """Averages frames [B, T, H, W, C] in blocks, to [B, T, height, width, C]."""
-  b, t, h, w, c = x.shape
-  blocks = x.reshape(b, t, height, h // height, width, w // width, c)
-  return blocks.mean((3, 5))
 
 
 def toward(

@@ -104,7 +104,7 @@ class Calls(Forecast):
   def _grid(self) -> list[tuple[str, int, int]]:
     """(sampler, steps, network calls a window) of every point."""
     model = sampling.load(self.workdir, rate=self.ema or None, step=self.step or None)
-    fixed = ensembles.sampling_options(self.sampling)
+    fixed = ensembles.key_values(self.sampling)
     points = []
     for sampler in self.samplers:
       for text in self.steps:

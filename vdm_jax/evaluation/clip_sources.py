@@ -40,6 +40,7 @@ class Source:
     fps: frames a second; 0 where it is not known.
     identity: changes whenever the videos may have changed.
     read: video of a number, uint8 [T, H, W, C].
+    shape: of the first video, where it is known without making or decoding it.
     features: float [N, D], instead of videos.
   """
 
@@ -51,6 +52,11 @@ class Source:
   identity: str
   read: Callable[[int], np.ndarray] | None = None
   features: np.ndarray | None = None
+  shape: tuple[int, ...] | None = None
+
+  def first_shape(self) -> tuple[int, ...]:
+    """Finds the shape (T, H, W, C) of the first video."""
+    return self.shape or self.read(0).shape
 
   def describe(self) -> dict[str, Any]:
     """What a result says of it."""
@@ -138,6 +144,7 @@ def _samples(name: str) -> Source:
     0.0,
     _hash(text, found.videos.tobytes()),
     read=found.videos.__getitem__,
+    shape=found.videos.shape[1:],
   )
 
 
@@ -185,7 +192,8 @@ def _run(name, flag, count, seed, options) -> Source:
     "options": dict(options),
   }
   identity = _hash(json.dumps(about, sort_keys=True, default=str))
-  return Source(name, "run", count, context, 0.0, identity, read=read)
+  shape = (length, *system.frame_shape)
+  return Source(name, "run", count, context, 0.0, identity, read=read, shape=shape)
 
 
 def _data(name: str, flag: str, data_dir: str) -> Source:
@@ -201,7 +209,10 @@ def _data(name: str, flag: str, data_dir: str) -> Source:
 
   rates = np.unique(source.fps)
   fps = float(rates[0]) if len(rates) == 1 else 0.0
-  return Source(name, "data", source.num_videos, 0, fps, source.fingerprint, read=read)
+  shape = (int(source.lengths[0]), *source.frame_shape) if source.num_videos else None
+  return Source(
+    name, "data", source.num_videos, 0, fps, source.fingerprint, read=read, shape=shape
+  )
 
 
 def _films(path: epath.Path, flag: str, fps: float, size: int) -> Source:

@@ -118,7 +118,7 @@ def from_run(settings: Settings) -> Ensembles:
     )
   places = np.arange(length) * system.stride
   videos = _fitting(source, places[-1] + 1, settings.num_clips)
-  options = sampling_options(settings.sampling)
+  options = key_values(settings.sampling)
 
   def clip(number: int) -> Clip:
     truth = source.read(int(videos[number]), places)
@@ -269,8 +269,8 @@ def _fitting(source, length: int, count: int) -> np.ndarray:
   return videos[:count] if count else videos
 
 
-def sampling_options(texts: Sequence[str], flag: str = "sampling") -> dict[str, Any]:
-  """Reads sampling settings written as KEY=VALUE.
+def key_values(texts: Sequence[str], flag: str = "sampling") -> dict[str, Any]:
+  """Reads settings written as KEY=VALUE, values as Python has them or as text.
 
   Args:
     texts: of a flag that may be repeated.

@@ -87,11 +87,11 @@ class Fvd:
     # Of real videos, those frames that the model was given in its own.
     skipped = max(self.num_context, *(source.context for source in (*parts, b)))
     skipped = 0 if wanted["include_conditioning"] else skipped
-    opened = {}
+    shapes = {}
     if b.features is None:
-      opened = {source.name: source.read(0) for source in (*parts, b)}
-    if self.preset and not self.num_frames and opened:
-      departs += _shorten(wanted, opened, skipped)
+      shapes = {source.name: source.first_shape() for source in (*parts, b)}
+    if self.preset and not self.num_frames and shapes:
+      departs += _shorten(wanted, shapes, skipped)
     departs += [
       f"{count} videos in --{flag}, the preset wants {number}"
       for flag, count, number in (
@@ -126,7 +126,7 @@ class Fvd:
         "published": preset.published,
       },
       "departs": departs,
-      "notes": _notes(opened),
+      "notes": _notes(shapes),
       "used": wanted,
       "extractor": about,
       "a": [part.describe() for part in parts],
@@ -177,7 +177,7 @@ class Fvd:
     return wanted, departs if self.preset else []
 
   def _sources(self, wanted) -> tuple[list[clip_sources.Source], clip_sources.Source]:
-    options = ensembles.sampling_options(self.sampling)
+    options = ensembles.key_values(self.sampling)
 
     def open_source(flag, name, count):
       return clip_sources.open_source(
@@ -290,21 +290,21 @@ class Fvd:
     return window
 
 
-def _notes(opened: dict[str, np.ndarray]) -> list[str]:
+def _notes(shapes: dict[str, tuple[int, ...]]) -> list[str]:
   """Names what a reader would not expect of the sources' first videos."""
   notes = [
     f"{name}: gray, repeated to three channels"
-    for name, video in opened.items()
-    if video.shape[-1] == 1
+    for name, shape in shapes.items()
+    if shape[-1] == 1
   ]
-  sizes = {name: "x".join(map(str, v.shape[1:3])) for name, v in opened.items()}
+  sizes = {name: "x".join(map(str, shape[1:3])) for name, shape in shapes.items()}
   if len(set(sizes.values())) > 1:
     of_each = ", ".join(f"{size} in {name}" for name, size in sizes.items())
     notes.append(f"frames of different sizes: {of_each}")
   return notes
 
 
-def _shorten(wanted, opened, skipped: int) -> list[str]:
+def _shorten(wanted, shapes, skipped: int) -> list[str]:
   """Takes the frames that there are where a preset wants more; says so.
 
   Of each source the first video is looked at: shorter ones after it are an error that
@@ -313,13 +313,13 @@ def _shorten(wanted, opened, skipped: int) -> list[str]:
   Raises:
     UserError: nothing is left of a video after its given frames.
   """
-  lengths = {name: len(video) - skipped for name, video in opened.items()}
+  lengths = {name: shape[0] - skipped for name, shape in shapes.items()}
   name = min(lengths, key=lengths.get)
   if lengths[name] >= wanted["num_frames"]:
     return []
   if lengths[name] < 1:
     raise UserError(
-      f"{name}: video 0 has {len(opened[name])} frames, of which the {skipped} given "
+      f"{name}: video 0 has {shapes[name][0]} frames, of which the {skipped} given "
       "ones do not count"
     )
   text = (

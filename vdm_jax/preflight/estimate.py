@@ -13,7 +13,7 @@ import jax
 from jax.extend import core
 
 from vdm_jax.errors import UserError
-from vdm_jax.preflight import knobs, measure, program
+from vdm_jax.preflight import flops, knobs, measure, program
 from vdm_jax.preflight import topology as slices
 
 # Views, or made again where they are used: no memory of their own.
@@ -125,7 +125,8 @@ def _peak(jaxpr: core.Jaxpr) -> int:
   sizes: dict[Any, int] = {}
   alive = most = 0
   for number, equation in enumerate(jaxpr.eqns):
-    inner = max((_peak(one) for one in _inside(equation)), default=0)
+    parts = (one for value in equation.params.values() for one in flops.inside(value))
+    inner = max(map(_peak, parts), default=0)
     free = equation.primitive.name in _FREE
     made = {var: 0 if free else _bytes(var.aval) for var in equation.outvars}
     sizes |= made
@@ -137,15 +138,6 @@ def _peak(jaxpr: core.Jaxpr) -> int:
       if last.get(var, number) <= number:  # Nobody reads it after this one.
         alive -= sizes.pop(var, 0)
   return max(most, alive)
-
-
-def _inside(equation):
-  for value in equation.params.values():
-    for item in value if isinstance(value, tuple | list) else (value,):
-      if isinstance(item, core.ClosedJaxpr):
-        yield item.jaxpr
-      elif isinstance(item, core.Jaxpr):
-        yield item
 
 
 def _bytes(aval: Any) -> int:

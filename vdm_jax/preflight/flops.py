@@ -37,17 +37,18 @@ def _equation(equation) -> int:
   if name == "cond":
     return max(_jaxpr(branch.jaxpr) for branch in params["branches"])
   # A `while` of unknown length counts once: none of ours holds a product.
-  return sum(_jaxpr(inner) for value in params.values() for inner in _inside(value))
+  return sum(_jaxpr(inner) for value in params.values() for inner in inside(value))
 
 
-def _inside(value):
+def inside(value):
+  """Yields the jaxprs in a parameter of an equation."""
   if isinstance(value, core.ClosedJaxpr):
     yield value.jaxpr
   elif isinstance(value, core.Jaxpr):
     yield value
   elif isinstance(value, tuple | list):
     for item in value:
-      yield from _inside(item)
+      yield from inside(item)
 
 
 def _dot(equation) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vdm_jax import pixels
 from vdm_jax.errors import UserError
 from vdm_jax.sampling.model import Model
 from vdm_jax.systems.system import DiffusionSystem
@@ -28,19 +29,19 @@ def factors(below: DiffusionSystem, above: DiffusionSystem) -> tuple[int, int]:
       f"cascade: frameskip {below.stride}, then {above.stride}: expected one that "
       "divides the one before (config.task.stride)"
     )
-  (h, w, c), (height, width, channels) = below.frame_shape, above.frame_shape
-  if height % h or width % w or height // h != width // w or c != channels:
+  space = pixels.times(above.frame_shape, below.frame_shape)
+  small, large = ("x".join(map(str, s.frame_shape)) for s in (below, above))
+  if not space:
     raise UserError(
-      f"cascade: frames of {h}x{w}x{c}, then {height}x{width}x{channels}: expected "
-      "the same channels, and height and width multiplied by one whole number"
+      f"cascade: frames of {small}, then {large}: expected the same channels, and "
+      "height and width multiplied by one whole number"
     )
-  found = below.stride // above.stride, height // h
-  if found == (1, 1):
+  if space == 1 and below.stride == above.stride:
     raise UserError(
-      f"cascade: two models of {h}x{w} at frameskip {below.stride}: the second makes "
+      f"cascade: two models of {small} at frameskip {below.stride}: the second makes "
       "nothing longer or larger"
     )
-  return found
+  return below.stride // above.stride, space
 
 
 def length(model: Model, below: DiffusionSystem, frames: int) -> int:

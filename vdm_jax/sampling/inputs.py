@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from vdm_jax import pixels
 from vdm_jax.errors import UserError
 from vdm_jax.sampling.window import LowRes
 from vdm_jax.systems.system import DiffusionSystem
@@ -61,19 +62,19 @@ def low_res(
   if system.windows == "recurrent":
     raise UserError("low_res: a roll-out is of residuals, not of frames")
   video = _of_each("low_res", video, num_videos)
-  height, width, channels = system.frame_shape
-  h, w, c = video.shape[2:]
-  if height % h or width % w or height // h != width // w or c != channels:
+  if not pixels.times(system.frame_shape, video.shape[2:]):
+    large, small = (
+      "x".join(map(str, s)) for s in (system.frame_shape, video.shape[2:])
+    )
     raise UserError(
-      f"low_res: expected frames of {height}x{width}x{channels} divided by a whole "
-      f"number, found {h}x{w}x{c}"
+      f"low_res: expected frames of {large} divided by a whole number, found {small}"
     )
   places = np.asarray(_places("low_res_frames", frames, video))
   if not 0 <= places.min() <= places.max() < length:
     raise UserError(
       f"low_res_frames: {places.min()} to {places.max()}, the video has {length} frames"
     )
-  whole = np.zeros((num_videos, length, h, w, c), np.float32)
+  whole = np.zeros((num_videos, length, *video.shape[2:]), np.float32)
   known = np.zeros((num_videos, length), bool)
   whole[:, places], known[:, places] = video, True
   return LowRes(whole, known)

@@ -233,8 +233,8 @@ class Model:
         in_shardings=(self._placed, rows, rows, rows),
         out_shardings=rows,
       )
-    place = functools.partial(jax.device_put, device=sharding.batch(self._mesh))
-    return self._compiled[key](self.params, place(given), place(cond), place(keys))
+    inputs_of = jax.device_put((given, cond, keys), sharding.batch(self._mesh))
+    return self._compiled[key](self.params, *inputs_of)
 
   def _program(self, settings, any_observed):
     """The jitted window sampler; jit keeps one program per shape."""

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from vdm_jax.diffusion import guidance, noise, sampler
 from vdm_jax.frames import Frames
@@ -76,8 +75,8 @@ def sample_window(
       if weight := settings.towards_given:
         towards.append(guidance.given_frames(given, frames.observed, weight))
   if low_res is not None:
-    pixels = np.prod(video.shape[2:4]) / np.prod(low_res.video.shape[2:4])
-    weight = settings.super_resolution_weight or float(pixels)
+    made_one = (video.shape[2] // low_res.video.shape[2]) ** 2
+    weight = settings.super_resolution_weight or float(made_one)
     towards.append(guidance.low_resolution(*low_res, weight))
   if towards:
     denoiser = guidance.toward(denoiser, towards, fixed=frames.observed)

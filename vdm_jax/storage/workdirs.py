@@ -15,6 +15,7 @@ import numpy as np
 from etils import epath
 
 import vdm_jax
+from vdm_jax import processes
 from vdm_jax.errors import UserError
 from vdm_jax.storage import checkpoint
 
@@ -31,7 +32,6 @@ FREE = (
   "preflight",
   "sampling",
   "train.accumulate",
-  "train.best_by",
   "train.checkpoint_every",
   "train.eval_batches",
   "train.eval_every",
@@ -202,7 +202,7 @@ def warm_start(state: Any, workdir: str) -> Any:
   kept = total - len(missing) - len(misshaped)
   if not kept:
     raise UserError(f"--init_from={workdir}: none of its weights fits this model")
-  if jax.process_index():
+  if not processes.is_first():
     return _replaced(state, taken)
   print(f"init_from {workdir}: {kept} of {total} arrays taken")
   for kind, names in (

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vdm_jax import errors
+from vdm_jax import errors, processes
 from vdm_jax.errors import UserError
 from vdm_jax.storage import checkpoint, workdirs
 from vdm_jax.training import optimizer, program, report
@@ -85,7 +85,7 @@ def train(
       checkpoint is damaged or cannot be written, or too many steps in a row were not
       finite.
   """
-  main = jax.process_index() == 0
+  main = processes.is_first()
   with workdirs.locked(workdir) if main else contextlib.nullcontext():
     return _train(programs, batches, workdir, meta, hooks or Hooks(), init_from)
 
@@ -93,7 +93,7 @@ def train(
 def _train(programs, batches, workdir, meta, hooks, init_from) -> Result:
   train_config = programs.config["train"]
   num_steps = train_config["num_steps"]
-  main = jax.process_index() == 0
+  main = processes.is_first()
   checkpoints = checkpoint.Checkpoints(
     workdir,
     keep_last=train_config["keep_last"],
