@@ -43,7 +43,7 @@ def test_a_later_model_puts_frames_in_between(base, videos):
   assert np.abs(out[:, 1] - out[:, 0]).max() > 0.05
 
 
-def test_a_larger_model_makes_videos_that_averages_to_the_one_below(base, videos):
+def test_a_larger_model_makes_videos_that_average_to_those_below(base, videos):
   """Longer and larger at once, window after window, as the paper's 9x128x128."""
   large = model(16, 1, frames=5, steps=16)
   out = cascade.enlarge(large, base.system, videos, 1, seed=1)
