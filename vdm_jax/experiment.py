@@ -10,7 +10,7 @@ from etils import epath
 
 import vdm_jax
 from vdm_jax import processes, sampling, sharding, systems
-from vdm_jax.data import device, pipeline, text
+from vdm_jax.data import captions, device, pipeline, text
 from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
 from vdm_jax.pixels import to_float, to_uint8
@@ -49,6 +49,10 @@ def train(
   split = functools.partial(open_split, config, system)
   source = split("train")
   processes.agree({"config.data": source.fingerprint})
+  if processes.is_first():
+    stored_captions(config, source)
+  processes.wait("captions embedded")
+  stored = stored_captions(config, source)
   read = _reading(config, system, programs.mesh)
   batches = device.device_iterator(
     pipeline.make_pipeline(
@@ -56,6 +60,7 @@ def train(
       system.task,
       batch_size=config["train"]["batch_size"],
       seed=config["seed"],
+      captions=stored,
       **read,
     ),
     sharding.batch(programs.mesh),
@@ -65,7 +70,9 @@ def train(
     sample=_sampling(config, system, workdir),
     measure=_measuring(config, system, workdir),
   )
-  meta = workdirs.describe(config, source.fingerprint)
+  meta = workdirs.describe(
+    config, source.fingerprint, text_checksum=stored.checksum if stored else ""
+  )
   try:
     return loop.train(
       programs, batches, workdir, meta, hooks=hooks, init_from=init_from
@@ -139,22 +146,54 @@ def given_clips(
   return np.stack([clip["frames"] for clip in found])
 
 
-def text_encoder(config: Mapping[str, Any]) -> text.TextEncoder | None:
-  """The encoder of captions that the config's model was made for, if any.
+def text_encoder(info: Mapping[str, Any]) -> text.TextEncoder | None:
+  """The encoder of captions that a model was trained with, if any.
+
+  Args:
+    info: of the model, see `sampling.load`.
 
   Raises:
-    UserError: its embeddings have another width than the model takes.
+    UserError: there is no such encoder here, or its weights are others.
   """
-  width = config["model"].get("token_dim", 0)
-  if not width:
+  config = info["config"]
+  if not config["model"].get("token_dim", 0):
     return None
   data = config["data"]
   encoder = text.make_encoder(data["text_encoder"], data["max_tokens"])
-  if encoder.dim != width:
+  _check_width(config, encoder.dim)
+  # Runs from before it was kept have none.
+  trained_with = info.get("text_checksum") or encoder.checksum
+  if encoder.checksum != trained_with:
     raise UserError(
-      f"config.model.token_dim: {width}, but {data['text_encoder']} gives {encoder.dim}"
+      f"text encoder {encoder.spec!r}: the model was trained with weights of checksum "
+      f"{trained_with}, found {encoder.checksum}"
     )
   return encoder
+
+
+def stored_captions(
+  config: Mapping[str, Any], source: sources.VideoSource
+) -> captions.StoredCaptions | None:
+  """The embedded captions of a split, made first if need be; None without text.
+
+  Raises:
+    UserError: the encoder cannot be had, or is of another width than the model takes.
+  """
+  if not config["model"].get("token_dim", 0):
+    return None
+  data = config["data"]
+  stored = captions.ensure(source, data["text_encoder"], data["max_tokens"])
+  _check_width(config, stored.dim)
+  return stored
+
+
+def _check_width(config: Mapping[str, Any], found: int) -> None:
+  width = config["model"]["token_dim"]
+  if width != found:
+    raise UserError(
+      f"config.model.token_dim: {width}, but {config['data']['text_encoder']} gives "
+      f"{found}"
+    )
 
 
 def _splits(config: Mapping[str, Any]) -> list[str]:
@@ -171,7 +210,6 @@ def _reading(config, system, mesh):
     "num_threads": config["data"]["num_threads"],
     "prefetch_bytes": config["data"]["prefetch_mb"] << 20,
     "cond": system.pipeline_cond,
-    "text_encoder": text_encoder(config),
     "extras": system.pipeline_extras,
   }
 
@@ -185,6 +223,7 @@ def _validation(config, system, programs, split, read) -> Callable | None:
       print(f"no validation: {config['data']['name']} has no validation split")
     return None
   source = split("validation")
+  stored = stored_captions(config, source)
   batch_size = train_config["batch_size"]
 
   def batches():
@@ -195,6 +234,7 @@ def _validation(config, system, programs, split, read) -> Callable | None:
         system.task,
         batch_size=batch_size,
         num_examples=examples,
+        captions=stored,
         **read,
       ),
       sharding.batch(programs.mesh),

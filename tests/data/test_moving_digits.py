@@ -227,3 +227,53 @@ class TestDataSet:
     named = lib.MovingDigits.parse("16px_1digit_8frames")
     assert named is lib.MovingDigits.BUILDER_CONFIGS[0]
     assert lib.MovingDigits(data_dir=tmp_path, config=named).builder_config is named
+
+
+@pytest.fixture(scope="module")
+def clips():
+  """By split, clips of 32 pixels that are described."""
+  described = config(image_size=32, num_frames=9, captions=True, deterministic=True)
+  return {
+    split: [lib.generate(described, split, i) for i in range(1500)]
+    for split in ("train", "test")
+  }
+
+
+class TestCaptions:
+  def directions(self, clips):
+    signs = [tuple(np.sign(clip.velocities[0, 0]).tolist()) for clip in clips]
+    return np.array([lib.DIRECTIONS.index(sign) for sign in signs])
+
+  def test_say_digit_and_direction(self, clips):
+    wordings = set()
+    for clip, way in zip(clips["train"], self.directions(clips["train"]), strict=True):
+      digit = clip.labels[0]
+      subject, verb, *rest = clip.caption.rsplit(
+        maxsplit=1 + lib.words(way).count(" ") + 1
+      )
+      assert " ".join(rest) == lib.words(way) and verb in lib._VERBS
+      assert subject.endswith((lib.NUMERALS[digit], f"digit {digit}"))
+      wordings.add((subject.replace(lib.NUMERALS[digit], "?")[:7], verb))
+    assert len(wordings) >= 9
+
+  def test_hold_combinations_out_of_training(self, clips):
+    def held(split):
+      ways = self.directions(clips[split])
+      digits = [int(clip.labels[0]) for clip in clips[split]]
+      return {(d, w) for d, w in zip(digits, ways, strict=True) if lib.held_out(d, w)}
+
+    assert held("train") == set()
+    assert len(held("test")) == 20  # Two ways of each digit.
+
+  def test_every_way_is_as_likely_as_the_others(self, clips):
+    counts = np.bincount(self.directions(clips["test"]), minlength=8)
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+
+  def test_goes_that_way_at_first(self, clips):
+    for clip in clips["test"]:
+      moved = clip.positions[4, 0] - clip.positions[0, 0]
+      assert (np.sign(moved) == np.sign(clip.velocities[0, 0])).all()
+
+  def test_other_data_sets_are_as_they_were(self):
+    assert config().name == "16px_1digit_20frames"
+    assert config(captions=True).name == "16px_1digit_20frames_captions"

@@ -12,7 +12,7 @@ from absl import logging
 from tests.data import helpers
 from vdm_jax import frames as frames_lib
 from vdm_jax import tasks
-from vdm_jax.data import device, pipeline, text
+from vdm_jax.data import captions, device, pipeline, text
 from vdm_jax.errors import UserError
 
 CLIP = tasks.Unconditional(4)
@@ -54,12 +54,11 @@ class Fixed:
 
 class TestBatch:
   def test_form(self, digits):
-    encoder = text.make_encoder("bytes", 40, dim=6)
+    encoder = text.make_encoder("bytes:6", 40)
+    stored = captions.ensure(digits, "bytes:6", 40)
     cond = ("label", "tokens", "video")
     batch = next(
-      training(
-        digits, cond=cond, text_encoder=encoder, extras=("position",), batch_size=6
-      )
+      training(digits, cond=cond, captions=stored, extras=("position",), batch_size=6)
     )
     assert set(batch) == {"video", "frames", "cond", "extras"}
     assert (
@@ -72,7 +71,7 @@ class TestBatch:
     assert shapes == {
       "label": ((6, 3), "int32"),
       "video": ((6, 3), "int32"),
-      "tokens": ((6, 3, 40, 6), "float32"),
+      "tokens": ((6, 3, 40, 6), "bfloat16"),
       "token_mask": ((6, 3, 40), "bool"),
     }
     assert batch["extras"]["position"].shape == (6, 5, 1, 2)
@@ -80,7 +79,8 @@ class TestBatch:
       for group, number in enumerate(numbers):
         assert batch["cond"]["label"][row, group] == digits.label(number)
         tokens, mask = encoder(digits.caption(number))
-        np.testing.assert_array_equal(batch["cond"]["tokens"][row, group], tokens)
+        found = batch["cond"]["tokens"][row, group]
+        np.testing.assert_array_equal(found, tokens.astype(found.dtype))
         np.testing.assert_array_equal(batch["cond"]["token_mask"][row, group], mask)
 
   def test_holds_the_selected_frames(self, coded):
@@ -276,7 +276,7 @@ class TestMistakes:
       ({"batch_size": 7, "process_count": 2}, "multiple of 2 processes, found 7"),
       ({"process_index": 2}, "process_index: expected 0 to 0, found 2"),
       ({"cond": ("labels",)}, "cond: expected some of label, tokens, video"),
-      ({"cond": ("tokens",)}, "expected a text encoder, found none"),
+      ({"cond": ("tokens",)}, "expected embedded captions, found none"),
       ({"extras": ("pose",)}, "unknown extra"),
       ({"task": tasks.Unconditional(9)}, "needs videos of 9 frames.*longest has 8"),
       ({"task": tasks.JointImages(CLIP, 120)}, "121 different videos, only 120"),

@@ -44,6 +44,28 @@ def test_classifier_free_is_the_same_in_every_space(kind):
   np.testing.assert_allclose(guided, same, atol=2e-5)
 
 
+@pytest.mark.parametrize("level", [LEVEL, Level(jnp.array(0.5), jnp.array(0.3))])
+def test_classifier_free_with_one_call(level):
+  z, c, u = (draws(i, 2, 3, 4) for i in range(3))
+  calls = []
+
+  def both(z, level):
+    calls.append(z.shape)
+    added = jnp.stack([c, u], axis=1).reshape(z.shape)
+    noise = process.expand(jnp.broadcast_to(level.logsnr, z.shape[:1]), z.ndim)
+    return Estimate(z + added + noise)
+
+  def one(added):
+    return lambda z, level: Estimate(
+      z + added + process.expand(jnp.broadcast_to(level.logsnr, (2,)), z.ndim)
+    )
+
+  expected = guidance.classifier_free(one(c), one(u), 0.7)(z, level).x
+  found = guidance.classifier_free_paired(both, 0.7)(z, level).x
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+  assert calls == [(4, 3, 4)]
+
+
 @pytest.mark.parametrize("rule,power", [("constant", 1), ("over_alpha_squared", -1)])
 def test_reconstruction_is_the_gradient(rule, power):
   """Against the gradient of the sum of squares of every sample on its own."""

@@ -351,7 +351,7 @@ def test_captions_train_and_steer(config, tmp_path):
     workdir,
   )
   model = sampling.load(workdir)
-  encoder = experiment.text_encoder(model.info["config"])
+  encoder = experiment.text_encoder(model.info)
   # Two steps teach nothing: what is shown is that the words arrive.
   model.set_params(helpers.lively(jax.device_get(model.params), scale=0.1))
 
@@ -362,4 +362,6 @@ def test_captions_train_and_steer(config, tmp_path):
   assert np.abs(one - other).max() > 1e-3
   with pytest.raises(UserError, match="token_dim: 32"):
     wrong = {**model.info["config"]["model"], "token_dim": 32}
-    experiment.text_encoder({**model.info["config"], "model": wrong})
+    experiment.text_encoder({"config": {**model.info["config"], "model": wrong}})
+  with pytest.raises(UserError, match="'bytes': the model was trained with weights"):
+    experiment.text_encoder({**model.info, "text_checksum": "another"})

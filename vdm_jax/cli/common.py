@@ -36,19 +36,21 @@ CPU_DEVICES = flags.DEFINE_integer(
 )
 
 
-def define_config(default: str | None = None) -> flags.FlagHolder:
+def define_config(default: str | None = None, name: str = "config") -> flags.FlagHolder:
   """The --config flag with --config.a.b=value overrides.
 
   Args:
-    default: file in the checkout's configs/, which lies beside the package there; a
-      package without configs needs the flag.
+    default: file in the checkout's configs/, which lies beside the package there, and
+      its argument after a colon; a package without configs needs the flag.
+    name: of the flag.
   """
   path = None
   if default is not None:
-    found = pathlib.Path(vdm_jax.__file__).parents[1] / "configs" / default
-    path = str(found) if found.exists() else None
+    file, colon, argument = default.partition(":")
+    found = pathlib.Path(vdm_jax.__file__).parents[1] / "configs" / file
+    path = f"{found}{colon}{argument}" if found.exists() else None
   return config_flags.DEFINE_config_file(
-    "config", path, f"Config file, for example configs/{default or 'vdm_digits.py'}."
+    name, path, f"Config file, for example configs/{default or 'vdm_digits.py'}."
   )
 
 
@@ -60,12 +62,12 @@ def config_dict(holder: flags.FlagHolder) -> dict[str, Any]:
   """
   if holder.value is None:
     raise UserError(
-      "--config: expected a config file, for example configs/vdm_digits.py"
+      f"--{holder.name}: expected a config file, for example configs/vdm_digits.py"
     )
   try:
     return json.loads(holder.value.to_json_best_effort())
   except OSError as error:
-    raise UserError(f"--config: {' '.join(str(error).split())}") from error
+    raise UserError(f"--{holder.name}: {' '.join(str(error).split())}") from error
 
 
 def start_jax(devices: bool = True) -> None:

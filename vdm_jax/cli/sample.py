@@ -20,7 +20,10 @@ from vdm_jax.errors import UserError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run or export to sample from.")
 _OUT = flags.DEFINE_string("out", None, "New folder for the samples.")
-_NUM_VIDEOS = flags.DEFINE_integer("num_videos", 8, "How many.", lower_bound=1)
+_NUM_VIDEOS = flags.DEFINE_integer(
+  "num_videos", None, "How many; default one a line of --captions, or 8.",
+  lower_bound=1,
+)  # fmt: skip
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "At a time.", lower_bound=1)
 _WHOLE = flags.DEFINE_bool(
   "whole", False, "A roll-out as one program: progress and stops between batches alone."
@@ -29,6 +32,12 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of the sampling noise.")
 _LENGTH = flags.DEFINE_integer("length", None, "Frames; default the model's window.")
 _LABEL = flags.DEFINE_list("label", None, "Class of all videos, or one for each.")
 _CAPTION = flags.DEFINE_string("caption", None, "Text that describes all videos.")
+_CAPTIONS = flags.DEFINE_string(
+  "captions", None, "Text file with a caption a line, for one video after the other."
+)
+_NEGATIVE = flags.DEFINE_string(
+  "negative_caption", None, "Text that guidance moves away from."
+)
 _GIVEN = flags.DEFINE_string("given", None, "Clip (film, GIF, folder) to start from.")
 _SPLIT = flags.DEFINE_string(
   "split", None, "Split of the run's data whose videos to start from; default test."
@@ -123,9 +132,12 @@ def main(argv: list[str]) -> None:
     _WORKDIR.value, rate=_EMA.value, step=_STEP.value, best=_BEST.value
   )
   models = [model, *(sampling.load(workdir) for workdir in _THEN.value)]
+  captions = _captions()
+  num_videos = _NUM_VIDEOS.value or (len(captions) if _CAPTIONS.value else 8)
+  captions = _of_videos(captions, num_videos)
   places = _places()
-  given, origin = _given(model, places)
-  labels = _labels()
+  given, origin = _given(model, places, num_videos)
+  labels = _labels(num_videos)
   settings = {name: flag.value for name, flag in _SETTINGS.items()}
   asked = dict(
     length=_LENGTH.value,
@@ -144,10 +156,12 @@ def main(argv: list[str]) -> None:
     given_frames=places,
   )
   videos, last = None, len(models) - 1
-  later = _later(models, labels, asked["length"] or model.system.window)
+  later = _later(models, labels, captions, asked["length"] or model.system.window)
   for number, model in enumerate(models):
     out = _OUT.value if number == last else f"{_OUT.value}/stage_{number}"
-    signals = _signals(model, labels, optional=bool(number))
+    signals = _signals(model, labels, captions, optional=bool(number))
+    if number and not model.settings(bool(signals), **later).guidance:
+      signals.pop("against", None)
     shared = dict(
       seed=_SEED.value,
       batch_size=_BATCH_SIZE.value,
@@ -162,21 +176,22 @@ def main(argv: list[str]) -> None:
       )
       facts = dict(plan=model.system.plan, below=f"stage_{number - 1}")
     else:
-      make = functools.partial(model.sample, _NUM_VIDEOS.value, **shared, **asked)
+      make = functools.partial(model.sample, num_videos, **shared, **asked)
     record = save.describe(
       model,
       seed=_SEED.value,
-      num_videos=_NUM_VIDEOS.value,
+      num_videos=num_videos,
       settings=dataclasses.asdict(model.settings(bool(signals), **settings)),
       label=signals.get("label"),
-      caption=_CAPTION.value if "tokens" in signals else None,
+      caption=captions if "tokens" in signals else None,
+      negative_caption=_NEGATIVE.value if "against" in signals else None,
       **facts,
     )
     # As it is on disk: a stage that is read again leads to the same videos.
     videos = to_float(_made(make, out, record, places, final=number == last))
 
 
-def _later(models, labels, length):
+def _later(models, labels, captions, length):
   """Checks the later models of a cascade before the first one samples for hours.
 
   Returns:
@@ -192,7 +207,7 @@ def _later(models, labels, length):
   settings = ensembles.key_values(_THEN_SAMPLING.value, flag="then_sampling")
   for below, above in itertools.pairwise(models):
     length = cascade.length(above, below.system, length)
-    above.settings(bool(_signals(above, labels, optional=True)), **settings)
+    above.settings(bool(_signals(above, labels, captions, optional=True)), **settings)
   return settings
 
 
@@ -217,7 +232,7 @@ def _made(make, out, record, places, final):
   videos = make()
   seconds = time.perf_counter() - start
   if processes.is_first():
-    captions = None
+    captions = record["caption"]
     if (labels := record["label"]) is not None:
       names = labels * (1 if len(labels) > 1 else len(videos))
       captions = [str(label) for label in names]
@@ -237,8 +252,8 @@ def _made(make, out, record, places, final):
   return to_uint8(videos)
 
 
-def _signals(model, labels, optional):
-  """Gives label and caption as `Model.sample` takes them.
+def _signals(model, labels, captions, optional):
+  """Gives label and captions as `Model.sample` takes them.
 
   A later model of a cascade goes without the ones that it was not trained with.
   """
@@ -247,13 +262,56 @@ def _signals(model, labels, optional):
   found = {}
   if labels is not None and (model.system.cond.num_labels or not optional):
     found["label"] = labels
-  if _CAPTION.value is not None:
-    encoder = experiment.text_encoder(model.info["config"])
-    if encoder is None and not optional:
-      raise UserError("--caption: this model was trained without text")
-    if encoder is not None:
-      found["tokens"] = encoder(_CAPTION.value)
+  if captions is None and _NEGATIVE.value is None:
+    return found
+  encoder = experiment.text_encoder(model.info)
+  if encoder is None and not optional:
+    raise UserError("--caption: this model was trained without text")
+  if encoder is not None and captions is not None:
+    found["tokens"] = _encoded(encoder, captions)
+  if encoder is not None and _NEGATIVE.value is not None:
+    found["against"] = encoder(_NEGATIVE.value)
   return found
+
+
+def _encoded(encoder, captions):
+  """(tokens [N, L, D], mask [N, L]) of captions, each encoded once."""
+  import numpy as np
+
+  found = {caption: encoder(caption) for caption in set(captions)}
+  return tuple(map(np.stack, zip(*(found[c] for c in captions), strict=True)))
+
+
+def _captions():
+  """The captions that were given, None for none."""
+  if _CAPTION.value is not None and _CAPTIONS.value is not None:
+    raise UserError("--caption and --captions: expected one of them")
+  if _CAPTION.value is not None:
+    return [_CAPTION.value]
+  if _CAPTIONS.value is None:
+    return None
+  try:
+    with open(_CAPTIONS.value, encoding="utf-8-sig") as file:
+      lines = [line.strip() for line in file]
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(
+      f"--captions={_CAPTIONS.value}: expected a text file in UTF-8, found: {error}"
+    ) from error
+  lines = [line for line in lines if line]
+  if not lines:
+    raise UserError(f"--captions={_CAPTIONS.value}: expected a caption a line")
+  return lines
+
+
+def _of_videos(captions, num_videos):
+  """A caption for each video: they are used in turn."""
+  if captions is None:
+    return None
+  if num_videos % len(captions):
+    raise UserError(
+      f"--num_videos={num_videos}: expected a multiple of the {len(captions)} captions"
+    )
+  return captions * (num_videos // len(captions))
 
 
 def _places() -> list[int]:
@@ -271,7 +329,7 @@ def _places() -> list[int]:
   return []
 
 
-def _given(model, places):
+def _given(model, places, num_videos):
   """The given frames, [T0, H, W, C] or [N, T0, H, W, C], and where they are from."""
   from vdm_jax import experiment
   from vdm_jax.data import video
@@ -295,11 +353,11 @@ def _given(model, places):
     return to_float(clip[index]), _GIVEN.value
   split = _SPLIT.value or "test"
   clips = experiment.given_clips(
-    model.info["config"], model.system, split, _NUM_VIDEOS.value, places
+    model.info["config"], model.system, split, num_videos, places
   )
   data = model.info["config"]["data"]["name"]
   return to_float(clips), {
-    "data": data, "split": split, "videos": list(range(_NUM_VIDEOS.value)),
+    "data": data, "split": split, "videos": list(range(num_videos)),
   }  # fmt: skip
 
 
@@ -312,13 +370,13 @@ def _plan_options() -> dict:
   return options | ensembles.key_values(_PLAN_OPTIONS.value, flag="plan_option")
 
 
-def _labels() -> list[int] | None:
+def _labels(num_videos: int) -> list[int] | None:
   if _LABEL.value is None:
     return None
   try:
     labels = [int(text) for text in _LABEL.value]
   except ValueError:
     raise UserError(f"--label={','.join(_LABEL.value)}: expected numbers") from None
-  if len(labels) not in (1, _NUM_VIDEOS.value):
-    raise UserError(f"--label: expected 1 or {_NUM_VIDEOS.value}, found {len(labels)}")
+  if len(labels) not in (1, num_videos):
+    raise UserError(f"--label: expected 1 or {num_videos}, found {len(labels)}")
   return labels

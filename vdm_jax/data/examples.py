@@ -7,7 +7,7 @@ import numpy as np
 from absl import logging
 
 from vdm_jax import frames as frames_lib
-from vdm_jax.data import text as text_lib
+from vdm_jax.data import captions as captions_lib
 from vdm_jax.data.source import VideoSource
 from vdm_jax.errors import UserError
 from vdm_jax.tasks import task as task_lib
@@ -32,18 +32,18 @@ class Reader:
     task: task_lib.Task,
     key: tuple[int, int],
     cond: Sequence[str] = (),
-    text_encoder: text_lib.TextEncoder | None = None,
+    captions: captions_lib.StoredCaptions | None = None,
     extras: Sequence[str] = (),
   ):
     """Arguments are those of `pipeline.make_pipeline`; `key` seeds all draws."""
     for name in cond:
       if name not in COND:
         raise UserError(f"cond: expected some of {', '.join(COND)}, found {name!r}")
-    if "tokens" in cond and text_encoder is None:
-      raise UserError("cond 'tokens': expected a text encoder, found none")
+    if "tokens" in cond and captions is None:
+      raise UserError("cond 'tokens': expected embedded captions, found none")
     for name in extras:
       source.check_extra(name)
-    self.source, self.task, self.text_encoder = source, task, text_encoder
+    self.source, self.task, self.captions = source, task, captions
     self.key = np.array([part % 2**64 for part in key], np.uint64)
     self.cond, self.extras = tuple(cond), tuple(extras)
     self.eligible = _eligible(source, task)
@@ -53,9 +53,8 @@ class Reader:
     """Rough size of an example in a batch."""
     size = self.task.num_frames * int(np.prod(self.source.frame_shape))
     if "tokens" in self.cond:
-      size += (
-        self.task.num_sources * self.text_encoder.length * self.text_encoder.dim * 4
-      )
+      tokens = self.captions.length * self.captions.dim
+      size += self.task.num_sources * tokens * captions_lib.DTYPE.itemsize
     return size
 
   def read(self, numbers: np.ndarray, positions: np.ndarray) -> Batch:
@@ -127,12 +126,7 @@ class Reader:
     if "label" in self.cond:
       cond["label"] = self.source.labels[np.stack(videos)]
     if "tokens" in self.cond:
-      rows = [
-        [self.text_encoder(self.source.caption(video)) for video in row]
-        for row in videos
-      ]
-      cond["tokens"] = np.stack([[tokens for tokens, _ in row] for row in rows])
-      cond["token_mask"] = np.stack([[mask for _, mask in row] for row in rows])
+      cond["tokens"], cond["token_mask"] = self.captions.read(np.stack(videos))
     return cond
 
 

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 import grain
 import numpy as np
 
+from vdm_jax.data import captions as captions_lib
 from vdm_jax.data import examples
-from vdm_jax.data import text as text_lib
 from vdm_jax.data.source import VideoSource
 from vdm_jax.errors import UserError
 from vdm_jax.tasks import task as task_lib
@@ -41,7 +41,7 @@ def make_pipeline(
   num_threads: int = 4,
   prefetch_bytes: int = _PREFETCH_BYTES,
   cond: Sequence[str] = (),
-  text_encoder: text_lib.TextEncoder | None = None,
+  captions: captions_lib.StoredCaptions | None = None,
   extras: Sequence[str] = (),
 ) -> grain.DatasetIterator[examples.Batch]:
   """examples.Batches of training examples, for ever.
@@ -60,7 +60,7 @@ def make_pipeline(
     num_threads: batches that are read at the same time; 0 reads when asked.
     prefetch_bytes: memory for batches that are read ahead.
     cond: what of a video conditions the model; see `examples.COND`.
-    text_encoder: makes tokens of captions; needed for "tokens".
+    captions: embedded captions of the split; needed for "tokens".
     extras: per-frame extras of the data set to deliver.
 
   Returns:
@@ -74,7 +74,7 @@ def make_pipeline(
     UserError: no video is long enough, or an argument does not fit the data.
   """
   key = (seed, _TRAINING)
-  reader = examples.Reader(source, task, key, cond, text_encoder, extras)
+  reader = examples.Reader(source, task, key, cond, captions, extras)
   if rows is None:
     rows = _block(batch_size, process_index, process_count)
   videos = grain.MapDataset.source(_Numbers(len(reader.eligible))).seed(seed)
@@ -105,7 +105,7 @@ def make_evaluation(
   num_threads: int = 4,
   prefetch_bytes: int = _PREFETCH_BYTES,
   cond: Sequence[str] = (),
-  text_encoder: text_lib.TextEncoder | None = None,
+  captions: captions_lib.StoredCaptions | None = None,
   extras: Sequence[str] = (),
 ) -> grain.DatasetIterator[examples.Batch]:
   """One pass over a fixed set of examples; the same set at every call.
@@ -119,9 +119,7 @@ def make_evaluation(
   """
   if num_examples < 1:
     raise UserError(f"num_examples: expected >= 1, found {num_examples}")
-  reader = examples.Reader(
-    source, task, (seed, _EVALUATION), cond, text_encoder, extras
-  )
+  reader = examples.Reader(source, task, (seed, _EVALUATION), cond, captions, extras)
   if rows is None:
     rows = _block(batch_size, process_index, process_count)
   filled = -(-num_examples // batch_size) * batch_size

@@ -3,17 +3,19 @@
 An encoder turns a caption into `length` embeddings and a mask of those that are
 real. Networks see embeddings only, so any encoder will do:
 
-    bytes                  a fixed random table over UTF-8 bytes plus sinusoidal
+    bytes, bytes:DIM       a fixed random table over UTF-8 bytes plus sinusoidal
                            positions; nothing to download, the same everywhere
+    minilm                 last hidden states of all-MiniLM-L6-v2, 384 wide, whose
+                           weights a package carries; see `minilm`
     bert:NAME_OR_PATH      last hidden states of a BERT (VDM uses BERT-large),
                            through the `text` extra
 
-`make_encoder(spec, length)` builds one; each distinct caption is encoded once.
+`make_encoder(spec, length)` builds one. Training reads embeddings that were made once,
+see `captions`.
 """
 
 import abc
-import collections
-import threading
+import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -21,29 +23,26 @@ import numpy as np
 from vdm_jax import errors
 from vdm_jax.errors import UserError
 
-_CACHE_BYTES = 1 << 30
-
 
 class TextEncoder(abc.ABC):
-  """A cached map from captions to embeddings; safe to call from several threads.
+  """A map from captions to embeddings.
 
   Attributes:
-    spec: what it was made from; belongs in a checkpoint's identity.
+    spec: what it was made from.
     length: L, tokens of every caption; longer captions are cut.
     dim: D, width of an embedding.
+    checksum: of its weights; a model is tied to it.
   """
 
   spec: str
   length: int
   dim: int
+  checksum: str
 
   def __init__(self, spec: str, length: int):
     if length < 1:
       raise UserError(f"text length: expected >= 1, found {length}")
     self.spec, self.length = spec, length
-    self._cache: collections.OrderedDict[str, np.ndarray] = collections.OrderedDict()
-    self._cached_bytes = 0
-    self._lock = threading.Lock()
 
   @abc.abstractmethod
   def embed(self, caption: str) -> np.ndarray:
@@ -59,29 +58,24 @@ class TextEncoder(abc.ABC):
     tokens = np.zeros((self.length, self.dim), np.float32)
     mask = np.zeros(self.length, bool)
     if caption:
-      found = self._cached(caption)
+      found = self.embed(caption)[: self.length]
       tokens[: len(found)] = found
       mask[: len(found)] = True
     return tokens, mask
-
-  def _cached(self, caption: str) -> np.ndarray:
-    with self._lock:
-      if caption not in self._cache:
-        embedding = np.asarray(self.embed(caption)[: self.length], np.float32)
-        self._cache[caption] = embedding
-        self._cached_bytes += embedding.nbytes
-        while self._cached_bytes > _CACHE_BYTES and len(self._cache) > 1:
-          self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
-      return self._cache[caption]
 
 
 class BytesEncoder(TextEncoder):
   """A seeded random embedding of each UTF-8 byte, plus its position."""
 
-  def __init__(self, spec: str, length: int, dim: int = 64):
+  def __init__(self, spec: str, length: int):
     super().__init__(spec, length)
+    width = spec.partition(":")[2] or "64"
+    dim = int(width) if width.isdecimal() else 0
     if dim < 2 or dim % 2:
-      raise UserError(f"text dim of 'bytes': expected an even number, found {dim}")
+      raise UserError(
+        f"text encoder {spec!r}: expected an even width, as in bytes:64, found "
+        f"{width!r}"
+      )
     self.dim = dim
     # Random directions are nearly orthogonal, which is all that telling 256 bytes
     # apart takes; the seed is part of the format.
@@ -89,6 +83,7 @@ class BytesEncoder(TextEncoder):
     rates = 10_000.0 ** (-np.arange(0, dim, 2) / dim)
     angles = np.arange(length)[:, None] * rates
     self._table = table.astype(np.float32)
+    self.checksum = hashlib.sha256(self._table.tobytes()).hexdigest()[:16]
     self._positions = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
   def embed(self, caption: str) -> np.ndarray:
@@ -119,6 +114,10 @@ class BertEncoder(TextEncoder):
       ) from error
     self._torch = torch
     self.dim = self._model.config.hidden_size
+    digest = hashlib.sha256()
+    for name, value in sorted(self._model.state_dict().items()):
+      digest.update(name.encode() + value.numpy().tobytes())
+    self.checksum = digest.hexdigest()[:16]
 
   def embed(self, caption: str) -> np.ndarray:
     tokens = self._tokenizer(
@@ -128,30 +127,35 @@ class BertEncoder(TextEncoder):
       return self._model(**tokens).last_hidden_state[0].numpy()
 
 
-_REGISTRY: dict[str, Callable[..., TextEncoder]] = {}
+def _minilm(spec: str, length: int) -> TextEncoder:
+  from vdm_jax.data import minilm  # Which builds on this file.
+
+  return minilm.MiniLmEncoder(spec, length)
 
 
-def register(kind: str, build: Callable[..., TextEncoder]) -> None:
-  """Makes `kind` and `kind:...` specs of `make_encoder`; build(spec, length, ...)."""
-  _REGISTRY[kind] = build
+_ENCODERS: dict[str, Callable[[str, int], TextEncoder]] = {
+  "bytes": BytesEncoder,
+  "minilm": _minilm,
+  "bert": BertEncoder,
+}
 
 
-def make_encoder(spec: str, length: int = 64, **options) -> TextEncoder:
+def make_encoder(spec: str, length: int = 64) -> TextEncoder:
   """The encoder that `spec` names.
 
   Args:
-    spec: "bytes", or "bert:" and a model's name or directory.
+    spec: "bytes", "minilm", or "bert:" and a model's name or directory.
     length: L, tokens of every caption.
-    **options: the kind's own, such as `dim` of "bytes".
 
   Raises:
     UserError: the kind is unknown, an extra is missing, or the model is not found.
   """
   kind = spec.partition(":")[0]
-  if kind not in _REGISTRY:
-    raise errors.unknown("text encoder", kind, _REGISTRY)
-  return _REGISTRY[kind](spec, length, **options)
+  if kind not in _ENCODERS:
+    raise errors.unknown("text encoder", kind, _ENCODERS)
+  return _ENCODERS[kind](spec, length)
 
 
-register("bytes", BytesEncoder)
-register("bert", BertEncoder)
+def is_heavy(spec: str) -> bool:
+  """Says whether an encoder brings libraries that training does without."""
+  return spec.partition(":")[0] == "bert"

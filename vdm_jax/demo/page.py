@@ -34,6 +34,7 @@ thead th { border-bottom: 2px solid #222; font-weight: 600; }
 .numbers td:nth-child(2), .numbers th:nth-child(2) { background: #f1f5fd; }
 .films td, .films th { text-align: center; }
 .films td:first-child { font-size: 1.3rem; width: 1.5rem; }
+.captions td:first-child { font-size: .9rem; width: 14rem; }
 img { max-width: 100%; height: auto; vertical-align: middle; }
 .films img { image-rendering: pixelated; }
 pre { background: #f5f5f5; padding: .7rem 1rem; overflow-x: auto; font-size: .85rem; }
@@ -109,10 +110,21 @@ def write(
     "<h2>Facts</h2>",
     _facts(results),
   ]
+  write_document(path, "vdm_jax demo", parts)
+
+
+def write_document(path: epath.PathLike, title: str, parts: Sequence[str]) -> None:
+  """Writes an HTML file of its own in the demos' style.
+
+  Args:
+    path: of the file.
+    title: of the page.
+    parts: of its body, as HTML.
+  """
   text = (
     '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
     '<meta name="viewport" content="width=device-width">\n'
-    f"<title>vdm_jax demo</title>\n<style>{_STYLE}</style>\n"
+    f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n"
     + "\n".join(parts)
     + "\n</html>\n"
   )
@@ -127,7 +139,7 @@ def _films(clips, shown) -> str:
     cells = [f"<td>{digit}</td>"]
     for name, these in clips.items():
       chosen = of_digit(these, digit, shown)
-      source = _gif(strip(chosen), scale)
+      source = gif(strip(chosen), scale)
       words = f"{name}, digit {digit}"
       cells.append(f'<td><img alt="{html.escape(words)}" src="{source}"></td>')
     rows.append(f"<tr>{''.join(cells)}</tr>")
@@ -192,10 +204,11 @@ def _paragraph(text: str, kind: str = "") -> str:
   return f"<p{attribute}>{html.escape(text)}</p>"
 
 
-def _gif(clip: np.ndarray, scale: int) -> str:
+def gif(clip: np.ndarray, scale: int, fps: float = FPS) -> str:
+  """A clip uint8 [T, H, W, C] as the address of an image inside the page."""
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / "clip.gif"
-    video.write_gif(path, clip, fps=FPS, scale=scale)
+    video.write_gif(path, clip, fps=fps, scale=scale)
     return _data(path, "image/gif")
 
 

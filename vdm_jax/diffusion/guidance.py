@@ -40,6 +40,30 @@ def classifier_free(
   return denoise
 
 
+def classifier_free_paired(both: Denoiser, weight: float) -> Denoiser:
+  """`classifier_free` with one network call of twice the batch.
+
+  Args:
+    both: denoiser of 2 B rows: of each example the conditional one, then the
+      unconditional one, so that a device that holds an example holds both.
+    weight: w.
+  """
+
+  def denoise(z, level):
+    rows = len(z)
+    estimate = both(
+      jnp.repeat(z, 2, axis=0),
+      jax.tree.map(lambda a: jnp.repeat(a, 2, axis=0) if a.ndim else a, level),
+    )
+    pairs = estimate.x.reshape(rows, 2, *estimate.x.shape[1:])
+    gamma = estimate.gamma
+    if gamma is not None and jnp.ndim(gamma):
+      gamma = gamma[::2]
+    return Estimate(pairs[:, 0] + weight * (pairs[:, 0] - pairs[:, 1]), gamma)
+
+  return denoise
+
+
 class Observation(NamedTuple):
   """Something about the clean video that is known.
 

@@ -86,8 +86,17 @@ def cond(
   label: int | Sequence[int] | None,
   tokens: tuple[np.ndarray, np.ndarray] | None,
   guidance: float,
+  against: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
   """Puts label and caption where the network wants them.
+
+  Args:
+    system: whose network.
+    num_videos: N.
+    label: class of all videos, or of each.
+    tokens: embedded caption of all videos, or of each.
+    guidance: weight w.
+    against: embedded caption that guidance moves away from.
 
   Raises:
     UserError: the model does not know them, or there is nothing to guide towards.
@@ -111,10 +120,34 @@ def cond(
   if tokens is not None:
     if not spec.token_dim:
       raise UserError("caption: this model was trained without text")
-    found["tokens"][:, 0], found["token_mask"][:, 0] = tokens
+    _put_tokens(found, tokens)
+  if against is not None:
+    if tokens is None or not guidance:
+      raise UserError(
+        "negative caption: is what guidance moves away from: expected a caption and a "
+        "guidance weight above 0"
+      )
+    found["against"] = {
+      name: np.zeros_like(found[name]) for name in ("tokens", "token_mask")
+    }
+    _put_tokens(found["against"], against)
   if guidance and label is None and tokens is None:
     raise UserError("guidance: needs a label or a caption to guide towards")
   return found
+
+
+def _put_tokens(
+  cond: dict[str, np.ndarray], tokens: tuple[np.ndarray, np.ndarray]
+) -> None:
+  """Puts embedded captions, [L, D] and [L] or one for each video, into `cond`."""
+  for name, value in zip(("tokens", "token_mask"), tokens, strict=True):
+    place = cond[name][:, 0]
+    if np.shape(value) not in (place.shape, place.shape[1:]):
+      raise UserError(
+        f"caption: expected {name} of shape {place.shape[1:]}, or {len(place)} of "
+        f"them, found {np.shape(value)}"
+      )
+    place[...] = value
 
 
 def _of_each(name: str, video: np.ndarray, num_videos: int) -> np.ndarray:

@@ -53,6 +53,7 @@ class Model:
     length: int | None = None,
     label: int | Sequence[int] | None = None,
     tokens: tuple[np.ndarray, np.ndarray] | None = None,
+    against: tuple[np.ndarray, np.ndarray] | None = None,
     given: np.ndarray | None = None,
     given_frames: Sequence[int] = (),
     low_res: np.ndarray | None = None,
@@ -75,7 +76,10 @@ class Model:
       seed: of the noise.
       length: frames of each video; default the model's window.
       label: class of all videos or of each [N]; None: unconditional.
-      tokens: embedded caption of all videos: ([L, D], mask [L]).
+      tokens: embedded caption of all videos, ([L, D], mask [L]), or of each,
+        ([N, L, D], mask [N, L]).
+      against: of a negative caption, which guidance moves away from instead of from
+        no caption.
       given: float32 in [-1, 1], [T0, H, W, C] or one per video [N, T0, H, W, C]:
         frames to start from.
       given_frames: where in the video the given frames are; default 0 .. T0 - 1.
@@ -128,7 +132,9 @@ class Model:
         "restore_given: a roll-out only reads given frames, nothing comes out for them"
       )
     num_stages = self._check_plan(make_plan(), whole)
-    cond = inputs.cond(self.system, num_videos, label, tokens, settings.guidance)
+    cond = inputs.cond(
+      self.system, num_videos, label, tokens, settings.guidance, against
+    )
     if num_videos < 1:
       raise UserError(f"num_videos: expected >= 1, found {num_videos}")
     devices = self._mesh.size

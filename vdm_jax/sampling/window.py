@@ -45,7 +45,8 @@ def sample_window(
     params: of the network.
     video: [B, T, H, W, C] in [-1, 1]; only observed frames are looked at.
     frames: which are observed and latent.
-    cond: conditioning signals, [B, G, ...].
+    cond: conditioning signals, [B, G, ...]; under 'against' those that guidance moves
+      away from, none by default.
     keys: one per video [B]: a video belongs to its key, not to the batch.
     state: recurrent state after the window before, None for the first one.
     low_res: a low-resolution video that guides it, None for none.
@@ -58,12 +59,17 @@ def sample_window(
   """
   observed = frames.observed[..., None, None, None]
   video = jnp.where(observed, video, 0.0)
+  cond = dict(cond)
+  against = system.cond.hide_all(cond) | cond.pop("against", {})
   encoded = system.encode(params, video, frames, cond, state)
   denoiser = system.denoiser(params, frames, encoded.context)
   if settings.guidance:
-    hidden = system.encode(params, video, frames, system.cond.hide_all(cond), state)
-    unconditional = system.denoiser(params, frames, hidden.context)
-    denoiser = guidance.classifier_free(denoiser, unconditional, settings.guidance)
+    twice = _paired((video, frames, state), (video, frames, state))
+    context = system.encode(
+      params, *twice[:2], _paired(cond, against), twice[2]
+    ).context
+    both = system.denoiser(params, twice[1], context)
+    denoiser = guidance.classifier_free_paired(both, settings.guidance)
 
   constrain, towards = None, []
   if any_observed and system.observed_by != "network":
@@ -95,3 +101,10 @@ def sample_window(
   ).x
   x = encoded.video(x)
   return jnp.where(observed, video, x) if settings.restore_given else x, encoded.state
+
+
+def _paired(first: Any, second: Any) -> Any:
+  """Arrays of 2 B rows: of each example that of the first tree, then the second's."""
+  return jax.tree.map(
+    lambda a, b: jnp.stack([a, b], axis=1).reshape(-1, *a.shape[1:]), first, second
+  )

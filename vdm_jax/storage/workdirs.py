@@ -48,11 +48,20 @@ FREE = (
 )
 
 
-def describe(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
-  """What is stored beside each checkpoint."""
+def describe(
+  config: Mapping[str, Any], fingerprint: str, *, text_checksum: str = ""
+) -> dict[str, Any]:
+  """What is stored beside each checkpoint.
+
+  Args:
+    config: of the run.
+    fingerprint: of its data.
+    text_checksum: of the encoder of captions, '' for none.
+  """
   return {
     "config": json.loads(json.dumps(config, default=str)),
     "data_fingerprint": fingerprint,
+    "text_checksum": text_checksum,
     "vdm_jax": vdm_jax.__version__,
     "jax": jax.__version__,
   }
@@ -82,6 +91,11 @@ def check_same_run(
     raise UserError(
       f"{workdir} was trained on other data of the same name: fingerprint "
       f"{old['data_fingerprint']} there, {new['data_fingerprint']} here"
+    )
+  if old.get("text_checksum", "") not in ("", new["text_checksum"]):
+    raise UserError(
+      f"{workdir} was trained with other weights of its text encoder: checksum "
+      f"{old['text_checksum']} there, {new['text_checksum']} here"
     )
 
 
@@ -230,7 +244,8 @@ def export(workdir: str, out: str, **pick) -> None:
   if target.exists() and any(target.iterdir()):
     raise UserError(f"--out={out}: not empty")
   params, info = read_weights(workdir, **pick)
-  meta = {k: info[k] for k in ("config", "data_fingerprint", "vdm_jax", "jax")}
+  kept = ("config", "data_fingerprint", "text_checksum", "vdm_jax", "jax")
+  meta = {key: info[key] for key in kept if key in info}
   meta["config"]["train"]["ema"] = [info["ema"]] if info["ema"] else []
   meta["exported_from"] = str(workdir)
   meta["exported_at"] = datetime.datetime.now(datetime.UTC).isoformat(

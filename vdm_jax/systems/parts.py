@@ -113,7 +113,7 @@ class CondSpec:
       spec["label"] = jax.ShapeDtypeStruct((batch, groups), jnp.int32)
     if self.token_dim:
       rows = (batch, groups, self.max_tokens)
-      spec["tokens"] = jax.ShapeDtypeStruct((*rows, self.token_dim), jnp.float32)
+      spec["tokens"] = jax.ShapeDtypeStruct((*rows, self.token_dim), jnp.bfloat16)
       spec["token_mask"] = jax.ShapeDtypeStruct(rows, jnp.bool_)
     return spec
 

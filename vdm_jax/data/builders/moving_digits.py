@@ -22,6 +22,11 @@ With a smallest speed m > 0 every velocity along an axis is drawn from {-V..-m, 
 which both walls of a corner stop it. In small frames it often does otherwise: at 16
 pixels a third of all draws are zero.
 
+With captions a clip's first direction, one of eight, is drawn evenly and its start in
+the half of the frame that it leaves, so that it can be seen; captions come in several
+wordings. Each digit goes two of the eight ways in the test split alone (`held_out`):
+what a model makes of those captions it cannot remember.
+
 Clip `index` of a split is a function of (seed, split, index) and of nothing else.
 """
 
@@ -68,6 +73,7 @@ class MovingDigitsConfig(records.ChunkConfig):
   channels: int = records.option(1, "1 grey, 3 the same in every colour channel")
   deterministic: bool = records.option(False, "reflect at walls; redraw nothing")
   min_speed: int = records.option(0, "smallest speed along an axis, pixels a frame")
+  captions: bool = records.option(False, "clips to be described; see the module's text")
   seed: int = records.option(0, "seed of the whole data set")
 
   def __post_init__(self):
@@ -101,6 +107,7 @@ class MovingDigitsConfig(records.ChunkConfig):
     if self.min_speed:
       parts.append(f"{self.min_speed}minspeed")
     parts += ["rgb"] * (self.channels == 3) + ["deterministic"] * self.deterministic
+    parts += ["captions"] * self.captions
     if self.seed:
       parts.append(f"{self.seed}seed")
     if self.chunk != 8:
@@ -165,15 +172,15 @@ class MovingDigits(records.ChunkBuilder):
       match = re.fullmatch(r"(\d+)([a-z]+)", part)
       if part == "rgb":
         fields["channels"] = 3
-      elif part == "deterministic":
-        fields["deterministic"] = True
+      elif part in ("deterministic", "captions"):
+        fields[part] = True
       elif match and match[2] in _TOKENS:
         fields[_TOKENS[match[2]]] = int(match[1])
       else:
         raise UserError(
           f"moving_digits/{config_name}: expected parts such as 24px, 2digits,"
-          f" 12frames, 500videos, 12digitpx, 1minspeed, 1seed, rgb, deterministic;"
-          f" found {part!r}"
+          f" 12frames, 500videos, 12digitpx, 1minspeed, 1seed, rgb, deterministic,"
+          f" captions; found {part!r}"
         )
     config = MovingDigitsConfig(**fields | options)
     # TFDS wants its own object for a config that it knows by name.
@@ -216,23 +223,76 @@ def generate(config: MovingDigitsConfig, split: str, index: int) -> Clip:
   chosen = rng.integers(len(images), size=config.num_digits)
   size, channels = config.image_size, config.channels
   canvas = np.zeros((config.num_frames, size, size), np.float32)
-  paths = [_path(config, rng) for _ in chosen]
+  ways = [_way(rng, label, split) for label in labels[chosen] if config.captions]
+  paths = [_path(config, rng, *way) for way in ways or [()] * len(chosen)]
   for image, (positions, _) in zip(images[chosen], paths, strict=True):
     for frame, position in zip(canvas, positions, strict=True):
       frame += render_digit(image, position, size)
   frames = np.rint(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
   velocities = np.stack([path[1] for path in paths], axis=1)
+  describe = functools.partial(_worded, rng) if config.captions else _describe
   return Clip(
     frames=np.repeat(frames[..., None], channels, axis=-1),
     positions=np.stack([path[0] for path in paths], axis=1).astype(np.float32),
     labels=labels[chosen],
     velocities=velocities,
-    caption=", ".join(map(_describe, labels[chosen], velocities[0])),
+    caption=", ".join(map(describe, labels[chosen], velocities[0])),
   )
 
 
-def _path(config: MovingDigitsConfig, rng: np.random.Generator):
-  """(positions, velocities), each int [T, 2] as (x, y), of one bouncing digit."""
+# Directions as signs of (dx, dy), clockwise from upwards; y points down.
+DIRECTIONS = ((0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1))
+NUMERALS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
+            "nine")  # fmt: skip
+_SUBJECTS = ("a {numeral}", "the digit {label}", "a handwritten {numeral}")
+_VERBS = ("moving", "going", "drifting")
+
+
+def held_out(label: int, direction: int) -> bool:
+  """Says whether captioned training clips leave a digit's way out.
+
+  Args:
+    label: of the digit.
+    direction: number in DIRECTIONS.
+  """
+  return (direction - label) % 4 == 0
+
+
+def words(direction: int) -> str:
+  """What captions call a direction: "up and left"."""
+  dx, dy = DIRECTIONS[direction]
+  vertical = ["up"] * (dy < 0) + ["down"] * (dy > 0)
+  return " and ".join(vertical + ["left"] * (dx < 0) + ["right"] * (dx > 0))
+
+
+def _way(rng: np.random.Generator, label: int, split: str) -> tuple[tuple[int, int]]:
+  """Draws the direction of a captioned clip."""
+  numbers = range(len(DIRECTIONS))
+  open_ = [n for n in numbers if split == "test" or not held_out(label, n)]
+  return (DIRECTIONS[open_[rng.integers(len(open_))]],)
+
+
+def _worded(rng: np.random.Generator, label: int, velocity: np.ndarray) -> str:
+  """Describes a clip in one of several wordings."""
+  subject, verb = (some[rng.integers(len(some))] for some in (_SUBJECTS, _VERBS))
+  subject = subject.format(label=label, numeral=NUMERALS[label])
+  subject = subject.replace("a eight", "an eight")
+  direction = DIRECTIONS.index(tuple(np.sign(velocity).tolist()))
+  return f"{subject} {verb} {words(direction)}"
+
+
+def _path(
+  config: MovingDigitsConfig,
+  rng: np.random.Generator,
+  way: tuple[int, int] | None = None,
+):
+  """(positions, velocities), each int [T, 2] as (x, y), of one bouncing digit.
+
+  Args:
+    config: of the data set.
+    rng: draws it.
+    way: signs of the first velocity, None for any.
+  """
   limit = config.image_size - config.digit_size
   slow, fast = config.min_speed, config.max_speed
   # Drawn by number: without a smallest speed that is the original's draw.
@@ -243,6 +303,11 @@ def _path(config: MovingDigitsConfig, rng: np.random.Generator):
 
   position = rng.integers(limit, size=2)
   velocity = drawn(2)
+  if way is not None:
+    velocity = np.array(way) * rng.integers(max(1, slow), fast + 1, size=2)
+    half = (limit + 1) // 2
+    position = np.where(way, rng.integers(half, size=2), position)
+    position = np.where(np.array(way) < 0, limit - 1 - position, position)
   positions, velocities = [], []
   for _ in range(config.num_frames):
     for axis in (1, 0):  # y before x, as in the original

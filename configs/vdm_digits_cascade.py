@@ -1,0 +1,46 @@
+"""VDM's cascade from captions, for a CPU: a digit, its way, 32 frames of 32x32.
+
+What `make cascade-demo` trains, the two models one after the other:
+
+    --config=configs/vdm_digits_cascade.py:stage=base     8x16x16, every fourth frame
+    --config=configs/vdm_digits_cascade.py:stage=upper    9x32x32, every frame
+
+The upper model enlarges the base model's films, and fills them up, by guidance alone:
+
+    vdm-jax sample --workdir=BASE --then=UPPER --caption='a three moving left' \
+      --guidance=2 --then_sampling=guidance=1 --out=DIR
+
+Captions are embedded by MiniLM (extra `minilm`). All settings are our choice; no
+published number belongs to it.
+"""
+
+import pathlib
+import runpy
+
+from ml_collections import ConfigDict
+
+common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+
+DATA = "moving_digits/32px_1digit_29frames_4000videos_deterministic_captions"
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  stage = common["arguments"](arg, stage="base")["stage"]
+  if stage not in ("base", "upper"):
+    raise ValueError(f"config argument stage: expected base or upper, found {stage!r}")
+  config = common["base"]()
+  if stage == "base":
+    common["small"](config, DATA, (16, 16, 1))
+    config.data.pool = 2
+    config.task = common["unconditional"](num_frames=8, stride=4)
+    common["small_vdm"](config, channels=32)
+  else:
+    common["small"](config, DATA, (32, 32, 1))
+    config.task = common["unconditional"](num_frames=9)
+    common["small_vdm"](config, channels=32)
+    config.model.update(dict(patch=4, attention_resolutions=(4,)))
+    config.plan.overlap = 1  # Of the window before, beside the smaller film.
+  config.data.update(dict(text_encoder="minilm", max_tokens=16))
+  config.model.token_dim = 384
+  config.sampling.guidance = 1.0
+  return config

@@ -1,0 +1,38 @@
+"""`vdm-jax cascade-demo --out=DIR [--seconds=N]`: a caption becomes a film, by VDM."""
+
+from absl import flags
+
+from vdm_jax.cli import common
+from vdm_jax.errors import UserError
+
+_BASE = common.define_config("vdm_digits_cascade.py:stage=base", "base")
+_UPPER = common.define_config("vdm_digits_cascade.py:stage=upper", "upper")
+_OUT = flags.DEFINE_string("out", "runs/cascade_demo", "Folder of the demo.")
+_SECONDS = flags.DEFINE_float(
+  "seconds", 560.0, "Wall clock for training both models, in all."
+)
+_PER_DIGIT = flags.DEFINE_integer(
+  "per_digit",
+  2,
+  "Videos of each digit with directions that training held out, and as many others.",
+  lower_bound=1,
+  upper_bound=2,
+)
+
+
+def main(argv: list[str]) -> None:
+  """Trains, samples, measures; prints the table and where the figures are."""
+  if len(argv) > 1:
+    raise UserError(f"cascade-demo takes flags only, found {argv[1]!r}")
+  base, upper = common.config_dict(_BASE), common.config_dict(_UPPER)
+
+  from vdm_jax.demo import cascade, timed
+
+  timed.check_seconds(_SECONDS.value, min(cascade.BASE_SHARE, 1 - cascade.BASE_SHARE))
+  common.start_jax()
+  with timed.stops_cleanly(_OUT.value):
+    cascade.run(
+      base, upper, _OUT.value, seconds=_SECONDS.value, per_digit=_PER_DIGIT.value
+    )
+  with open(f"{_OUT.value}/table.txt") as file:
+    print(f"\n{file.read()}\nLook at {_OUT.value}/report.html and cascade.gif")

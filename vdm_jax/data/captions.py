@@ -1,0 +1,213 @@
+"""Embeddings of a data set's captions, made once and read while training.
+
+    DATASET/text/minilm-16/
+      tokens.bin     bfloat16 [sum of l, D], one caption after another
+      lengths.bin    int32: l, tokens of every caption that is done
+      about.json     which captions, by which encoder (with its checksum), done or not
+
+Each distinct caption of all splits is there once, without padding. What an interrupted
+`ensure` has done stays done. Where the data set lies on a bucket, or in a folder that
+cannot be written, the table is kept in the user's cache instead.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import filelock
+import ml_dtypes
+import numpy as np
+import tqdm
+
+from vdm_jax.data import source as sources
+from vdm_jax.data import text
+from vdm_jax.errors import UserError
+
+DTYPE = np.dtype(ml_dtypes.bfloat16)
+_SAVE_EVERY = 1000  # Captions between two points to resume from.
+
+
+class StoredCaptions:
+  """Tokens of the captions of a split's videos.
+
+  Attributes:
+    length: L, tokens of every caption.
+    dim: D, width of a token.
+    checksum: of the encoder.
+  """
+
+  def __init__(self, folder: pathlib.Path, source: sources.VideoSource):
+    """Opens a finished table.
+
+    Args:
+      folder: of the table.
+      source: the split; one of the data set that the table was made for.
+    """
+    about = json.loads((folder / "about.json").read_text())
+    self.length, self.dim = about["length"], about["dim"]
+    self.checksum = about["checksum"]
+    lengths = np.fromfile(folder / "lengths.bin", np.int32)
+    self._ends = np.cumsum(lengths, dtype=np.int64)
+    self._tokens = _tokens(folder, self.dim, int(lengths.sum()))
+    rows = {caption: row for row, caption in enumerate(distinct(source.metadata))}
+    self._rows = np.array(
+      [rows.get(source.caption(video), -1) for video in range(source.num_videos)]
+    )
+
+  def read(self, videos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Reads captions.
+
+    Args:
+      videos: int [...], numbers of videos.
+
+    Returns:
+      tokens bfloat16 [..., L, D], zero where there is none, and mask bool [..., L].
+    """
+    videos = np.asarray(videos)
+    tokens = np.zeros((videos.size, self.length, self.dim), DTYPE)
+    mask = np.zeros((videos.size, self.length), bool)
+    for place, row in enumerate(self._rows[videos.ravel()]):
+      if row < 0:  # No caption.
+        continue
+      start = self._ends[row - 1] if row else 0
+      count = self._ends[row] - start
+      tokens[place, :count] = self._tokens[start : start + count]
+      mask[place, :count] = True
+    return (
+      tokens.reshape(*videos.shape, self.length, self.dim),
+      mask.reshape(*videos.shape, self.length),
+    )
+
+
+def distinct(metadata: dict[str, Any]) -> list[str]:
+  """The captions of a data set, all splits, each once, without the empty one."""
+  tables = metadata["splits"].values()
+  return sorted({caption for table in tables for caption in table["captions"]} - {""})
+
+
+def ensure(source: sources.VideoSource, spec: str, length: int) -> StoredCaptions:
+  """Embeds the captions of a data set that are not embedded yet.
+
+  Encoders that bring libraries of their own run in a process of their own.
+
+  Args:
+    source: a split of the data set.
+    spec: see `text.make_encoder`.
+    length: L.
+
+  Raises:
+    UserError: the encoder does not exist or its extra is missing, or there is nothing
+      to embed.
+  """
+  captions = distinct(source.metadata)
+  if not captions:
+    raise UserError(
+      f"config.model.token_dim: the videos of {source.full_name} have no captions"
+    )
+  name = re.sub(r"[^A-Za-z0-9._-]+", "_", spec)[-60:]
+  folder = _place(source, f"{name}-{length}")
+  with filelock.FileLock(folder.with_name(f".{folder.name}.lock")):
+    if text.is_heavy(spec):
+      # Its checksum alone would take its libraries: a table that is done is trusted.
+      if not _is_done(folder, _wanted(captions, spec, length)):
+        command = [sys.executable, "-m", "vdm_jax.data.captions"]
+        command += [str(source.directory), source.split, str(folder), spec, str(length)]
+        if subprocess.run(command, check=False).returncode:
+          raise UserError(f"config.data.text_encoder: {spec} failed, see above")
+    else:
+      embed(captions, text.make_encoder(spec, length), folder)
+  return StoredCaptions(folder, source)
+
+
+def embed(
+  captions: Sequence[str], encoder: text.TextEncoder, folder: pathlib.Path
+) -> None:
+  """Embeds captions into a table, from where an earlier call stopped."""
+  wanted = _wanted(captions, encoder.spec, encoder.length)
+  wanted |= {"checksum": encoder.checksum, "dim": encoder.dim}
+  if _is_done(folder, wanted):
+    return
+  folder.mkdir(parents=True, exist_ok=True)
+  about = folder / "about.json"
+  found = json.loads(about.read_text()) if about.exists() else {}
+  if {key: found.get(key) for key in wanted} != wanted:
+    for name in ("tokens.bin", "lengths.bin"):
+      (folder / name).unlink(missing_ok=True)
+  about.write_text(json.dumps({**wanted, "done": False}))
+  size = DTYPE.itemsize * encoder.dim
+  with (
+    open(folder / "lengths.bin", "ab") as lengths,
+    open(folder / "tokens.bin", "ab") as tokens,
+  ):
+    done = np.fromfile(folder / "lengths.bin", np.int32)
+    # A kill may have come between the two files, or inside a number.
+    whole = np.cumsum(done, dtype=np.int64) * size <= tokens.tell()
+    done = done[: int(whole.sum())]
+    lengths.truncate(4 * len(done))
+    tokens.truncate(int(done.sum()) * size)
+    bar = tqdm.tqdm(
+      captions[len(done) :], desc=f"embed captions ({encoder.spec})", unit="caption",
+      total=len(captions), initial=len(done), mininterval=1, delay=2,
+    )  # fmt: skip
+    for number, caption in enumerate(bar):
+      found = np.asarray(encoder.embed(caption)[: encoder.length]).astype(DTYPE)
+      tokens.write(found.tobytes())
+      lengths.write(np.int32(len(found)).tobytes())
+      if number % _SAVE_EVERY == 0:
+        tokens.flush()
+        lengths.flush()
+  temporary = folder / f".about.{os.getpid()}"
+  temporary.write_text(json.dumps({**wanted, "done": True}))
+  temporary.replace(about)
+
+
+def _wanted(captions: Sequence[str], spec: str, length: int) -> dict[str, Any]:
+  digest = hashlib.sha256(json.dumps(captions).encode()).hexdigest()
+  return {"encoder": spec, "length": length, "captions": digest}
+
+
+def _place(source: sources.VideoSource, name: str) -> pathlib.Path:
+  """Where a table is kept: beside the data if that can be written."""
+  directory = os.fspath(source.directory)
+  if "://" not in directory:
+    beside = pathlib.Path(directory, "text")
+    if (beside / name).exists() or os.access(directory, os.W_OK):
+      beside.mkdir(exist_ok=True)
+      return beside / name
+  cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+  place = pathlib.Path(cache, "vdm_jax", "text", source.dataset_name)
+  place.mkdir(parents=True, exist_ok=True)
+  return place / f"{source.config_name or 'default'}-{name}"
+
+
+def _is_done(folder: pathlib.Path, wanted: dict[str, Any]) -> bool:
+  about = folder / "about.json"
+  if not about.exists():
+    return False
+  found = json.loads(about.read_text())
+  return found.get("done", False) and all(found[k] == v for k, v in wanted.items())
+
+
+def _tokens(folder: pathlib.Path, dim: int, count: int) -> np.ndarray:
+  """bfloat16 [count, D], mapped from the file."""
+  return np.memmap(folder / "tokens.bin", DTYPE, "r", shape=(count, dim))
+
+
+def main(directory: str, split: str, folder: str, spec: str, length: str) -> None:
+  """Embeds the captions of a data set; what `ensure` runs for heavy encoders."""
+  source = sources.VideoSource(directory, split)
+  encoder = text.make_encoder(spec, int(length))
+  embed(distinct(source.metadata), encoder, pathlib.Path(folder))
+
+
+if __name__ == "__main__":
+  try:
+    main(*sys.argv[1:])
+  except UserError as error:
+    sys.exit(f"vdm-jax: {error}")

