@@ -43,22 +43,23 @@ def test_embeds_once(digits, monkeypatch):
 def test_resumes_after_a_kill(table, monkeypatch, torn):
   words, folder = table
   encoder = text.make_encoder("bytes:4", LENGTH)
-  embed, seen = encoder.embed, []
+  embed, calls = encoder.embed_many, []
+  monkeypatch.setattr(captions, "_AT_ONCE", 10)
 
-  def killed(caption):
-    if len(seen) == 20:
+  def killed(some):
+    if len(calls) == 2:
       raise KeyboardInterrupt
-    seen.append(caption)
-    return embed(caption)
+    calls.append(some)
+    return embed(some)
 
-  monkeypatch.setattr(encoder, "embed", killed)
+  monkeypatch.setattr(encoder, "embed_many", killed)
   with pytest.raises(KeyboardInterrupt):
     captions.embed(words, encoder, folder)
   if torn:  # As a kill leaves it in the middle of a caption.
     tokens = folder / "tokens.bin"
     tokens.write_bytes(tokens.read_bytes()[:-torn])
   again = []
-  monkeypatch.setattr(encoder, "embed", lambda c: again.append(c) or embed(c))
+  monkeypatch.setattr(encoder, "embed_many", lambda s: again.extend(s) or embed(s))
   captions.embed(words, encoder, folder)
   assert again == words[20 - bool(torn) :]
   whole = folder.with_name("whole")

@@ -30,7 +30,7 @@ from vdm_jax.data import text
 from vdm_jax.errors import UserError
 
 DTYPE = np.dtype(ml_dtypes.bfloat16)
-_SAVE_EVERY = 1000  # Captions between two points to resume from.
+_AT_ONCE = 64  # Captions between two points to resume from.
 
 
 class StoredCaptions:
@@ -151,17 +151,18 @@ def embed(
     done = done[: int(whole.sum())]
     lengths.truncate(4 * len(done))
     tokens.truncate(int(done.sum()) * size)
-    bar = tqdm.tqdm(
-      captions[len(done) :], desc=f"embed captions ({encoder.spec})", unit="caption",
+    with tqdm.tqdm(
+      desc=f"embed captions ({encoder.spec})", unit="caption",
       total=len(captions), initial=len(done), mininterval=1, delay=2,
-    )  # fmt: skip
-    for number, caption in enumerate(bar):
-      found = np.asarray(encoder.embed(caption)[: encoder.length]).astype(DTYPE)
-      tokens.write(found.tobytes())
-      lengths.write(np.int32(len(found)).tobytes())
-      if number % _SAVE_EVERY == 0:
+    ) as bar:  # fmt: skip
+      for start in range(len(done), len(captions), _AT_ONCE):
+        some = captions[start : start + _AT_ONCE]
+        found = [f[: encoder.length].astype(DTYPE) for f in encoder.embed_many(some)]
+        tokens.write(b"".join(states.tobytes() for states in found))
         tokens.flush()
+        lengths.write(np.array([len(states) for states in found], np.int32).tobytes())
         lengths.flush()
+        bar.update(len(some))
   temporary = folder / f".about.{os.getpid()}"
   temporary.write_text(json.dumps({**wanted, "done": True}))
   temporary.replace(about)

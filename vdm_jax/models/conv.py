@@ -75,8 +75,13 @@ def _forward(x, kernel, strides, pads):
 
 def _backward(strides, pads, residuals, dy):
   x, kernel = residuals
-  # Linear in x, so its value there is neither needed nor computed.
-  (dx,) = jax.linear_transpose(lambda x: _plain(x, kernel, strides, pads), x)(dy)
+  shape = dict(shape=x.shape, strides=strides, pads=pads)
+  dx = lax.platform_dependent(
+    kernel,
+    dy,
+    cpu=functools.partial(_input_gradient_cpu, **shape),
+    default=functools.partial(_input_gradient, **shape),
+  )
   plain = functools.partial(
     plain_gradient, shape=kernel.shape, strides=strides, pads=pads
   )
@@ -88,6 +93,32 @@ def _backward(strides, pads, residuals, dy):
 
 
 _conv.defvjp(_forward, _backward)
+
+
+def _input_gradient(kernel, dy, *, shape, strides, pads) -> jax.Array:
+  """The gradient with respect to x, of shape `shape`, as JAX has it."""
+  x = jax.ShapeDtypeStruct(shape, dy.dtype)
+  # Linear in x, so its value there is neither needed nor computed.
+  return jax.linear_transpose(lambda x: _plain(x, kernel, strides, pads), x)(dy)[0]
+
+
+def _input_gradient_cpu(kernel, dy, *, shape, strides, pads) -> jax.Array:
+  """The same, with the turned kernel in memory.
+
+  In the body of a loop (a sampler that is guided by a gradient, micro-batches) XLA:CPU
+  folds the exchange of its last axes into the convolution, for which it has but a slow
+  path then.
+  """
+  turned = lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))
+  padding = []
+  for axis, (low, _) in enumerate(pads):
+    size, stride = kernel.shape[axis], strides[axis]
+    before = size - 1 - low
+    spread = (dy.shape[1 + axis] - 1) * stride + 1
+    padding.append((before, shape[1 + axis] - spread - before + size - 1))
+  return lax.conv_general_dilated(
+    dy, turned, (1, 1), padding, lhs_dilation=strides, dimension_numbers=_LAYOUT
+  )
 
 
 def cpu_gradient(x_shape, kernel_shape, dy_shape, strides):

@@ -1,0 +1,124 @@
+"""What samples of the comparisons are like, over seeds."""
+
+import json
+import pathlib
+from collections.abc import Iterable
+
+import jax
+import numpy as np
+import scipy.spatial
+
+from benchmarks.vdm_arguments import settings
+from vdm_jax.data import source as sources
+from vdm_jax.demo import digit_clips, digits
+from vdm_jax.evaluation import protocol
+from vdm_jax.metrics import features, frechet, weights
+
+LATE = 16  # Frames at the end of a long film, where errors have added up.
+REFERENCE = 200  # Real test clips.
+_COLUMNS = {
+  "fvd": "FVD",
+  "frechet": "Frechet of frames",
+  "asked_clips": "digit asked for is read, %",
+  "jumps": "steps too fast, %",
+  "speed_distance": "speeds, W1",
+  "diversity": "diversity (real: 1)",
+}
+
+
+class Judge:
+  """Measures clips of one frameskip and length against real ones."""
+
+  def __init__(self, source, reader, extractor, stride: int, frames: int):
+    self._reader, self._extractor = reader, extractor
+    per_class = REFERENCE // digits.NUM_CLASSES
+    self._real = digit_clips.real_clips(source, frames, stride, per_class)
+    fast = digit_clips.Measured.of(self._real, reader, 8)
+    self._limit = max(2, int(np.ceil(2 * fast.speed.max())))
+    self._seen = digit_clips.Measured.of(self._real, reader, self._limit)
+    self._moments = frechet.Moments.of(extractor(self._real.videos))
+
+  def __call__(self, videos: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Measures clips uint8 [N, T, H, W, C] that should show `labels`."""
+    clips = digit_clips.Clips(videos, labels)
+    mine = digit_clips.Measured.of(clips, self._reader, self._limit)
+    found = {
+      row.key: row.statistic(mine, self._seen)
+      for row in digit_clips.ROWS
+      if row.key in _COLUMNS
+    }
+    moments = frechet.Moments.of(self._extractor(videos))
+    found["fvd"] = frechet.distance(moments, self._moments)
+    found["diversity"] = _spread(mine) / _spread(self._seen)
+    return {key: float(value) for key, value in found.items()}
+
+
+def _spread(clips: digit_clips.Measured) -> float:
+  """Mean distance of two clips of one digit, in the classifier's features."""
+  means = clips.features.mean(1)
+  return float(
+    np.mean(
+      [
+        scipy.spatial.distance.pdist(means[clips.asked == digit]).mean()
+        for digit in range(digits.NUM_CLASSES)
+        if (clips.asked == digit).sum() > 1
+      ]
+    )
+  )
+
+
+def report(
+  out: pathlib.Path,
+  chosen: list[settings.Setting],
+  seeds: Iterable[int],
+  data_dir: str,
+) -> str:
+  """Measures what is not measured yet; returns tables, and writes OUT/tables.txt."""
+  from vdm_jax.cli import common
+
+  common.start_jax() if jax.default_backend() == "cpu" else None
+  test = sources.load(settings.DATA, data_dir or None, "test")
+  reader, _ = digits.train(settings.DATA, str(out / "classifier"))
+  extractor = features.Extractor(weights.load("i3d"))
+  kept = out / "measured.json"
+  found = json.loads(kept.read_text()) if kept.exists() else {}
+  judges = {}
+  for setting in chosen:
+    for seed in seeds:
+      name = f"{setting.file}_{seed}"
+      if name in found:
+        continue
+      with np.load(out / "samples" / f"{name}.npz") as file:
+        videos, labels = file["videos"], file["labels"]
+        about = json.loads(str(file["about"]))
+      videos = videos[:, -LATE:]
+      key = (setting.stride, videos.shape[1])
+      if key not in judges:
+        judges[key] = Judge(test, reader, extractor, *key)
+      found[name] = {**judges[key](videos, labels), **about}
+      kept.write_text(json.dumps(found, indent=1))
+  text = "\n\n".join(
+    _table([s for s in chosen if s.comparison == letter], seeds, found)
+    for letter in sorted({s.comparison for s in chosen})
+  )
+  (out / "tables.txt").write_text(text + "\n")
+  return text
+
+
+def _table(rows, seeds, found) -> str:
+  lines = [[f"{rows[0].comparison}: model", "setting", *_COLUMNS.values()]]
+  for setting in rows:
+    of = [found[f"{setting.file}_{seed}"] for seed in seeds]
+    name = f"{setting.base} + {setting.model}" if setting.base else setting.model
+    lines.append([name, setting.name, *(_cell(of, key) for key in _COLUMNS)])
+  return protocol.table(lines)
+
+
+def _cell(of, key) -> str:
+  """Mean over seeds, and its standard error."""
+  values = np.array([one[key] for one in of], float)
+  if key in ("asked_clips", "jumps"):
+    values = 100 * values
+  error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
+  places = 0 if abs(values.mean()) >= 100 else 1 if abs(values.mean()) >= 10 else 2
+  return f"{values.mean():.{places}f} ± {error:.{places}f}"
