@@ -32,8 +32,8 @@ formats. It must be installed here, or in the environment `--env`. The networks 
 differ (theirs has attention everywhere, linear over space), so the number to read is
 the ratio of times per TFLOP.
 
-With `--profile=DIR`, two steps of each row (or of `--profile_rows`) are traced into DIR,
-and the 15 most costly kernels go to stdout and the JSON, which is all one needs.
+With `--profile=DIR`, two steps of each row (or of `--profile_rows`) are traced into
+DIR; the 15 most costly kernels go to stdout and the JSON, which is all one needs.
 """
 
 import argparse
@@ -41,285 +41,33 @@ import dataclasses
 import json
 import os
 import pathlib
-import subprocess
 import sys
-import tempfile
-import threading
 import time
 
-import numpy as np
+from benchmarks import accelerator_process as process
+from benchmarks import accelerator_table, accelerator_torch, programs, sizes, table
 
-from benchmarks import accelerator_row, programs, sizes, table, torch_side
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED = "shared"
 ROWS = ("vdm", SHARED, "fdm", "ramvid", "rvd")
 # Of a later system's first part, kept free while an earlier one has parts to go.
 RESERVE = 45.0
-# Nothing is begun that has less.
-LEAST = 15.0
-
-
-class Clock:
-  """How much time is left."""
-
-  def __init__(self, seconds: float):
-    self.end = time.time() + seconds
-
-  def left(self) -> float:
-    return self.end - time.time()
-
-
-def child(spec: dict, clock: Clock, environment: dict) -> dict:
-  """Runs `accelerator_row` on a specification, until the time is up.
-
-  Returns:
-    What it emitted, `parts` by name; `error` for a process that failed, with `log`, the
-    end of its stderr.
-  """
-  found = {"parts": {}, "left_out": []}
-  command = [sys.executable, "-m", "benchmarks.accelerator_row", json.dumps(spec)]
-  with tempfile.TemporaryFile("w+") as log:
-    process = subprocess.Popen(
-      command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT, env=environment
-    )
-    timer = threading.Timer(max(1.0, clock.left()), process.kill)
-    timer.start()
-    try:
-      for line in process.stdout:
-        if line.startswith(accelerator_row.MARK):
-          _take(found, json.loads(line[len(accelerator_row.MARK) :]))
-      process.wait()
-    finally:
-      timer.cancel()
-      process.kill()  # Where this was interrupted; else it is over.
-      process.wait()
-    if process.returncode or "error" in found:
-      log.seek(0)
-      found["log"] = log.read()[-4000:]
-  if process.returncode and clock.left() <= 0:
-    found["stopped"] = True
-  elif process.returncode:
-    lines = found["log"].strip().splitlines() or ["no message"]
-    found.setdefault("error", f"exit status {process.returncode}: {lines[-1][:300]}")
-  return found
-
-
-def _take(found: dict, said: dict) -> None:
-  """Adds a line of a row's process to what is known of the row."""
-  if "part" in said:
-    found["parts"][said.pop("part")] = said
-  elif "left_out" in said:
-    found["left_out"] += said["left_out"]
-  else:
-    found.update(said)
-
-
-def with_smaller_batches(run, batch: int, clock: Clock) -> dict:
-  """Runs a row, with half of the batch as long as memory is not enough.
-
-  Args:
-    run: batch of a device -> what was found, with `out_of_memory` where it was not.
-    batch: to begin with.
-    clock: no other is begun when it is over.
-
-  Returns:
-    What the last one found, with `notes` and `batch_per_device`; `error` where not even
-    one video fits.
-  """
-  notes = []
-  while True:
-    found = run(batch)
-    found.update(batch_per_device=batch, notes=notes)
-    reason = found.get("out_of_memory")
-    if reason is None:
-      return found
-    if batch == 1:
-      found["error"] = f"a batch of 1 a device is too much: {reason}"
-      return found
-    notes.append(f"batch {batch} a device does not fit, {batch // 2} is tried")
-    batch //= 2
-    if clock.left() < LEAST:
-      found["stopped"] = True
-      return found
-
-
-def run_torch(size: sizes.Size, python: str, cuda: bool, parts, clock, seconds) -> dict:
-  """Measures PyTorch, a memory format after the other: a row's `found` by side."""
-  worker = torch_side.Worker(python)
-  timer = threading.Timer(max(1.0, clock.left()), worker.kill)
-  timer.start()
-  sides = {}
-  try:
-    built = worker.ask(
-      do="build",
-      size=dataclasses.asdict(size),
-      threads=len(os.sched_getaffinity(0)),
-      device="cuda" if cuda else "cpu",
-      autocast=True,
-      compile=True,
-    )
-    for part in parts:  # The first of both formats before the others.
-      for layout in torch_side.LAYOUTS:
-        side = sides.setdefault(
-          f"torch {layout}",
-          {"parts": {}, "left_out": [], "notes": [], "batch": size.batch}
-          | {"parameters": built["parameters"]},
-        )
-        if clock.left() < LEAST:
-          side["left_out"].append(part)
-          continue
-        side["parts"][part] = {
-          "flop": built["flop"][part],
-          **_torch_part(worker, layout, part, seconds),
-        }
-    about = worker.ask(do="version")
-    for side in sides.values():
-      side.update(memory_peak=about["memory_peak"], versions=about)
-  except RuntimeError as error:
-    kind = "out_of_memory" if accelerator_row.out_of_memory(str(error)) else "error"
-    stopped = clock.left() <= 0
-    for side in sides.values() if sides else [sides.setdefault("torch", _empty())]:
-      side.update({"stopped": True} if stopped else {kind: str(error)})
-  finally:
-    timer.cancel()
-    worker.close()
-  return sides
-
-
-def _empty(**found) -> dict:
-  """Of a side of which nothing is known."""
-  return {"parts": {}, "left_out": [], "notes": [], **found}
-
-
-def _torch_part(worker, layout, part, seconds) -> dict:
-  """Times a part as `accelerator_row.in_groups` does."""
-
-  def ask(calls=1):
-    return worker.ask(do="measure", layout=layout, part=part, calls=calls)
-
-  first, one = ask()[0], ask()[0]
-  groups = accelerator_row.GROUPS
-  calls = max(1, round(seconds / groups / max(one, 1e-6)))
-  times = [ask(calls) for _ in range(groups)]
-  wall, processor = zip(*times, strict=True)
-  return {
-    "seconds": wall,
-    "processor_seconds": processor,
-    "calls": calls,
-    "compile_seconds": first - one,
-  }
-
-
-def lines(name: str, side: str, found: dict, rate: float | None):
-  """The lines of the table of a row's side.
-
-  Args:
-    name: of the row.
-    side: whose.
-    found: of the row.
-    rate: measured, FLOP/s, of all devices.
-  """
-  batch = found.get("batch", found.get("batch_per_device", "-"))
-  parameters = found.get("parameters")
-  head = {
-    "system": name,
-    "part": "",
-    "side": side,
-    "batch": str(batch),
-    "M param": f"{parameters / 1e6:.1f}" if parameters else "-",
-  }
-  rest = ("TFLOP", "ms", "videos/s", "TFLOP/s", "share", "compile s", "GiB")
-  for part, one in found["parts"].items():
-    if "error" in one:
-      yield {**head, "part": f"{part}: failed", **dict.fromkeys(rest, "-")}
-      continue
-    seconds, flop = float(np.median(one["seconds"])), one["flop"]
-    memory = one.get("memory")
-    gib = sum(memory.values()) / 2**30 if memory else None
-    cells = (
-      f"{flop / 1e12:.3g}",
-      f"{seconds * 1e3:.2f}",
-      f"{batch / seconds:.1f}",
-      f"{flop / seconds / 1e12:.3g}",
-      f"{flop / seconds / rate:.0%}" if rate else "-",
-      f"{one['compile_seconds']:.1f}",
-      "-" if gib is None else f"{gib:.1f}",
-    )
-    yield {**head, "part": part, **dict(zip(rest, cells, strict=True))}
-  if "error" in found:
-    yield {**head, "part": "failed", **dict.fromkeys(rest, "-")}
-
-
-def notes(name: str, side: str, found: dict):
-  """What the table has no room for, a line each."""
-  where = f"{name} ({side})"
-  for note in found.get("notes", ()):
-    yield f"{where}: {note}"
-  if found.get("memory_peak"):
-    yield f"{where}: peak of memory {found['memory_peak'] / 2**30:.1f} GiB a device"
-  for part, one in found["parts"].items():
-    if "error" in one:
-      yield f"{where}, {part}: {one['error']}"
-  if "error" in found:
-    yield f"{where}: {found['error']}"
-  if found.get("left_out"):
-    yield f"{where}: no time for {', '.join(found['left_out'])}"
-  if found.get("stopped"):
-    yield f"{where}: stopped, the time was up"
-
-
-def ratios(sides: dict) -> dict:
-  """Ours over PyTorch's better format, see `table.ratios`, of what all have."""
-  plain = {
-    side: {
-      "flop": {part: one["flop"] for part, one in timed.items()},
-      "seconds": {part: one["seconds"] for part, one in timed.items()},
-      "processor_seconds": {p: one["processor_seconds"] for p, one in timed.items()},
-    }
-    for side, found in sides.items()
-    if (timed := {p: o for p, o in found["parts"].items() if "error" not in o})
-  }
-  if table.OURS not in plain:
-    return {}
-  # A format that has no such part in time is no rival in it.
-  return {
-    part: table.ratios({s: r for s, r in plain.items() if part in r["flop"]}, [part])[
-      part
-    ]
-    for part in plain[table.OURS]["flop"]
-    if any(part in r["flop"] for s, r in plain.items() if s != table.OURS)
-  }
-
-
-def show_profile(name: str, found: dict) -> None:
-  """Prints the costly kernels of a row."""
-  if "error" in found:
-    print(f"\n{name}: no profile of {found['part']}: {found['error']}")
-    return
-  print(
-    f"\n{name}, {found['part']}: kernels {found['device_seconds'] * 1e3:.1f} ms a "
-    f"device, which was busy {found['busy']:.0%} of the traced time"
-  )
-  for kernel in found["kernels"]:
-    print(
-      f"  {kernel['share']:6.1%} {kernel['seconds'] * 1e3:9.2f} ms "
-      f"{kernel['calls']:6.0f} x {kernel['name'][:70]}  {kernel['origin'][-60:]}"
-    )
 
 
 def main(argv=None):
   args = _arguments(argv)
   started = time.time()
-  clock = Clock(args.seconds)
+  clock = process.Clock(args.seconds)
   environment = dict(os.environ)
   # More than the default three quarters; what is left is for the driver's own.
   environment.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")
   if args.smoke:
     environment["JAX_PLATFORMS"] = "cpu"
+    # Most of the time is compilation.
+    fast = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {fast}"
   seconds = 0.05 if args.smoke else 1.5
   report = {"machine": table.machine(), "smoke": args.smoke, "rows": {}}
-  first = child({"what": "rates"}, clock, environment)
+  first = process.child({"what": "rates"}, clock, environment)
   report.update({k: first[k] for k in ("devices", "rates", "error") if k in first})
   devices, rates = first.get("devices"), first.get("rates")
   if devices is None:
@@ -327,15 +75,15 @@ def main(argv=None):
   print(f"{devices['count']} x {devices['kind']}; {_versions(report['machine'])}")
   if rates:
     print(
-      f"measured: {rates['matmul_tflops']:.4g} TFLOP/s of products in {rates['dtype']}, "
-      f"{rates['copy_gbs']:.4g} GB/s of copies, all devices together"
+      f"measured: {rates['matmul_tflops']:.4g} TFLOP/s of products in "
+      f"{rates['dtype']}, {rates['copy_gbs']:.4g} GB/s of copies, all devices together"
     )
   names = [name for name in args.rows if name != SHARED or args.against]
   for index, name in enumerate(names):
     after = len(names) - index - 1
     report["rows"][name] = row = {"sides": {}}
-    if clock.left() < LEAST:
-      row["sides"][table.OURS] = _empty(left_out=list(args.parts))
+    if clock.left() < process.LEAST:
+      row["sides"][table.OURS] = process.empty(left_out=list(args.parts))
       continue
     config = sizes.paper(name, args.smoke)
     profiled = args.profile and name in (args.profile_rows or names)
@@ -349,66 +97,23 @@ def main(argv=None):
 
     def ours(batch, config=config, spec=spec):
       config["train"]["batch_size"] = batch
-      return child({**spec, "config": config}, clock, environment)
+      return process.child({**spec, "config": config}, clock, environment)
 
     batch = args.batch.get(name, config["train"]["batch_size"])
     row["config"] = config
-    row["sides"][table.OURS] = found = with_smaller_batches(ours, batch, clock)
+    row["sides"][table.OURS] = process.with_smaller_batches(ours, batch, clock)
     if name == SHARED and args.against:
       size = dataclasses.replace(sizes.shared(args.smoke), batch=batch)
-      theirs = _theirs(size, args, devices, clock, seconds)
-      row["sides"].update(theirs)
-      row["ratios"] = ratios(row["sides"])
+      cuda = devices["platform"] == "gpu"
+      row["sides"] |= accelerator_torch.measure(
+        size, args.env, "cuda" if cuda else "cpu", args.parts, clock, seconds
+      )
+      row["ratios"] = accelerator_table.ratios(row["sides"])
     print(f"... {name}: {time.time() - started:.0f} s", file=sys.stderr)
     _keep(args.json, report, started)
   rate = rates["matmul_tflops"] * 1e12 if rates else None
-  _show(report, rate)
+  accelerator_table.show(report, rate)
   _keep(args.json, report, started)
-
-
-def _theirs(size, args, devices, clock, seconds) -> dict:
-  """PyTorch's sides of the shared row."""
-  python = torch_side.installed(args.env)
-  if python is None:
-    missing = f"{torch_side.REFERENCE} is not installed here; see --env"
-    return {"torch": _empty(error=missing)}
-  cuda = devices["platform"] == "gpu" and not args.smoke
-  notes = []
-  while True:
-    sides = run_torch(size, python, cuda, args.parts, clock, seconds)
-    for found in sides.values():
-      found["notes"] = notes
-    full = any("out_of_memory" in found for found in sides.values())
-    if not full or size.batch == 1 or clock.left() < LEAST:
-      return sides
-    notes.append(f"batch {size.batch} does not fit, {size.batch // 2} is tried")
-    size = dataclasses.replace(size, batch=size.batch // 2)
-
-
-def _show(report, rate) -> None:
-  """Prints the table, the notes, the ratios and the profiles."""
-  sides = [
-    (name, side, found)
-    for name, row in report["rows"].items()
-    for side, found in row["sides"].items()
-  ]
-  cells = [line for one in sides for line in lines(*one, rate)]
-  if cells:
-    print()
-    table.show(cells)
-  said = [note for one in sides for note in notes(*one)]
-  print("\n" * bool(said) + "\n".join(said))
-  for name, row in report["rows"].items():
-    for part, r in row.get("ratios", {}).items():
-      low, high = r["time_per_flop_quartiles"]
-      print(
-        f"{name} {part}: ours is {1 / r['time_per_flop']:.2f} times as fast as "
-        f"{r['against']} per TFLOP ({1 / high:.2f} to {1 / low:.2f}), "
-        f"{1 / r['time']:.2f} times by the clock"
-      )
-  for name, side, found in sides:
-    if "profile" in found:
-      show_profile(f"{name} ({side})", found["profile"])
 
 
 def _versions(machine) -> str:

@@ -203,8 +203,8 @@ def _profile(program, part, executable, folder: str) -> dict:
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     # One of its own: the newest trace in a folder used before might be another's.
     folder = tempfile.mkdtemp(prefix=f"{part}-", dir=folder)
-    start = time.perf_counter()
     with jax.profiler.trace(folder):
+      start = time.perf_counter()
       for _ in range(TRACED_STEPS):
         done = program.begin(part)
       jax.block_until_ready(done)

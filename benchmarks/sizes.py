@@ -91,7 +91,12 @@ SMOKE: dict[str, dict[str, Any]] = {
     "task.num_images": 1,
   },
   "fdm": {**_SMALL_FRAME, **_SMALL_UNET, "task.max_frames": 3},
-  "ramvid": {**_SMALL_FRAME, **_SMALL_UNET, "task.num_frames": 3},
+  "ramvid": {
+    **_SMALL_FRAME,
+    **_SMALL_UNET,
+    "task.num_frames": 3,
+    "task.max_observed": 2,
+  },
   "rvd": {
     **_SMALL_FRAME,
     "model.channels": 8,
