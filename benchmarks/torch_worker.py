@@ -9,7 +9,8 @@ line of JSON on stdin, its answer one on stdout; a request that failed is answer
     {"do": "version"}  PyTorch, the device, and the most bytes allocated on it
 
 `build` takes further `device`, "cpu" or "cuda"; `autocast`, products in bfloat16;
-`compile`, the network by torch.compile. `measure` takes `calls`, timed as a whole.
+`compile`, a backend of torch.compile for the network. `measure` takes `calls`, timed as
+a whole.
 """
 
 import contextlib
@@ -66,12 +67,14 @@ class Model:
     self.noise = torch.randn_like(self.video)
     self.autocast = torch.autocast(device, torch.bfloat16, enabled=autocast)
 
-  def compile(self):
+  def compile(self, backend):
     # Every attention asks a mask that is all False whether it is, which would wait for
     # the device and cut the graph there; without one the results are the same.
     package.video_diffusion_pytorch.prob_mask_like = lambda *args, **kwargs: None
     # Not the module: the sampler calls `forward` by name.
-    self.network.forward = torch.compile(self.network.forward, dynamic=False)
+    self.network.forward = torch.compile(
+      self.network.forward, backend=backend, dynamic=False
+    )
 
   def call(self, part):
     if part == "step":
@@ -112,7 +115,7 @@ def measure(call, calls):
 class Side:
   """Answers requests; keeps the networks that were built."""
 
-  def build(self, size, threads, device="cpu", autocast=False, compile=False):
+  def build(self, size, threads, device="cpu", autocast=False, compile=None):
     torch.set_num_threads(threads)
     # What is left in float32 may use the tensor cores; kernels are chosen by trial.
     torch.set_float32_matmul_precision("high")
@@ -130,7 +133,7 @@ class Side:
     }
     if compile:
       for model in self.models.values():
-        model.compile()
+        model.compile(compile)
     return answer
 
   def measure(self, layout, part, calls=1):
