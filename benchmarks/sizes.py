@@ -1,4 +1,4 @@
-"""What `benchmarks/train_step.py` measures: networks and batches, by name."""
+"""What the benchmarks of programs measure: networks and batches, by name."""
 
 import dataclasses
 import json
@@ -61,9 +61,56 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SYSTEM_BATCH = 2  # Of those that are no demo's.
 
+# `benchmarks/accelerator.py`: the papers' networks and shapes in the dtype of their
+# configs, and videos a device of 80 GB. FDM's config makes activations again in the
+# backward pass for chips of 16 GB; here nothing is made again.
+PAPERS: dict[str, tuple[str, dict[str, Any], int]] = {
+  "vdm": ("vdm_ucf101", {}, 4),
+  "fdm": ("fdm_gqn_mazes", {"model.remat": "none"}, 8),
+  "ramvid": ("ramvid_kinetics600", {}, 8),
+  "rvd": ("rvd_bair", {}, 16),
+}
+# The network that PyTorch's is compared with, per device too.
+SHARED = Size(16, 64, 3, 8, 64, (1, 2, 4, 8), 2, (32, 16, 8))
+PAPER_SAMPLER_STEPS = 8
+# Cut for a CPU, where only that it runs is of interest.
+_SMALL_FRAME = {"data.frame_shape": (16, 16, 3)}
+_SMALL_UNET = {
+  "model.channels": 32,
+  "model.channel_mults": (1, 2),
+  "model.blocks": 1,
+  "model.attention_resolutions": (8,),
+}
+SMOKE: dict[str, dict[str, Any]] = {
+  "vdm": {
+    **_SMALL_FRAME,
+    **_SMALL_UNET,
+    "model.head_dim": 16,
+    "model.embedding_dim": 64,
+    "task.num_frames": 2,
+    "task.num_images": 1,
+  },
+  "fdm": {**_SMALL_FRAME, **_SMALL_UNET, "task.max_frames": 3},
+  "ramvid": {
+    **_SMALL_FRAME,
+    **_SMALL_UNET,
+    "task.num_frames": 3,
+    "task.max_observed": 2,
+  },
+  "rvd": {
+    **_SMALL_FRAME,
+    "model.channels": 8,
+    "model.channel_mults": (1, 2),
+    "model.predictor_mults": (1, 2),
+    "task.num_frames": 3,
+  },
+}
+SMOKE_SHARED = Size(2, 16, 3, 2, 16, (1, 2), 1, (8,))
+SMOKE_BATCH = 2
+
 
 def names() -> list[str]:
-  """Everything that can be measured."""
+  """Everything that `benchmarks/train_step.py` can measure."""
   return [*SYSTEMS, *SIZES]
 
 
@@ -72,15 +119,47 @@ def config(name: str) -> dict[str, Any]:
   if name in SIZES:
     return config_of(SIZES[name])
   file, changes = SYSTEMS[name]
-  found = runpy.run_path(str(CONFIGS / f"{file}.py"))["get_config"]()
-  found = json.loads(found.to_json_best_effort())
-  found["dtype"] = "float32"
   if not name.endswith("-demo"):
     changes = {**changes, "train.batch_size": SYSTEM_BATCH}
+  found = _changed(file, {**changes, "sampling.steps": SAMPLER_STEPS})
+  found["dtype"] = "float32"
+  return found
+
+
+def paper(name: str, smoke: bool = False) -> dict[str, Any]:
+  """The config of a row of `PAPERS`, or of 'shared'; its batch is that of one device.
+
+  Args:
+    name: of the row.
+    smoke: cut for a CPU.
+  """
+  if name == "shared":
+    found = config_of(shared(smoke))
+    found["dtype"] = "bfloat16"
+    found["sampling"].update(steps=PAPER_SAMPLER_STEPS)
+    return found
+  file, changes, batch = PAPERS[name]
+  changes = {
+    **changes,
+    **(SMOKE[name] if smoke else {}),
+    "train.batch_size": SMOKE_BATCH if smoke else batch,
+    "sampling.steps": 2 if smoke else PAPER_SAMPLER_STEPS,
+  }
+  return _changed(file, changes)
+
+
+def shared(smoke: bool = False) -> Size:
+  """The size of the network that both sides of `accelerator.py` have."""
+  return SMOKE_SHARED if smoke else SHARED
+
+
+def _changed(file: str, changes: dict[str, Any]) -> dict[str, Any]:
+  """A config by its file's name, with other values of 'section.field's."""
+  found = runpy.run_path(str(CONFIGS / f"{file}.py"))["get_config"]()
+  found = json.loads(found.to_json_best_effort())
   for key, value in changes.items():
     section, field = key.split(".")
     found[section][field] = value
-  found["sampling"].update(steps=SAMPLER_STEPS)
   return found
 
 

@@ -1,4 +1,4 @@
-"""The table of `benchmarks/train_step.py`, and what machine it was made on."""
+"""The tables of the benchmarks, and what machine they were made on."""
 
 import importlib.metadata
 import os
@@ -69,7 +69,7 @@ def show(table) -> None:
   table = list(table)
   columns = list(table[0])
   widths = {c: max(len(c), *(len(row[c]) for row in table)) for c in columns}
-  left = ("size", "part", "side")
+  left = ("size", "system", "part", "side")
 
   def line(row):
     cells = (

@@ -1,5 +1,7 @@
 """Starts the process that measures video-diffusion-pytorch, in its own environment."""
 
+import contextlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -31,11 +33,34 @@ class Worker:
     answer = self._process.stdout.readline()
     if not answer:
       raise RuntimeError("the PyTorch side died; its message is above")
-    return json.loads(answer)
+    answer = json.loads(answer)
+    if isinstance(answer, dict) and "error" in answer:
+      raise RuntimeError(answer["error"])
+    return answer
+
+  def kill(self) -> None:
+    """Ends the process, whatever it is doing."""
+    self._process.kill()
 
   def close(self) -> None:
-    self._process.stdin.close()
+    with contextlib.suppress(BrokenPipeError):  # It was killed, or died.
+      self._process.stdin.close()
     self._process.wait()
+
+
+def installed(folder: pathlib.Path | None = None) -> str | None:
+  """A Python that has PyTorch and the reference package; None: there is none.
+
+  Args:
+    folder: an environment; default this process's, then the one `environment` makes.
+  """
+  if folder is None:
+    modules = ("torch", "video_diffusion_pytorch")
+    if all(importlib.util.find_spec(module) for module in modules):
+      return sys.executable
+    folder = cache_folder()
+  python = folder / "bin" / "python"
+  return str(python) if python.exists() else None
 
 
 def environment(folder: pathlib.Path) -> str:

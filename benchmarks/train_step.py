@@ -11,7 +11,7 @@ The parts, each of a whole batch in float32:
 
 - `step`: forward, backward, optimizer (and, ours, gradient clipping and averages).
 - `forward`: the loss without gradients.
-- `sample`: one step of the ancestral sampler.
+- `sample`: one step of the ancestral sampler; of RVD, for one frame after a given one.
 - `input`: a batch from a built data set, ready in host memory.
 
 With `--against`, lucidrains' package is installed in a virtual environment of its
@@ -28,7 +28,6 @@ On CPU every core is a device and has its share of the batch.
 
 import argparse
 import dataclasses
-import functools
 import json
 import os
 import pathlib
@@ -37,108 +36,11 @@ import tempfile
 import time
 
 import jax
-import numpy as np
 
-from benchmarks import sizes, table, torch_side
-from vdm_jax import sharding, systems
+from benchmarks import programs, sizes, table, torch_side
+from vdm_jax import systems
 from vdm_jax.data import pipeline
 from vdm_jax.data import source as sources
-from vdm_jax.frames import Frames
-from vdm_jax.preflight import flops
-from vdm_jax.sampling import window
-from vdm_jax.sampling.settings import Settings
-from vdm_jax.training import program
-
-PARTS = ("step", "forward", "sample")
-
-
-def measure(call) -> tuple[float, float]:
-  """Seconds of one call: wall, processor."""
-  processor, wall = time.process_time(), time.perf_counter()
-  call()
-  return time.perf_counter() - wall, time.process_time() - processor
-
-
-class Ours:
-  """vdm_jax, compiled.
-
-  Attributes:
-    parts: that can be measured.
-    parameters: of the network.
-    flop: of each part.
-  """
-
-  def __init__(self, config, devices):
-    size = config["train"]["batch_size"]
-    system = systems.build(config)
-    self._programs = program.Program(system, config, devices=devices)
-    self._key = jax.random.key(0)
-    self._state = self._programs.init(self._key)
-    leaves = jax.tree.leaves(self._state.params)
-    self.parameters = sum(leaf.size for leaf in leaves)
-
-    mesh = self._programs.mesh
-    rows, whole = sharding.batch(mesh), sharding.replicated(mesh)
-    batch = jax.device_put(random_batch(system, size), rows)
-    # Guidance would call the network twice a step.
-    settings = Settings.from_config(config["sampling"], guidance=0.0)
-    sample = jax.jit(
-      functools.partial(window.sample_window, system, settings, any_observed=False),
-      in_shardings=(whole, rows, rows, rows, rows),
-      out_shardings=rows,
-    )
-    video = jax.device_put(np.zeros(batch["video"].shape, np.float32), rows)
-    keys = jax.device_put(jax.random.split(self._key, size), rows)
-    frames = jax.tree.map(lambda a: a + 0, batch["frames"])
-
-    def sampled(params):
-      return sample(params, video, frames, {}, keys)
-
-    self._batch, self._sample = batch, sampled
-    self._calls = config["sampling"]["steps"]
-    self.parts = ("step", "forward")
-    params = self._state.params
-    self.flop = {
-      "step": flops.count(self._programs.step, self._state, batch, self._key),
-      "forward": flops.count(self._programs.evaluate, params, batch, self._key),
-    }
-    if system.windows != "recurrent":  # Which sample one frame of a window.
-      self.parts += ("sample",)
-      self.flop["sample"] = flops.count(sampled, params) / self._calls
-
-  def call(self, part: str) -> None:
-    """Runs a part once and waits for it; 'sample' is all of its steps."""
-    if part == "step":
-      self._state, done = self._programs.step(self._state, self._batch, self._key)
-      done = (self._state, done)
-    elif part == "forward":
-      done = self._programs.evaluate(self._state.params, self._batch, self._key)
-    else:
-      done = self._sample(self._state.params)
-    jax.block_until_ready(done)
-
-  def measure(self, part: str) -> tuple[float, float]:
-    wall, processor = measure(lambda: self.call(part))
-    calls = self._calls if part == "sample" else 1
-    return wall / calls, processor / calls
-
-
-def random_batch(system, batch_size: int):
-  """Noise as a training batch of a system."""
-  rng = np.random.default_rng(0)
-  task = system.task
-  lengths = [1000] * task.num_sources
-  chosen = [task.sample(rng, lengths) for _ in range(batch_size)]
-  names = [field.name for field in dataclasses.fields(Frames)]
-  shape = system.batch_spec(batch_size)["video"].shape
-  return {
-    "video": rng.integers(0, 256, shape, dtype=np.uint8),
-    "frames": Frames(**{n: np.stack([getattr(c, n) for c in chosen]) for n in names}),
-    "cond": jax.tree.map(
-      lambda leaf: np.zeros(leaf.shape, leaf.dtype),
-      system.cond.shapes(batch_size, task.num_sources),
-    ),
-  }
 
 
 def input_pipeline(config, seconds: float = 3.0, videos: int = 400) -> dict:
@@ -173,9 +75,10 @@ def input_pipeline(config, seconds: float = 3.0, videos: int = 400) -> dict:
 
 def run(config, devices, parts, turns: int) -> dict:
   """Measures ours: {"vdm_jax": {parameters, flop, seconds, processor_seconds}}."""
-  ours = Ours(config, devices)
-  parts = [part for part in parts if part in ours.parts]
-  facts = {"parameters": ours.parameters, "flop": ours.flop}
+  ours = programs.Ours(config, devices)
+  flop = {part: ours.flop(part) for part in programs.PARTS}
+  ours.start()
+  facts = {"parameters": ours.parameters, "flop": flop}
   return {table.OURS: {**facts, **_times(ours.measure, parts, turns)}}
 
 
@@ -227,7 +130,10 @@ def main(argv=None):
     "--sizes", nargs="+", choices=sizes.names(), default=list(sizes.SYSTEMS)
   )
   parser.add_argument(
-    "--parts", nargs="+", choices=(*PARTS, "input"), default=("step", "forward")
+    "--parts",
+    nargs="+",
+    choices=(*programs.PARTS, "input"),
+    default=("step", "forward"),
   )
   parser.add_argument("--turns", type=int, default=11)
   parser.add_argument(

@@ -5,7 +5,7 @@ import json
 import jax
 import pytest
 
-from benchmarks import sizes, table, train_step
+from benchmarks import programs, sizes, table, train_step
 from vdm_jax import systems
 
 
@@ -32,7 +32,7 @@ def test_systems_are_of_the_size_that_was_measured(name, million):
 @pytest.mark.parametrize("name", sizes.SYSTEMS)
 def test_every_system_has_a_batch(name):
   system = systems.build(sizes.config(name))
-  batch, spec = train_step.random_batch(system, 2), system.batch_spec(2)
+  batch, spec = programs.random_batch(system, 2), system.batch_spec(2)
   jax.tree.map(lambda a, b: (a.shape == b.shape) or pytest.fail(name), batch, spec)
 
 

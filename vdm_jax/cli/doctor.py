@@ -9,7 +9,6 @@ import json
 import pathlib
 import platform
 import shutil
-import time
 from typing import Any
 
 from absl import flags
@@ -30,8 +29,6 @@ EXTRAS = {
   "gcs": "gcsfs",
   "test": "pytest",
 }
-_COPIED = 128 << 20  # Bytes a device: more than a cache holds.
-_SECONDS = 0.5  # Of a measurement.
 
 
 def main(argv: list[str]) -> None:
@@ -71,7 +68,7 @@ def examine() -> dict[str, Any]:
 
   from vdm_jax.data import source
   from vdm_jax.metrics import weights
-  from vdm_jax.preflight import measure
+  from vdm_jax.preflight import measure, rates
 
   devices = jax.devices()
   folder = source.default_data_dir()
@@ -86,7 +83,7 @@ def examine() -> dict[str, Any]:
       "count": len(devices),
       "memory": measure.capacity(devices),
     },
-    "rates": rates(),
+    "rates": rates.rates(),
     "versions": {
       "python": f"{platform.python_version()} on {platform.platform()}",
       **{name: importlib.metadata.version(name) for name in ("jax", "flax")},
@@ -100,44 +97,6 @@ def examine() -> dict[str, Any]:
       "free": shutil.disk_usage(there).free if local else None,
     },
   }
-
-
-def rates() -> dict[str, Any]:
-  """Measures all devices together: a matrix product, and a copy."""
-  import jax
-  import jax.numpy as jnp
-
-  from vdm_jax import sharding
-
-  accelerator = jax.devices()[0].platform != "cpu"
-  dtype = jnp.bfloat16 if accelerator else jnp.float32
-  mesh = sharding.make_mesh()
-  size = 8192 if accelerator else 1024
-  rows = jnp.ones((size * mesh.size, size), dtype)
-  rows = jax.device_put(rows, sharding.batch(mesh))
-  square = jax.device_put(jnp.ones((size, size), dtype), sharding.replicated(mesh))
-  product, copy = jax.jit(jnp.matmul), jax.jit(lambda x: x + 1)
-  many = jnp.ones((mesh.size, _COPIED // rows.dtype.itemsize), dtype)
-  many = jax.device_put(many, sharding.batch(mesh))
-  flops = 2 * size**2 * rows.shape[0]
-  return {
-    "dtype": jnp.dtype(dtype).name,
-    "matmul_tflops": flops / _timed(lambda: product(rows, square)) / 1e12,
-    "copy_gbs": 2 * many.nbytes / _timed(lambda: copy(many)) / 1e9,
-  }
-
-
-def _timed(call) -> float:
-  """Times a call: the best of those that a moment has room for."""
-  import jax
-
-  jax.block_until_ready(call())  # Compiles.
-  best, until = float("inf"), time.perf_counter() + _SECONDS
-  while time.perf_counter() < until or best == float("inf"):
-    start = time.perf_counter()
-    jax.block_until_ready(call())
-    best = min(best, time.perf_counter() - start)
-  return best
 
 
 def _installed(package: str) -> bool:

@@ -3,7 +3,8 @@
 XLA's own count takes the body of a loop once, whatever its length; a step with
 micro-batches, or attention in chunks of queries, is such a loop. So operations are
 counted here, before compilation: what is recomputed for the backward pass counts
-each time, elementwise work does not.
+each time, elementwise work does not. What nothing uses does not count either: a
+derivative by `jax.vjp` writes down the value too, and the compiler drops it.
 """
 
 import math
@@ -23,7 +24,12 @@ def count(function, *args) -> int:
 
 
 def _jaxpr(jaxpr: core.Jaxpr) -> int:
-  return sum(_equation(equation) for equation in jaxpr.eqns)
+  used, total = {v for v in jaxpr.outvars if isinstance(v, core.Var)}, 0
+  for equation in reversed(jaxpr.eqns):
+    if equation.effects or not used.isdisjoint(equation.outvars):
+      used.update(v for v in equation.invars if isinstance(v, core.Var))
+      total += _equation(equation)
+  return total
 
 
 def _equation(equation) -> int:
