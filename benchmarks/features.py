@@ -3,9 +3,9 @@
     python -m benchmarks.features
     python -m benchmarks.features --frames 16 64 --dtype float32 bfloat16 --batch 8
 
-Clips are noise of 64x64 pixels; I3D sees them at 224, C3D (its weights drawn at random:
-none come with a package) wants 16 frames of 112, LPIPS takes pairs of frames as they
-are. Compile time is shown separately. One program a row.
+Clips are noise of 64x64 pixels; I3D sees them at 224, C3D wants 16 frames of 112, LPIPS
+takes pairs of frames as they are. Weights that are not installed are drawn at random
+(no package has C3D's). Compile time is shown separately. One program a row.
 """
 
 import argparse
@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
+from vdm_jax.errors import UserError
 from vdm_jax.evaluation import protocol
 from vdm_jax.metrics import features, perceptual, weights
-from vdm_jax.metrics.networks import c3d
+from vdm_jax.metrics.networks import c3d, i3d
 
 PIXELS = 64
 ROWS = ("i3d", "c3d", "lpips")
@@ -33,9 +34,7 @@ def programs(args: argparse.Namespace) -> Iterator[tuple[str, int, Callable]]:
   if "i3d" in args.networks:
     for frames in args.frames:
       for dtype in args.dtype:
-        found = features.Extractor(
-          weights.load("i3d"), dtype=dtype, batch_size=args.batch
-        )
+        found = features.Extractor(_i3d(), dtype=dtype, batch_size=args.batch)
         batch = clips(frames, PIXELS)
         name = f"I3D, {frames} frames, {dtype}"
         yield name, args.batch, lambda found=found, batch=batch: found(batch)
@@ -55,6 +54,17 @@ def programs(args: argparse.Namespace) -> Iterator[tuple[str, int, Callable]]:
       distance = perceptual.Perceptual(net)
       name = f"LPIPS ({net}), pairs of frames"
       yield name, len(pair[0]), lambda distance=distance: distance(*pair)
+
+
+def _i3d() -> weights.Weights:
+  """Weights of I3D: the real ones, or random ones where there are none."""
+  try:
+    return weights.load("i3d")
+  except UserError:
+    net = i3d.InceptionI3D()
+    clip = np.zeros((1, 16, i3d.SIZE, i3d.SIZE, 3), np.float32)
+    params = jax.jit(net.init)(jax.random.key(0), clip)["params"]
+    return weights.Weights("i3d", jax.device_get(params), "random", "")
 
 
 def main() -> None:

@@ -81,7 +81,7 @@ def _all() -> list[Setting]:
   found.append(
     Setting("d", "frameskip 4, filled in", "skip1", _long(**_towards(2)), "skip4")
   )
-  for calls in (64, 256):
+  for calls in (32, 128):
     for sampler, steps in (("ancestral", calls), ("langevin", calls // 2)):
       options = {"sampler": sampler, "steps": steps, **_towards(9)}
       found.append(
@@ -122,7 +122,7 @@ def config(model: str, seed: int, steps: int, data_dir: str) -> dict[str, Any]:
   found["model"].update(
     channels=64, conv_time=False, attention_resolutions=(8, 4), head_dim=64
   )
-  found["sampling"].update(guidance=0.0)
+  found["sampling"].update(guidance=0.0, steps=32)
   found["optimizer"].update(decay="cosine")
   found["train"].update(
     batch_size=16,
