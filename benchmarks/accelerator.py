@@ -26,12 +26,12 @@ what was left out. Steps come first: other parts are left out where later system
 have no time for theirs.
 
 With `--against=torch`, a network of the same frames, pixels, batch, base width and
-multipliers is measured on both sides, each alone: ours, and lucidrains' package
-video-diffusion-pytorch in bfloat16 autocast by torch.compile, with Adam, in both memory
-formats and without its attention mask, which is never used here and would cut the
-compiled graph. It must be installed here, or in the environment `--env`. The networks
-still differ (theirs has attention everywhere, linear over space), so the number to read
-is the ratio of times per TFLOP.
+multipliers is measured on both sides, each alone and on one device: ours, and
+lucidrains' package video-diffusion-pytorch in bfloat16 autocast by torch.compile, with
+Adam, in both memory formats and without its attention mask, which is never used here
+and would cut the compiled graph. It must be installed here, or in the environment
+`--env`. The networks still differ (theirs has attention everywhere, linear over space),
+so the number to read is the ratio of times per TFLOP.
 
 With `--profile=DIR`, two steps of each row (or of `--profile_rows`) are traced into
 DIR; the 15 most costly kernels go to stdout and the JSON, which is all one needs.
@@ -93,6 +93,7 @@ def main(argv=None):
     spec = {
       "what": "ours",
       "parts": args.parts,
+      "one": name == SHARED,  # As PyTorch's side.
       "until": clock.end - (0 if args.smoke else reserve),
       "seconds": seconds,
       "profile": str(args.profile.resolve() / name) if profiled else None,
@@ -114,9 +115,13 @@ def main(argv=None):
       row["ratios"] = accelerator_table.ratios(row["sides"])
     print(f"... {name}: {time.time() - started:.0f} s", file=sys.stderr)
     _keep(args.json, report, started)
-  rate = rates["matmul_tflops"] * 1e12 if rates else None
-  accelerator_table.show(report, rate)
+  rate = rates["matmul_tflops"] * 1e12 if rates else 0.0
+  one = {SHARED: rate / devices["count"]}
+  accelerator_table.show(report, {name: one.get(name, rate) for name in names})
   _keep(args.json, report, started)
+  sides = [side for row in report["rows"].values() for side in row["sides"].values()]
+  if args.smoke and any("error" in side for side in sides):
+    sys.exit(1)
 
 
 def _versions(machine) -> str:
@@ -151,7 +156,7 @@ def _arguments(argv):
   parser.add_argument(
     "--seconds",
     type=float,
-    help="of everything; default 240, with --against 480",
+    help="of everything; default 240, with --against 480, with --smoke 600",
   )
   parser.add_argument("--against", choices=("torch",))
   parser.add_argument(
@@ -167,7 +172,8 @@ def _arguments(argv):
   )
   args = parser.parse_args(argv)
   args.batch = dict(_batch(parser, text) for text in args.batch)
-  args.seconds = args.seconds or (480 if args.against else 240)
+  default = 600 if args.smoke else 480 if args.against else 240
+  args.seconds = args.seconds or default
   return args
 
 

@@ -33,7 +33,8 @@ def main(argv) -> None:
   `{"what": "rates"}`: the devices, and what they can do. `{"what": "ours"}`: the parts
   of a config; further `config`, with the batch of one device; `parts`, the first of
   which is measured whatever the time; `until`, when (`time.time`) no other is begun any
-  more; `seconds`, of each measurement; `profile`, a folder or None.
+  more; `one`, to use one device of several; `seconds`, of each measurement; `profile`,
+  a folder or None.
   """
   spec = json.loads(argv[0])
   # What comes from a cache says nothing about compile times.
@@ -50,7 +51,7 @@ def main(argv) -> None:
     emit(rates=rates.rates())
     return
   try:
-    ours(spec, devices)
+    ours(spec, devices[:1] if spec["one"] else devices)
   except Exception as error:  # Whatever it is, it is told; the other rows run.
     traceback.print_exc()
     kind = "out_of_memory" if out_of_memory(str(error)) else "error"

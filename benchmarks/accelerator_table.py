@@ -5,14 +5,19 @@ import numpy as np
 from benchmarks import table
 
 
-def show(report, rate) -> None:
-  """Prints the table, the notes, the ratios and the profiles."""
+def show(report: dict, rates: dict[str, float]) -> None:
+  """Prints the table, the notes, the ratios and the profiles.
+
+  Args:
+    report: `rows` by name, each with its `sides`.
+    rates: measured, FLOP/s, of the devices that a row has; 0 for unknown.
+  """
   sides = [
     (name, side, found)
     for name, row in report["rows"].items()
     for side, found in row["sides"].items()
   ]
-  cells = [line for one in sides for line in lines(*one, rate)]
+  cells = [line for one in sides for line in lines(*one, rates[one[0]])]
   if cells:
     print()
     table.show(cells)
@@ -31,14 +36,14 @@ def show(report, rate) -> None:
       show_profile(f"{name} ({side})", found["profile"])
 
 
-def lines(name: str, side: str, found: dict, rate: float | None):
+def lines(name: str, side: str, found: dict, rate: float):
   """The lines of the table of a row's side.
 
   Args:
     name: of the row.
     side: whose.
     found: of the row.
-    rate: measured, FLOP/s, of all devices.
+    rate: measured, FLOP/s, of its devices; 0 for unknown.
   """
   batch = found.get("batch", found.get("batch_per_device", "-"))
   parameters = found.get("parameters")

@@ -77,9 +77,9 @@ PAPER_SAMPLER_STEPS = 8
 _SMALL_FRAME = {"data.frame_shape": (16, 16, 3)}
 _SMALL_UNET = {
   "model.channels": 32,
-  "model.channel_mults": (1, 2),
+  "model.channel_mults": (1,),
   "model.blocks": 1,
-  "model.attention_resolutions": (8,),
+  "model.attention_resolutions": (16,),
 }
 SMOKE: dict[str, dict[str, Any]] = {
   "vdm": {

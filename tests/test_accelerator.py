@@ -132,13 +132,13 @@ def test_a_row_that_fails_is_a_line(capsys):
   config["model"]["channels"] = 33
   spec = {
     "what": "ours", "config": config, "parts": ["forward"], "until": time.time() + 60,
-    "seconds": 0.1, "profile": None,
+    "seconds": 0.1, "one": False, "profile": None,
   }  # fmt: skip
   environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
   found = process.child(spec, process.Clock(120), environment)
   assert "33" in found["error"] and "Traceback" in found["log"]
   rows = {"fdm": {"sides": {table.OURS: {**found, "batch_per_device": 2}}}}
-  accelerator_table.show({"rows": rows}, 1e12)
+  accelerator_table.show({"rows": rows}, {"fdm": 1e12})
   said = capsys.readouterr().out
   assert "| failed |" in said and f"fdm ({table.OURS}): {found['error']}" in said
 
