@@ -10,6 +10,7 @@ A source is named by one text:
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,6 +27,7 @@ from vdm_jax.evaluation import samples
 from vdm_jax.pixels import to_float, to_uint8
 
 _AT_A_TIME = 16  # Videos that a run samples together.
+_RATE_FRAMES = 17  # That say what a film's frame rate is.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Source:
     kind: 'samples', 'run', 'data', 'films' or 'features'.
     count: videos.
     context: frames at their start that were given to a model; 0 of real ones.
-    fps: frames a second; 0 where it is not known.
+    fps: frames a second, of films the first one's; 0 where it is not known.
     identity: changes whenever the videos may have changed.
     read: video of a number, uint8 [T, H, W, C].
     shape: of the first video, where it is known without making or decoding it.
@@ -233,9 +235,20 @@ def _films(path: epath.Path, flag: str, fps: float, size: int) -> Source:
     frames = decode.decode(found[number], size=(size, size) if size else None, fps=fps)
     return np.stack([frame for _, frame in frames])
 
+  rate = fps or _rate(found[0])
   facts = [(str(f.relative_to(path)), f.stat().length, f.stat().mtime) for f in found]
   identity = _hash(json.dumps([facts, fps, size]))
-  return Source(str(path), "films", len(found), 0, fps, identity, read=read)
+  return Source(str(path), "films", len(found), 0, rate, identity, read=read)
+
+
+def _rate(film: epath.Path) -> float:
+  """Frames a second at a film's start; 0 of pictures, which have no times."""
+  if film.is_dir():
+    return 0.0
+  frames = decode.decode(film, size=(8, 8))
+  steps = np.diff([time for time, _ in itertools.islice(frames, _RATE_FRAMES)])
+  step = float(np.median(steps)) if len(steps) else 0.0
+  return round(1 / step, 2) if step > 0 else 0.0
 
 
 def _hash(text: str, data: bytes = b"") -> str:
