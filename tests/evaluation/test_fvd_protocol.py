@@ -187,9 +187,17 @@ def test_features_of_the_users_own(tmp_path):
   assert result["kvd"]["value"] == pytest.approx(kernel.distance(x, y))
   assert result["jedi_mmd"]["value"] == pytest.approx(kernel.jedi(x, y))
   assert not result["warnings"] and result["fvd_infinity"]["error"] > 0
+  text = (tmp_path / "out" / "table.txt").read_text()
+  assert "tfhub" not in text  # No part of which was used.
+  part = run(
+    tmp_path, out="part", a=str(tmp_path / "x.npz"), b=str(tmp_path / "y.npz"), num_a=25
+  )
+  assert part["fvd"]["value"] == pytest.approx(frechet.distance_of_features(x[:25], y))
+  assert (part["n_a"], part["n_b"]) == (25, 30)
   np.savez(tmp_path / "z.npz", features=y[:4])
   few = run(tmp_path, out="few", a=str(tmp_path / "x.npz"), b=str(tmp_path / "z.npz"))
-  assert "4 videos, 5 dimensions" in few["warnings"][0]
+  assert "4 videos: FVD at infinitely many wants 20" in few["warnings"][0]
+  assert "4 videos, 5 dimensions" in few["warnings"][1]
   np.savez(tmp_path / "w.npz", features=rng.standard_normal((9, 3)))
   with pytest.raises(UserError, match="features of 5 and 3 dimensions"):
     run(tmp_path, out="w", a=str(tmp_path / "x.npz"), b=str(tmp_path / "w.npz"))
@@ -200,6 +208,29 @@ def test_features_of_the_users_own(tmp_path):
     run(tmp_path, out="v", a=str(tmp_path / "v.npz"), b=str(tmp_path / "x.npz"))
   with pytest.raises(UserError, match="found one of each"):
     run(tmp_path, out="f", a=str(tmp_path / "x.npz"), b=films(tmp_path / "f", 2))
+
+
+@pytest.mark.parametrize(
+  "features",
+  [
+    np.array([["a", "b"], ["c", "d"]]),
+    np.array([[{}, 1], [2, 3]], object),
+    np.zeros((5, 3), complex),
+    np.zeros((5, 3, 2)),
+    np.full((5, 3), np.nan),
+    b"text",
+    b"",
+  ],
+  ids=["strings", "objects", "complex", "3d", "nan", "text", "empty"],
+)
+def test_features_that_are_none(tmp_path, features):
+  path = tmp_path / "x.npz"
+  if isinstance(features, bytes):
+    path.write_bytes(features)
+  else:
+    np.savez(path, features=features)
+  with pytest.raises(UserError, match=r"--a=.*x.npz: (expected|not an .npz)"):
+    run(tmp_path, a=str(path), b=str(path))
 
 
 def test_sources_that_are_none(tmp_path):

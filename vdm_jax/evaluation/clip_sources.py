@@ -10,8 +10,10 @@ A source is named by one text:
 
 import dataclasses
 import hashlib
+import io
 import itertools
 import json
+import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -96,8 +98,8 @@ def open_source(
     raise UserError(f"{flag}: expected a folder, a data set or features (.npz)")
   path = epath.Path(name)
   if name.endswith(".npz"):
-    return _features(path, flag)
-  if (path / "record.json").exists():
+    found = _features(path, flag)
+  elif (path / "record.json").exists():
     found = _samples(name)
   elif (path / "checkpoints").exists():
     found = _run(name, flag, count, seed, options or {})
@@ -110,25 +112,31 @@ def open_source(
   if not found.count:
     raise UserError(f"{flag}={name}: holds no videos")
   if count and found.count > count:
-    found = dataclasses.replace(found, count=count)
+    features = None if found.features is None else found.features[:count]
+    found = dataclasses.replace(found, count=count, features=features)
   return found
 
 
 def _features(path: epath.Path, flag: str) -> Source:
   if not path.exists():
     raise UserError(f"{flag}={path}: no such file")
-  with path.open("rb") as file:
-    data = file.read()
-  with path.open("rb") as file, np.load(file) as archive:
-    if "features" not in archive:
-      raise UserError(
-        f"{flag}={path}: expected an array `features`, found {sorted(archive)}"
-      )
-    features = archive["features"]
-  if features.ndim != 2 or not np.isfinite(features).all() or len(features) < 2:
+  data = path.read_bytes()
+  try:
+    with np.load(io.BytesIO(data)) as archive:
+      features, held = archive.get("features"), sorted(archive)
+  except (ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    raise UserError(f"{flag}={path}: not an .npz of numbers, or damaged") from error
+  if features is None:
+    raise UserError(f"{flag}={path}: expected an array `features`, found {held}")
+  shape = f"{features.dtype} {features.shape}"
+  if features.ndim != 2 or len(features) < 2 or features.dtype.kind not in "fiu":
     raise UserError(
-      f"{flag}={path}: expected finite features [N >= 2, D], found {features.shape} "
-      f"with {int((~np.isfinite(features)).sum())} not finite"
+      f"{flag}={path}: expected features [N >= 2, D] of real numbers, found {shape}"
+    )
+  wrong = int((~np.isfinite(features)).sum())
+  if wrong:
+    raise UserError(
+      f"{flag}={path}: expected finite features, found {shape} with {wrong} not finite"
     )
   digest = hashlib.sha256(data).hexdigest()[:16]
   return Source(str(path), "features", len(features), 0, 0.0, digest, features=features)

@@ -33,6 +33,7 @@ _ROOTS = {
   "tfgan_float32": lambda a, b, ddof: frechet_variants.tfgan(a, b, dtype=np.float32),
 }
 _GROUPS = 10  # Of the jackknife.
+_LINE_LEAST = 20  # Videos that a line towards infinitely many is drawn from.
 _KERNEL_MAX = 1000  # Videos up to which all pairs are taken, over and over.
 _WINDOWS = ("first", "random")
 _SAME_FPS = 0.05  # A GIF's times are hundredths of a second: 12 frames become 12.5.
@@ -286,8 +287,8 @@ class Fvd:
         h2, w2 = video.shape[1:3]
         ((h1, w1),) = sizes - {(h2, w2)}
         raise UserError(
-          f"--{flag}={source.name}: video {number} has frames of {h2}x{w2}, others have "
-          f"{h1}x{w1}; --size=N fits films to N x N"
+          f"--{flag}={source.name}: video {number} has frames of {h2}x{w2}, others "
+          f"have {h1}x{w1}; --size=N fits films to N x N"
         )
       video = video[skipped:]
       if len(video) < count:
@@ -395,9 +396,13 @@ def measure(
     "dimensions": dims,
     "warnings": [],
   }
-  if least >= 20:
+  if least >= _LINE_LEAST:
     line = frechet.infinity(first, second, seed=0)
     found["fvd_infinity"] = {"value": line.value, "error": line.error}
+  else:
+    found["warnings"].append(
+      f"{least} videos: FVD at infinitely many wants {_LINE_LEAST} or more of each"
+    )
   if least <= dims:
     found["warnings"].append(
       f"{least} videos, {dims} dimensions: covariances are singular, and the distance "
@@ -437,7 +442,8 @@ def table(result: dict[str, Any]) -> str:
   """The numbers as text; every line says under which name they were taken."""
   preset, departs = result["preset"], result["departs"]
   network = result["extractor"]
-  name = preset["name"] if "layer" in network else "features of the user's own"
+  own = "layer" not in network
+  name = "features of the user's own" if own else preset["name"]
   name += " (departs)" * bool(departs)
   if network.get("network") == "c3d":
     titles = {**_TITLES, "fvd": "Frechet distance, C3D"}
@@ -453,9 +459,10 @@ def table(result: dict[str, Any]) -> str:
       rows.append([title, value, name, f"{result['n_a']} / {result['n_b']}"])
   measured = ", ".join(part["name"] for part in result["a"])
   lines = [f"{measured} against {result['b']['name']}", protocol.table(rows)]
-  lines += [f"{preset['name']}: {preset['text']}" + (
-    f". Published: {preset['published']}" if preset["published"] else ""
-  )]  # fmt: skip
+  if not own or departs:
+    lines += [f"{preset['name']}: {preset['text']}" + (
+      f". Published: {preset['published']}" if preset["published"] else ""
+    )]  # fmt: skip
   lines += [f"departs: {text}" for text in departs]
   lines += [f"note: {text}" for text in result["notes"]]
   lines += [f"warning: {text}" for text in result["warnings"]]
