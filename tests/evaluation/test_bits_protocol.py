@@ -1,5 +1,8 @@
 """Protocol `bits`: draws of few levels are unbiased; conditioning; what is refused."""
 
+import contextlib
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,6 +82,22 @@ def test_through_the_command(run, tmp_path):  # noqa: F811
   assert again["bits"]["bound"]["mean"] == pytest.approx(
     result["bits"]["bound"]["mean"], rel=1e-4
   )
+
+
+@pytest.mark.parametrize(
+  ("min_given", "context", "message"),
+  [(8, 6, ""), (8, 0, "expected 1 to 7"), (8, 8, "expected 1 to 7"),
+   (4, 3, "expected 4 to 7"), (4, 4, "")],
+)  # fmt: skip
+def test_windows_of_long_videos_are_given_fewer_frames(min_given, context, message):
+  """FDM's windows may be no longer than what its long videos are given."""
+  system = types.SimpleNamespace(
+    windows="plan", observed_by="network", min_given=min_given, window=8
+  )
+  built = protocols.build("bits", {"workdir": "x", "num_context": context})
+  expected = pytest.raises(UserError, match=message)
+  with expected if message else contextlib.nullcontext():
+    built._check(system)
 
 
 @pytest.mark.parametrize(

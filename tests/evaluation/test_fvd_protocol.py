@@ -187,9 +187,17 @@ def test_features_of_the_users_own(tmp_path):
   assert result["kvd"]["value"] == pytest.approx(kernel.distance(x, y))
   assert result["jedi_mmd"]["value"] == pytest.approx(kernel.jedi(x, y))
   assert not result["warnings"] and result["fvd_infinity"]["error"] > 0
+  text = (tmp_path / "out" / "table.txt").read_text()
+  assert "tfhub" not in text  # No part of which was used.
+  part = run(
+    tmp_path, out="part", a=str(tmp_path / "x.npz"), b=str(tmp_path / "y.npz"), num_a=25
+  )
+  assert part["fvd"]["value"] == pytest.approx(frechet.distance_of_features(x[:25], y))
+  assert (part["n_a"], part["n_b"]) == (25, 30)
   np.savez(tmp_path / "z.npz", features=y[:4])
   few = run(tmp_path, out="few", a=str(tmp_path / "x.npz"), b=str(tmp_path / "z.npz"))
-  assert "4 videos, 5 dimensions" in few["warnings"][0]
+  assert "4 videos: FVD at infinitely many wants 20" in few["warnings"][0]
+  assert "4 videos, 5 dimensions" in few["warnings"][1]
   np.savez(tmp_path / "w.npz", features=rng.standard_normal((9, 3)))
   with pytest.raises(UserError, match="features of 5 and 3 dimensions"):
     run(tmp_path, out="w", a=str(tmp_path / "x.npz"), b=str(tmp_path / "w.npz"))
@@ -200,6 +208,29 @@ def test_features_of_the_users_own(tmp_path):
     run(tmp_path, out="v", a=str(tmp_path / "v.npz"), b=str(tmp_path / "x.npz"))
   with pytest.raises(UserError, match="found one of each"):
     run(tmp_path, out="f", a=str(tmp_path / "x.npz"), b=films(tmp_path / "f", 2))
+
+
+@pytest.mark.parametrize(
+  "features",
+  [
+    np.array([["a", "b"], ["c", "d"]]),
+    np.array([[{}, 1], [2, 3]], object),
+    np.zeros((5, 3), complex),
+    np.zeros((5, 3, 2)),
+    np.full((5, 3), np.nan),
+    b"text",
+    b"",
+  ],
+  ids=["strings", "objects", "complex", "3d", "nan", "text", "empty"],
+)
+def test_features_that_are_none(tmp_path, features):
+  path = tmp_path / "x.npz"
+  if isinstance(features, bytes):
+    path.write_bytes(features)
+  else:
+    np.savez(path, features=features)
+  with pytest.raises(UserError, match=r"--a=.*x.npz: (expected|not an .npz)"):
+    run(tmp_path, a=str(path), b=str(path))
 
 
 def test_sources_that_are_none(tmp_path):
@@ -259,6 +290,56 @@ def test_frame_rates(tmp_path, pair, monkeypatch):
     run(tmp_path, a=a, b=b, fps=7.0, num_frames=9)
   found = run(tmp_path, a=a, b=b, fps=7.0, num_frames=9, any_fps=True)
   assert found["a"][0]["fps"] == 7.0 and found["n_a"] == 12
+
+
+def test_films_have_their_own_rate(tmp_path):
+  a, b = films(tmp_path / "a", 2, fps=10), films(tmp_path / "b", 2, seed=1, fps=20)
+  near = films(tmp_path / "near", 2, seed=2, fps=10.4)
+  with pytest.raises(UserError, match="10 and 20 frames a second: .*--fps=RATE"):
+    run(tmp_path, a=a, b=b)
+  assert run(tmp_path, out="any", a=a, b=b, any_fps=True)["b"]["fps"] == 20.0
+  assert run(tmp_path, out="near", a=a, b=near)["a"][0]["fps"] == 10.0
+
+
+def test_films_of_two_sizes_are_named(tmp_path):
+  a = films(tmp_path / "a", 2)
+  pixels = np.random.default_rng(2).integers(0, 256, (18, 12, 8, 3), np.uint8)
+  video.write_gif(tmp_path / "a" / "2.gif", pixels, fps=8)
+  with pytest.raises(
+    UserError, match="video 2 has frames of 12x8, others have 8x8; --size=N"
+  ):
+    run(tmp_path, a=a, b=a)
+  assert run(tmp_path, a=a, b=a, size=8)["n_a"] == 3
+
+
+def test_whole_films_that_are_too_short_are_named(tmp_path):
+  a = films(tmp_path / "a", 2, frames=6)
+  with pytest.raises(UserError, match=r"a: video 0 has 6 frames, I3D wants 9"):
+    run(tmp_path, a=a, b=a, num_frames=-1)
+
+
+@pytest.mark.parametrize(
+  "settings",
+  [
+    {"num_a": -3}, {"num_frames": -2}, {"num_context": -1}, {"batch_size": 0},
+    {"bn_eps": -1.0}, {"fps": -4.0}, {"fps": float("nan")}, {"size": -4},
+    {"seed": -1}, {"inception_splits": 2},
+  ],
+  ids=lambda settings: next(iter(settings)),
+)  # fmt: skip
+def test_numbers_that_cannot_be_are_named(tmp_path, settings):
+  """Before anything is read: neither folder exists."""
+  (key,) = settings
+  with pytest.raises(UserError, match=f"--{key}: "):
+    run(tmp_path, a="nothing", b="nowhere", **settings)
+
+
+def test_features_that_are_not_finite_are_refused():
+  x = np.random.default_rng(0).standard_normal((12, 4))
+  y = x.copy()
+  y[3:5, 1] = np.nan
+  with pytest.raises(UserError, match="--b: features of 2 of 12 videos are not finite"):
+    fvd_protocol.measure(x, y)
 
 
 def test_a_data_set_and_a_run(tmp_path, untrained):  # noqa: F811

@@ -75,6 +75,20 @@ def test_lpips_of_small_frames_is_of_resized_ones_or_refused(clip):
     images_protocol.measure(*clip, image_rules.RULES["plain"], Lpips())
 
 
+def test_frames_without_an_ssim_are_said():
+  rule = image_rules.RULES["plain"]
+  found = images_protocol.measure(noise(2, 3, 8, 8, 1), noise(3, 8, 8, 1), rule)
+  assert set(found) == {"mse", "psnr"}
+  best = {"mean": 1.0, "half_width": 0.1}
+  result = {
+    "measures": {key: {"mean": 1.0, "error": 0.1, "best": best} for key in found},
+    "rule": {"name": "plain", "text": rule.text, "known": rule.known},
+    "clips": 1, "members": 2, "context": 0,
+  }  # fmt: skip
+  text = images_protocol._table(result, "")
+  assert text.endswith("no SSIM: its window wants frames of 11 pixels or more")
+
+
 def test_resized_frames_are_pillows_of_both_kinds():
   gray = noise(2, 8, 8, 1)
   rgb = np.repeat(gray, 3, axis=-1)

@@ -93,6 +93,32 @@ def test_a_pickle_of_anything_else_is_refused_and_not_run(tmp_path, capsys):
   assert "run" not in capsys.readouterr().out
 
 
+def test_torchvisions_trunk_wants_the_heads_of_lpips(tmp_path, torch_names):
+  trunk = {"classifier.1.weight": np.zeros((2, 2))}
+  for key, value in torch_names.items():
+    if key.startswith("net."):
+      trunk["features." + key.split(".", 2)[2]] = value
+  heads = {k: v for k, v in torch_names.items() if k.startswith("lin") and k[3] != "s"}
+  np.savez(tmp_path / "alexnet.npz", **trunk)
+  np.savez(tmp_path / "alex.npz", **heads)
+  path, also = tmp_path / "alexnet.npz", tmp_path / "alex.npz"
+  with pytest.raises(UserError, match=r"LPIPS' heads.*--also=FILE"):
+    command.import_file("lpips_alexnet", path, "vision")
+  found = command.import_file("lpips_alexnet", path, "vision", also)
+  assert found.source == "alexnet.npz and alex.npz"
+  whole = layouts.convert("lpips_alexnet", torch_names, "whole")
+  for key, value in whole.items():
+    np.testing.assert_array_equal(found.params[key], value, err_msg=key)
+  with pytest.raises(UserError, match="alex.npz: holds lin0.model.1.weight, as"):
+    command.import_file("lpips_alexnet", also, "twice", also)
+
+
+@pytest.mark.parametrize("label", ["a/b", "../a", ".a", ""])
+def test_a_label_is_no_path(tmp_path, torch_names, label):
+  with pytest.raises(UserError, match="--label: expected letters"):
+    command.import_file("lpips_alexnet", tmp_path / "w.npz", label)
+
+
 @pytest.mark.parametrize("cut", [0, 1, 10, 200])
 def test_a_damaged_pickle_is_one_error(tmp_path, cut):
   path = tmp_path / "w.ckpt"
@@ -112,6 +138,9 @@ def test_arrays_that_do_not_fit_are_named(tmp_path, torch_names):
     convert(**{"net.slice1.0.bias": np.zeros(3)})
   with pytest.raises(UserError, match=r"surplus: expected None, found \(2,\)"):
     convert(surplus=np.zeros(2))
+  for odd in (np.float32(1), np.zeros((2, 0)), np.array("a"), np.array([{}])):
+    with pytest.raises(UserError, match="w.npz: lpips_alexnet .*(weight|kernel): "):
+      convert(**{"net.slice1.0.weight": odd})
   with pytest.raises(UserError, match="no layout of i3d that is known"):
     layouts.convert("i3d", torch_names, "w.npz")
 

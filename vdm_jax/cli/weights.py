@@ -2,14 +2,18 @@
 
 vdm-jax weights list
 vdm-jax weights import i3d rgb_imagenet.pt --label=imagenet
+vdm-jax weights import c3d conv3d_deepnetA_ucf.npz --also=mean2.npz
 
-Networks are i3d, c3d, lpips_alexnet and lpips_vgg16. A file is PyTorch's (.pt, .pth),
-.npz, .safetensors or a pickle of arrays; no code of it is run. It ends in the user's
-cache and is then named by `vdm-jax eval --weights=NETWORK-NAME`.
+Networks are i3d, c3d, lpips_alexnet and lpips_vgg16. A file is PyTorch's or
+TorchScript's (.pt, .pth), .npz, .safetensors or a pickle of arrays; no code of it is
+run. It ends in the user's cache and is then named by `vdm-jax eval
+--weights=NETWORK-NAME`.
 """
 
 import hashlib
 import pathlib
+import re
+from collections.abc import Mapping
 
 import numpy as np
 from absl import flags
@@ -18,6 +22,10 @@ from vdm_jax.errors import UserError, unknown
 
 _LABEL = flags.DEFINE_string(
   "label", None, "What to call an imported file; default its name."
+)
+
+_ALSO = flags.DEFINE_string(
+  "also", None, "A second file of the same weights: C3D's mean, LPIPS' heads."
 )
 
 
@@ -44,24 +52,46 @@ def main(argv: list[str]) -> None:
   network, file = argv[2], pathlib.Path(argv[3])
   if network not in weights.NETWORKS:
     raise unknown("weights: network", network, weights.NETWORKS)
-  kept = import_file(network, file, _LABEL.value or file.stem)
+  also = pathlib.Path(_ALSO.value) if _ALSO.value else None
+  kept = import_file(network, file, _LABEL.value or file.stem, also)
   print(f"{kept.name}: from {kept.source}, SHA-256 {kept.sha256}")
   print(f"kept in {weights.folder()}")
 
 
-def import_file(network: str, path: pathlib.Path, label: str):
+def import_file(
+  network: str, path: pathlib.Path, label: str, also: pathlib.Path | None = None
+):
   """Reads a file's weights and keeps them as NETWORK-LABEL.
 
+  Args:
+    network: whose they are.
+    path: of the file.
+    label: letters, digits and `._-`.
+    also: of a second file, whose arrays are added.
+
   Raises:
-    UserError: it cannot be read, holds more than arrays, or they are not the network's.
+    UserError: a file cannot be read, holds more than arrays, or they are not the
+      network's; or the label is none.
   """
   from vdm_jax.metrics import layouts, weights
 
-  if not path.is_file():
-    raise UserError(f"{path}: no such file")
-  params = layouts.convert(network, read(path), str(path))
-  digest = hashlib.sha256(path.read_bytes()).hexdigest()
-  return weights.keep(weights.Weights(f"{network}-{label}", params, path.name, digest))
+  if not re.fullmatch(r"\w[\w.-]*", label):
+    raise UserError(f"--label: expected letters, digits and ._-, found {label!r}")
+  arrays, digest = {}, hashlib.sha256()
+  paths = [path, also] if also else [path]
+  for file in paths:
+    if not file.is_file():
+      raise UserError(f"{file}: no such file")
+    found = read(file)
+    twice = sorted(arrays.keys() & found.keys())
+    if twice:
+      raise UserError(f"--also={file}: holds {twice[0]}, as {path} does")
+    arrays |= found
+    digest.update(file.read_bytes())
+  params = layouts.convert(network, arrays, str(path))
+  source = " and ".join(file.name for file in paths)
+  kept = weights.Weights(f"{network}-{label}", params, source, digest.hexdigest())
+  return weights.keep(kept)
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -70,13 +100,19 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
   Raises:
     UserError: it cannot be read, or holds more than arrays.
   """
-  from vdm_jax.interop import torch_file
+  from vdm_jax.interop import torch_file, torchscript
   from vdm_jax.metrics import weights
 
   if path.suffix in (".pt", ".pth"):
+    if torchscript.is_one(path):
+      return torchscript.read(path)
     contents = torch_file.read(str(path))
-    if "state_dict" in contents:
+    if isinstance(contents, Mapping) and "state_dict" in contents:
       contents = contents["state_dict"]
+    if not isinstance(contents, Mapping):
+      raise UserError(
+        f"{path}: expected arrays by name, found {type(contents).__name__}"
+      )
     return {k: np.asarray(v) for k, v in contents.items() if hasattr(v, "shape")}
   try:
     if path.suffix == ".npz":

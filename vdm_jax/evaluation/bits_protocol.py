@@ -100,7 +100,9 @@ class Bits:
         "bits: is of models that diffuse frames; RVD diffuses residuals of a "
         "prediction, and no bound on the frames is known for it here"
       )
-    least = 0 if system.observed_by != "network" else system.min_given
+    least = system.min_given if system.observed_by == "network" else 0
+    if least >= system.window:  # Of a long video, whose windows are given fewer.
+      least = 1
     if not least <= self.num_context < system.window:
       raise UserError(
         f"--num_context={self.num_context}: expected {least} to {system.window - 1}"

@@ -10,7 +10,10 @@ A source is named by one text:
 
 import dataclasses
 import hashlib
+import io
+import itertools
 import json
+import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +29,7 @@ from vdm_jax.evaluation import samples
 from vdm_jax.pixels import to_float, to_uint8
 
 _AT_A_TIME = 16  # Videos that a run samples together.
+_RATE_FRAMES = 17  # That say what a film's frame rate is.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Source:
     kind: 'samples', 'run', 'data', 'films' or 'features'.
     count: videos.
     context: frames at their start that were given to a model; 0 of real ones.
-    fps: frames a second; 0 where it is not known.
+    fps: frames a second, of films the first one's; 0 where it is not known.
     identity: changes whenever the videos may have changed.
     read: video of a number, uint8 [T, H, W, C].
     shape: of the first video, where it is known without making or decoding it.
@@ -94,8 +98,8 @@ def open_source(
     raise UserError(f"{flag}: expected a folder, a data set or features (.npz)")
   path = epath.Path(name)
   if name.endswith(".npz"):
-    return _features(path, flag)
-  if (path / "record.json").exists():
+    found = _features(path, flag)
+  elif (path / "record.json").exists():
     found = _samples(name)
   elif (path / "checkpoints").exists():
     found = _run(name, flag, count, seed, options or {})
@@ -108,25 +112,31 @@ def open_source(
   if not found.count:
     raise UserError(f"{flag}={name}: holds no videos")
   if count and found.count > count:
-    found = dataclasses.replace(found, count=count)
+    features = None if found.features is None else found.features[:count]
+    found = dataclasses.replace(found, count=count, features=features)
   return found
 
 
 def _features(path: epath.Path, flag: str) -> Source:
   if not path.exists():
     raise UserError(f"{flag}={path}: no such file")
-  with path.open("rb") as file:
-    data = file.read()
-  with path.open("rb") as file, np.load(file) as archive:
-    if "features" not in archive:
-      raise UserError(
-        f"{flag}={path}: expected an array `features`, found {sorted(archive)}"
-      )
-    features = archive["features"]
-  if features.ndim != 2 or not np.isfinite(features).all() or len(features) < 2:
+  data = path.read_bytes()
+  try:
+    with np.load(io.BytesIO(data)) as archive:
+      features, held = archive.get("features"), sorted(archive)
+  except (ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    raise UserError(f"{flag}={path}: not an .npz of numbers, or damaged") from error
+  if features is None:
+    raise UserError(f"{flag}={path}: expected an array `features`, found {held}")
+  shape = f"{features.dtype} {features.shape}"
+  if features.ndim != 2 or len(features) < 2 or features.dtype.kind not in "fiu":
     raise UserError(
-      f"{flag}={path}: expected finite features [N >= 2, D], found {features.shape} "
-      f"with {int((~np.isfinite(features)).sum())} not finite"
+      f"{flag}={path}: expected features [N >= 2, D] of real numbers, found {shape}"
+    )
+  wrong = int((~np.isfinite(features)).sum())
+  if wrong:
+    raise UserError(
+      f"{flag}={path}: expected finite features, found {shape} with {wrong} not finite"
     )
   digest = hashlib.sha256(data).hexdigest()[:16]
   return Source(str(path), "features", len(features), 0, 0.0, digest, features=features)
@@ -233,9 +243,20 @@ def _films(path: epath.Path, flag: str, fps: float, size: int) -> Source:
     frames = decode.decode(found[number], size=(size, size) if size else None, fps=fps)
     return np.stack([frame for _, frame in frames])
 
+  rate = fps or _rate(found[0])
   facts = [(str(f.relative_to(path)), f.stat().length, f.stat().mtime) for f in found]
   identity = _hash(json.dumps([facts, fps, size]))
-  return Source(str(path), "films", len(found), 0, fps, identity, read=read)
+  return Source(str(path), "films", len(found), 0, rate, identity, read=read)
+
+
+def _rate(film: epath.Path) -> float:
+  """Frames a second at a film's start; 0 of pictures, which have no times."""
+  if film.is_dir():
+    return 0.0
+  frames = decode.decode(film, size=(8, 8))
+  steps = np.diff([time for time, _ in itertools.islice(frames, _RATE_FRAMES)])
+  step = float(np.median(steps)) if len(steps) else 0.0
+  return round(1 / step, 2) if step > 0 else 0.0
 
 
 def _hash(text: str, data: bytes = b"") -> str:

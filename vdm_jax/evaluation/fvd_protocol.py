@@ -33,8 +33,15 @@ _ROOTS = {
   "tfgan_float32": lambda a, b, ddof: frechet_variants.tfgan(a, b, dtype=np.float32),
 }
 _GROUPS = 10  # Of the jackknife.
+_LINE_LEAST = 20  # Videos that a line towards infinitely many is drawn from.
 _KERNEL_MAX = 1000  # Videos up to which all pairs are taken, over and over.
 _WINDOWS = ("first", "random")
+_SAME_FPS = 0.05  # A GIF's times are hundredths of a second: 12 frames become 12.5.
+# The least that a number may be.
+_LEAST = {
+  "num_a": 0, "num_b": 0, "num_frames": -1, "num_context": 0, "bn_eps": 0.0, "ddof": -1,
+  "inception_splits": 0, "fps": 0.0, "size": 0, "batch_size": 1, "seed": 0,
+}  # fmt: skip
 setting = protocol.setting
 
 
@@ -136,6 +143,11 @@ class Fvd:
 
   def _resolve(self, preset: presets.Preset) -> tuple[dict[str, Any], list[str]]:
     """All settings, and which of them are not the preset's."""
+    for key, least in _LEAST.items():
+      if not getattr(self, key) >= least:
+        raise UserError(
+          f"--{key}: expected {least} or more, found {getattr(self, key)}"
+        )
     wanted, departs = preset.settings(), []
     asked = {
       "num_frames": self.num_frames,
@@ -168,6 +180,8 @@ class Fvd:
         raise UserError(
           f"--{key}: expected one of {', '.join(known)}, found {wanted[key]!r}"
         )
+    if wanted["inception_splits"] and wanted["network"] != "c3d":
+      raise UserError("--inception_splits: an Inception score is C3D's: --network=c3d")
     if self.layer and self.layer != features.LAYERS[wanted["network"]][0]:
       departs.append(f"layer {self.layer}")
     if self.dtype != "float32":
@@ -200,7 +214,8 @@ class Fvd:
         raise UserError(
           "--a, --b: expected videos or features (.npz) in both, found one of each"
         )
-      if a.fps and b.fps and a.fps != b.fps and not self.any_fps:
+      same = not (a.fps and b.fps) or math.isclose(a.fps, b.fps, rel_tol=_SAME_FPS)
+      if not same and not self.any_fps:
         raise UserError(
           f"--a, --b: {a.fps:g} and {b.fps:g} frames a second: other films; --fps=RATE "
           "reads films at one rate, --any_fps compares them as they are"
@@ -264,8 +279,17 @@ class Fvd:
   def _window(self, flag, source, wanted, skipped, lengths):
     """The function that cuts a clip out of a video."""
     count = max(wanted["num_frames"], 0)
+    sizes: set[tuple[int, ...]] = set()
 
     def window(number: int, video: np.ndarray) -> np.ndarray:
+      sizes.add(video.shape[1:3])
+      if len(sizes) > 1:
+        h2, w2 = video.shape[1:3]
+        ((h1, w1),) = sizes - {(h2, w2)}
+        raise UserError(
+          f"--{flag}={source.name}: video {number} has frames of {h2}x{w2}, others "
+          f"have {h1}x{w1}; --size=N fits films to N x N"
+        )
       video = video[skipped:]
       if len(video) < count:
         raise UserError(
@@ -274,6 +298,11 @@ class Fvd:
           + f", expected {count} or more (--num_frames)"
         )
       if not count:
+        if wanted["network"] == "i3d" and len(video) < i3d.MIN_FRAMES:
+          raise UserError(
+            f"--{flag}={source.name}: video {number} has {len(video)} frames, I3D "
+            f"wants {i3d.MIN_FRAMES} or more"
+          )
         lengths.add(len(video))
         if len(lengths) > 1:
           raise UserError(
@@ -342,6 +371,13 @@ def measure(
     raise UserError(
       f"fvd: expected 2 videos or more of each, found {len(first)} and {len(second)}"
     )
+  for flag, x in (("a", first), ("b", second)):
+    wrong = int((~np.isfinite(x)).any(axis=1).sum())
+    if wrong:
+      raise UserError(
+        f"--{flag}: features of {wrong} of {len(x)} videos are not finite: are the "
+        "weights those of the network?"
+      )
   dims, least = first.shape[1], min(len(first), len(second))
   fvd = _with_error(lambda a, b: _ROOTS[root](a, b, ddof), first, second)
   if least > _KERNEL_MAX:  # Its cost grows with the square of their number.
@@ -360,9 +396,13 @@ def measure(
     "dimensions": dims,
     "warnings": [],
   }
-  if least >= 20:
+  if least >= _LINE_LEAST:
     line = frechet.infinity(first, second, seed=0)
     found["fvd_infinity"] = {"value": line.value, "error": line.error}
+  else:
+    found["warnings"].append(
+      f"{least} videos: FVD at infinitely many wants {_LINE_LEAST} or more of each"
+    )
   if least <= dims:
     found["warnings"].append(
       f"{least} videos, {dims} dimensions: covariances are singular, and the distance "
@@ -402,7 +442,8 @@ def table(result: dict[str, Any]) -> str:
   """The numbers as text; every line says under which name they were taken."""
   preset, departs = result["preset"], result["departs"]
   network = result["extractor"]
-  name = preset["name"] if "layer" in network else "features of the user's own"
+  own = "layer" not in network
+  name = "features of the user's own" if own else preset["name"]
   name += " (departs)" * bool(departs)
   if network.get("network") == "c3d":
     titles = {**_TITLES, "fvd": "Frechet distance, C3D"}
@@ -411,13 +452,17 @@ def table(result: dict[str, Any]) -> str:
   rows = [["", "value", "protocol", "n"]]
   for key, title in titles.items():
     if key in result:
-      value = protocol.cell(result[key]["value"], result[key]["error"])
+      value = result[key]["value"]
+      if key.startswith("fvd"):
+        value = max(value, 0.0)  # Equal sets are a rounding error below it.
+      value = protocol.cell(value, result[key]["error"])
       rows.append([title, value, name, f"{result['n_a']} / {result['n_b']}"])
   measured = ", ".join(part["name"] for part in result["a"])
   lines = [f"{measured} against {result['b']['name']}", protocol.table(rows)]
-  lines += [f"{preset['name']}: {preset['text']}" + (
-    f". Published: {preset['published']}" if preset["published"] else ""
-  )]  # fmt: skip
+  if not own or departs:
+    lines += [f"{preset['name']}: {preset['text']}" + (
+      f". Published: {preset['published']}" if preset["published"] else ""
+    )]  # fmt: skip
   lines += [f"departs: {text}" for text in departs]
   lines += [f"note: {text}" for text in result["notes"]]
   lines += [f"warning: {text}" for text in result["warnings"]]

@@ -122,9 +122,14 @@ def _table(result: dict[str, Any], lpips: str) -> str:
     best = protocol.cell(of["best"]["mean"], of["best"]["half_width"] / _INTERVAL)
     rows.append([title, protocol.cell(of["mean"], of["error"]), best])
   rule = result["rule"]
+  missing = []
+  if "ssim" not in result["measures"]:
+    least = image_rules.RULES[rule["name"]].least
+    missing = [f"no SSIM: its window wants frames of {least} pixels or more"]
   return "\n".join([
     f"{result['clips']} clips, {result['members']} members, {result['context']} given "
     "frames; ± one standard error over clips",
     f"rule {rule['name']} ({rule['known']}): {rule['text']}",
     protocol.table(rows),
+    *missing,
   ])  # fmt: skip

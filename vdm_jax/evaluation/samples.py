@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,7 +44,8 @@ def load(folder: str) -> Samples:
   """Reads a folder.
 
   Raises:
-    UserError: it holds no samples, or unfinished ones.
+    UserError: it holds no samples, unfinished or damaged ones, or videos of other than
+      8 bits.
   """
   path = epath.Path(folder)
   for name in ("videos.npz", "record.json"):
@@ -52,9 +54,20 @@ def load(folder: str) -> Samples:
         f"--samples={folder}: expected a folder that vdm-jax sample wrote, found no "
         f"{name} there"
       )
-  with (path / "videos.npz").open("rb") as file, np.load(file) as archive:
-    videos = archive["videos"]
-  return Samples(str(folder), videos, json.loads((path / "record.json").read_text()))
+  name = path / "videos.npz"
+  try:
+    with name.open("rb") as file, np.load(file) as archive:
+      videos = archive["videos"]
+    name = path / "record.json"
+    record = json.loads(name.read_text())
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    raise UserError(f"{name}: damaged ({type(error).__name__})") from error
+  if videos.dtype != np.uint8 or videos.ndim != 5:
+    raise UserError(
+      f"{path / 'videos.npz'}: expected videos uint8 [N, T, H, W, C], found "
+      f"{videos.dtype} {videos.shape}"
+    )
+  return Samples(str(folder), videos, record)
 
 
 def names(folders: Sequence[str]) -> list[str]:

@@ -110,7 +110,7 @@ class Extractor:
       if batch[0].shape != batch[-1].shape:
         raise UserError(
           f"features: expected clips of one shape, found {batch[0].shape} and "
-          f"{batch[-1].shape}"
+          f"{batch[-1].shape} (frames, height, width, channels)"
         )
       if len(batch) == size:
         yield self._run(batch)

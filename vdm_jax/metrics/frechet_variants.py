@@ -4,6 +4,8 @@
 another code's to the last digit that its root has.
 """
 
+import warnings
+
 import numpy as np
 import scipy.linalg
 
@@ -18,7 +20,9 @@ _FIDELITY_IMAGINARY = 1e-3
 def sqrtm(first: np.ndarray, second: np.ndarray, *, ddof: int = 1) -> float:
   """The real part of scipy's root of S1 S2: StyleGAN-V, MCVD, cd-fvd."""
   (mean1, cov1), (mean2, cov2) = _moments(first, ddof), _moments(second, ddof)
-  root = scipy.linalg.sqrtm(cov1 @ cov2)
+  with warnings.catch_warnings():  # Of fewer videos than dimensions, said elsewhere.
+    warnings.simplefilter("ignore", scipy.linalg.LinAlgWarning)
+    root = scipy.linalg.sqrtm(cov1 @ cov2)
   return _combine(mean1, cov1, mean2, cov2, np.trace(root.real))
 
 

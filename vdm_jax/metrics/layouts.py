@@ -55,24 +55,46 @@ def convert(network: str, flat: Flat, name: str) -> dict[str, Any]:
   """
   flat = {_without_prefix(key): value for key, value in flat.items()}
   flat = {k: v for k, v in flat.items() if not k.endswith("num_batches_tracked")}
-  for read in _LAYOUTS[network]:
-    found = read(flat)
-    if found:
-      break
-  else:
+  params: dict[str, Any] = {}
+  try:
+    found = next(filter(None, (read(flat) for read in _LAYOUTS[network])), None)
+    for key, value in (found or {}).items():
+      *path, last = key.split("/")
+      inner = params
+      for part in path:
+        inner = inner.setdefault(part, {})
+      inner[last] = _turn(key, lambda x: np.asarray(x, np.float32), value)
+  except _Misfit as error:
+    raise UserError(f"{name}: {network} {error}") from error
+  if not found:
     some = ", ".join(sorted(flat)[:3]) or "nothing"
     raise UserError(
       f"{name}: no layout of {network} that is known; it holds {some} ..."
     )
-  params: dict[str, Any] = {}
-  for key, value in found.items():
-    *path, last = key.split("/")
-    inner = params
-    for part in path:
-      inner = inner.setdefault(part, {})
-    inner[last] = np.asarray(value, np.float32)
+  for key, what in _APART.items():
+    if key in shapes(network) and key not in found:
+      raise UserError(f"{name}: {network} needs {what} as well (--also=FILE)")
   check(network, params, name)
   return params
+
+
+# What is published in a file of its own.
+_APART = {
+  "mean_offset": "TGANv2's mean, mean2.npz,",
+  "lin_0": "LPIPS' heads, alex.pth or vgg.pth of the package lpips,",
+}
+
+
+class _Misfit(ValueError):
+  """An array that cannot be turned into ours."""
+
+
+def _turn(key: str, turn: Callable[[Any], np.ndarray], value: Any) -> np.ndarray:
+  try:
+    return turn(value)
+  except (TypeError, ValueError, IndexError) as error:  # AxisError is two of them.
+    what = f"{np.asarray(value).dtype} {np.shape(value)}"
+    raise _Misfit(f"{key}: found {what}, which does not fit") from error
 
 
 def check(network: str, params: Mapping[str, Any], name: str) -> None:
@@ -164,7 +186,7 @@ def _units(flat: Flat, parts: Mapping[str, Part], rename) -> dict[str, np.ndarra
     for part, (ours, turn) in parts.items():
       if key.endswith(part):
         unit = rename(key[: -len(part)].rstrip("./"))
-        found[f"{unit}/{ours}"] = turn(value)
+        found[f"{unit}/{ours}"] = _turn(key, turn, value)
         break
     else:
       found[key] = value
@@ -179,7 +201,7 @@ def _move(flat: Flat, moves: Mapping[str, tuple[str, Any]]) -> dict[str, np.ndar
   found = dict(flat)
   for key, (ours, turn) in moves.items():
     if key in found:
-      found[ours] = turn(found.pop(key))
+      found[ours] = _turn(key, turn, found.pop(key))
   return found
 
 
@@ -278,46 +300,47 @@ def _lpips_flax(flat: Flat):
   return _move(flat, moves)
 
 
+# A trunk's convolutions, as lpips.LPIPS and torchvision name them.
+_TRUNK = re.compile(r"(?:net\.slice\d|features)\.(\d+)\.(weight|bias)")
+
+
 def _lpips_torch(flat: Flat):
-  """The whole state of `lpips.LPIPS`: trunk, heads (twice) and the scaling layer."""
-  trunk = [k for k in flat if re.fullmatch(r"net\.slice\d\.\d+\.(weight|bias)", k)]
-  if not trunk or "lin0.model.1.weight" not in flat:
+  """The state of `lpips.LPIPS`, or torchvision's trunk and that package's heads."""
+  trunk = {key: found for key in flat if (found := _TRUNK.fullmatch(key))}
+  if not trunk:
     return None
-  places = sorted({int(key.split(".")[2]) for key in trunk})
+  places = sorted({int(found[1]) for found in trunk.values()})
   moves = {}
-  for key in trunk:
-    _, _, place, part = key.split(".")
-    number = places.index(int(place))
-    if part == "weight":
+  for key, found in trunk.items():
+    number = places.index(int(found[1]))
+    if found[2] == "weight":
       moves[key] = (f"conv_{number}_kernel", _conv)
     else:
       moves[key] = (f"conv_{number}_bias", np.asarray)
   heads = {k: k for k in flat if re.fullmatch(r"lin\d\.model\.1\.weight", k)}
   moves |= {k: (f"lin_{k[3]}", _flat_vector) for k in heads}
-  rest = re.compile(r"lins\.|scaling_layer\.")
+  # Heads once more, and torchvision's classifier.
+  rest = re.compile(r"lins\.|scaling_layer\.|classifier\.")
   return _move({k: v for k, v in flat.items() if not rest.match(k)}, moves)
 
 
 def _c3d_torch(flat: Flat):
-  if "conv1a.weight" not in flat:
-    return None
-  return _c3d(flat, "weight", "bias", ".")
+  return _c3d(flat, "weight", "bias", ".") if "conv1a.weight" in flat else None
 
 
 def _c3d_chainer(flat: Flat):
-  """TGANv2's conv3d_deepnetA_ucf.npz, with its mean2.npz as `mean`."""
-  if "conv1a/W" not in flat:
-    return None
-  flat = dict(flat)
-  if "mean" in flat:
-    mean = np.asarray(flat.pop("mean"))
-    mean = mean.reshape(mean.shape[-4:])  # [3, 16, 128, 128], BGR.
-    # 128 x + 128 - mean of x in [-1, 1] is 256 x01 - mean; the scale is left at 255.
-    flat["mean_offset"] = -mean[:, :, 8:120, 8:120]
-  return _c3d(flat, "W", "b", "/")
+  """TGANv2's conv3d_deepnetA_ucf.npz."""
+  return _c3d(flat, "W", "b", "/") if "conv1a/W" in flat else None
 
 
 def _c3d(flat: Flat, weight: str, bias: str, dot: str):
+  flat = dict(flat)
+  if "mean" in flat:
+    # TGANv2's input is 256 x - mean, ours 255 x + offset, of x in [0, 1]: the same
+    # where the first kernel is larger by 256 / 255. Zeros around frames stay zeros.
+    first = f"conv1a{dot}{weight}"
+    flat[first] = _turn(first, lambda v: np.asarray(v) * (256 / 255), flat[first])
+    flat["mean_offset"] = _turn("mean", _mean_offset, flat.pop("mean"))
   moves = {"mean_offset": ("mean_offset", lambda v: np.moveaxis(np.asarray(v), 0, -1))}
   for name, _ in c3d.CONVS:
     moves[f"{name}{dot}{weight}"] = (f"{name}_kernel", _conv)
@@ -327,6 +350,13 @@ def _c3d(flat: Flat, weight: str, bias: str, dot: str):
     moves[f"{name}{dot}{weight}"] = (f"{name}_kernel", turn)
     moves[f"{name}{dot}{bias}"] = (f"{name}_bias", np.asarray)
   return _move(flat, moves)
+
+
+def _mean_offset(mean: np.ndarray) -> np.ndarray:
+  """Our offset of TGANv2's mean [3, 16, 128, W], BGR; cut where its code cuts it."""
+  mean = np.asarray(mean, np.float64)
+  mean = mean.reshape(mean.shape[-4:])
+  return -mean[:, :, 8:120, 8:120] * (255 / 256)
 
 
 def _first_dense(value: np.ndarray) -> np.ndarray:

@@ -100,6 +100,11 @@ def load(name: str) -> Weights:
   path = folder() / f"{name}.safetensors"
   if path.exists():
     return _read(path)
+  if name == "c3d":
+    raise UserError(
+      "weights 'c3d': no package has them; `vdm-jax weights import c3d FILE` brings a "
+      "file of your own as --weights=c3d-NAME (docs/evaluation.md says which)"
+    )
   if name not in PACKAGES:
     raise UserError(
       f"weights {name!r}: there are none of that name; `vdm-jax weights list` says "
