@@ -3,10 +3,10 @@
     python -m benchmarks.build
     python -m benchmarks.build --films FOLDER --counts 1000 4000 --workers 1 2
 
-Clips of half a second, 96x64 H.264, are cut out of the films below a folder (or, without
-one, out of a moving pattern), as many different ones as there are, and linked under as many
-names as are wanted. Every row is a build in a process of its own. "held" is the most
-memory that the build's own process had, and that one that decodes had, in MiB.
+Clips of half a second, 96x64 H.264, are cut out of the films below a folder (or, where
+none is named, out of a moving pattern), as many different ones as there are, and linked
+under as many names as are wanted. Every row is a build in a process of its own. "held"
+is the most memory that the build's own process had, and that one that decodes had, MiB.
 """
 
 import argparse

@@ -7,6 +7,7 @@ giving fewer frames: decoders conceal that, so it is looked for in several place
 
 import contextlib
 import functools
+import os
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -42,6 +43,7 @@ def decode(
   fps: float = 0.0,
   channels: int = 3,
   crop: bool = True,
+  threads: int = 0,
 ) -> Iterator[tuple[float, np.ndarray]]:
   """Decodes a video.
 
@@ -56,6 +58,7 @@ def decode(
       frame once. Pictures have no times: each is kept.
     channels: 3 RGB, 1 grey.
     crop: False keeps the whole picture and stretches it to `size`.
+    threads: that decode a film; 0: as many as there are cores.
 
   Yields:
     (seconds since the first frame, uint8 [H, W, channels]); pictures count seconds.
@@ -80,7 +83,9 @@ def decode(
   else:
     if not path.exists():  # Or a link that leads nowhere.
       raise Unreadable(f"{path}: no such video")
-    frames = _gif(path) if path.suffix.lower() == ".gif" else _container(path)
+    if not os.path.isfile(path):  # Opening a pipe would wait for somebody to write.
+      raise Unreadable(f"{path}: expected a file, found a pipe or a device")
+    frames = _gif(path) if is_gif(path) else _container(path, threads)
     frames = _steady(frames, path)
     shown = _resample(frames, fps) if fps else _as_coded(frames)
   for time, image in shown:
@@ -112,6 +117,10 @@ def decode_pictures(
 
 def is_picture(path: epath.Path) -> bool:
   return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+
+
+def is_gif(path: epath.Path) -> bool:
+  return path.suffix.lower() == ".gif"
 
 
 def missing_numbers(names: list[str]) -> list[int]:
@@ -290,7 +299,7 @@ def _reading(path: epath.Path):
     raise Unreadable(f"{path}: cannot be decoded ({reason.splitlines()[0]})") from error
 
 
-def _container(path: epath.Path) -> Iterator[_Frame]:
+def _container(path: epath.Path, threads: int) -> Iterator[_Frame]:
   """The frames of a container file, through FFmpeg."""
   av = import_av()
   with (
@@ -303,6 +312,7 @@ def _container(path: epath.Path) -> Iterator[_Frame]:
       raise Unreadable(f"{path}: expected a video stream, found none")
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
+    stream.thread_count = threads
     size = path.stat().length
     if any(entry.pos + entry.size > size for entry in stream.index_entries):
       raise Unreadable(f"{path}: truncated, its index points beyond its end")

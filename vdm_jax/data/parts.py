@@ -100,12 +100,15 @@ def find(path: str) -> Part | None:
   return Part(path, **facts) if whole else None
 
 
-def write(path: str, job: Job, beat: Callable[[], None] = lambda: None) -> None:
+def write(
+  path: str, job: Job, threads: int, beat: Callable[[], None] = lambda: None
+) -> None:
   """Decodes a video into the part `path`.
 
   Args:
     path: of the part.
     job: what to decode.
+    threads: that decode a film; 0: as many as there are cores.
     beat: called at every frame.
 
   Raises:
@@ -119,7 +122,7 @@ def write(path: str, job: Job, beat: Callable[[], None] = lambda: None) -> None:
   key = job.key()
   try:
     with open(scratch, "wb") as file:
-      frames = _decode(job.source, options)
+      frames = _decode(job.source, options, threads)
       while True:
         try:
           time, frame = next(frames, (0.0, None))
@@ -152,9 +155,9 @@ def write(path: str, job: Job, beat: Callable[[], None] = lambda: None) -> None:
       os.remove(scratch)
 
 
-def _decode(source, options) -> Iterator[tuple[float, np.ndarray]]:
+def _decode(source, options, threads) -> Iterator[tuple[float, np.ndarray]]:
   if isinstance(source, str):
-    return decode.decode(source, **options)
+    return decode.decode(source, threads=threads, **options)
   frames = decode.decode_pictures(map(pathlib.Path, source), **options)
   return ((float(number), frame) for number, frame in enumerate(frames))
 
@@ -170,8 +173,8 @@ def _facts_of_file(path: str) -> list:
 def main() -> None:
   """Decodes what standard input asks for, a line of JSON each, until it ends.
 
-  Every line {"path", "job"} is answered by one of {"done": true}, {"mistake": text}
-  and {"storage": text}; before it by {"beat": true} now and then.
+  Every line {"path", "job", "threads"} is answered by one of {"done": true},
+  {"mistake": text} and {"storage": text}; before it by {"beat": true} now and then.
   """
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # The build decides what Ctrl-C does.
   _limit_memory()
@@ -186,7 +189,7 @@ def main() -> None:
   for line in sys.stdin:
     task = json.loads(line)
     try:
-      write(task["path"], Job(*task["job"]), _Beat(answer))
+      write(task["path"], Job(*task["job"]), task["threads"], _Beat(answer))
       answer(done=True)
     except UserError as error:
       answer(mistake=str(error))

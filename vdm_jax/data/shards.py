@@ -214,7 +214,7 @@ class Split:
   def rename(self, names: Sequence[epath.Path]) -> None:
     """Gives the finished shards their final names."""
     for number, name in enumerate(names):
-      self._path(number).rename(name)
+      self._path(number).replace(name)
 
   def _mark(self) -> None:
     """Keeps what is known before the next file."""
@@ -247,9 +247,9 @@ class Split:
     scratch = self._path(number, "tmp")
     with scratch.open("rb") as file:
       os.fsync(file.fileno())  # A crash of the machine would empty it.
-    scratch.rename(self._path(number))
+    scratch.replace(self._path(number))
     scratch.write_text(json.dumps(entry))
-    scratch.rename(self._path(number, "journal.json"))
+    scratch.replace(self._path(number, "journal.json"))
 
   def _path(self, number: int, suffix: str = "shard") -> epath.Path:
     return self._folder / f"{self._name}-{number:05d}.{suffix}"

@@ -51,6 +51,8 @@ def run(
     return
   count = min(count or cores(), len(jobs))
   ahead = 4 * count
+  # Threads within a file pay only where there are fewer files than cores.
+  threads = max(1, cores() // len(jobs))
   environment = {
     **os.environ,
     "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
@@ -69,7 +71,7 @@ def run(
           if (part := parts.find(path)) is not None:
             found[given] = part
           else:
-            worker.give(given, jobs[given], path)
+            worker.give(given, path, jobs[given], threads)
           given += 1
       if due in found:
         yield jobs[due], keys.pop(due), found.pop(due)
@@ -118,10 +120,10 @@ class _Worker:
       with contextlib.suppress(OSError):
         stream.close()
 
-  def give(self, number: int, job: parts.Job, path: str) -> None:
+  def give(self, number: int, path: str, job: parts.Job, threads: int) -> None:
     """Has a video decoded into the part `path`."""
     self.number, self._path, self._moved = number, path, time.monotonic()
-    line = json.dumps({"path": path, "job": job}) + "\n"
+    line = json.dumps({"path": path, "job": job, "threads": threads}) + "\n"
     with contextlib.suppress(BrokenPipeError):  # `result` finds out why.
       self._process.stdin.write(line.encode())
       self._process.stdin.flush()

@@ -104,6 +104,9 @@ class VideoFolder(folder.FolderBuilder):
     if self.builder_config.label_folders:
       labels = {item.name: item.path.parent.name for item in items} | labels
     self._labels, self._label_names = _number(labels)
+    least = min(self._labels.values(), default=0)
+    if least:
+      self.note(f"labels are numbers from {least} on: those below it have no videos")
     sorted_by_user = all(item.name.split("/")[0] in _SPLIT_FOLDERS for item in items)
     splits: dict[str, list[_Item]] = {}
     for item in items:
@@ -174,7 +177,7 @@ class VideoFolder(folder.FolderBuilder):
     names = _known_names(items)
     values, strangers = {}, []
     for file_name, value in tables.read_csv(path, "file", column):
-      name = names.get(_composed(file_name))
+      name = names.get(_composed(_shown(file_name)))
       if name is None:
         strangers.append(file_name)
       else:
@@ -205,7 +208,7 @@ def _walk(
   """
 
   def name(path: epath.Path) -> str:
-    return path.relative_to(root).as_posix()
+    return _shown(path.relative_to(root).as_posix())
 
   try:
     entries = [path for path in directory.iterdir() if not path.name.startswith(".")]
@@ -239,11 +242,23 @@ def _known_names(items: list[_Item]) -> dict[str, str]:
   names: dict[str, str] = {}
   for item in items:
     stem = item.name.removesuffix(item.path.suffix)
-    for alias in {stem, item.path.name, item.path.stem}:
+    for alias in {stem, *(name.rpartition("/")[2] for name in (item.name, stem))}:
       counts[_composed(alias)] += 1
       names[_composed(alias)] = item.name
   unambiguous = {alias: name for alias, name in names.items() if counts[alias] == 1}
   return unambiguous | {_composed(item.name): item.name for item in items}
+
+
+def _shown(name: str) -> str:
+  """A file's name with escapes for line feeds and for what is no UTF-8."""
+  return "".join(
+    char
+    if unicodedata.category(char) not in ("Cc", "Cs")
+    else os.fsencode(char).decode(errors="backslashreplace")
+    if unicodedata.category(char) == "Cs"
+    else repr(char)[1:-1]
+    for char in name
+  )
 
 
 def _composed(text: str) -> str:
