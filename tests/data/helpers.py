@@ -97,6 +97,7 @@ def write(
   options: dict[str, str] | None = None,
   title: str = "",
   pix_fmt: str = "yuv420p",
+  codec_options: dict[str, str] | None = None,
 ) -> pathlib.Path:
   """Writes a real video file."""
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +106,7 @@ def write(
     stream = file.add_stream(codec, rate=1000 if times_ms else fps)
     stream.height, stream.width = video.shape[1:3]
     stream.pix_fmt = pix_fmt
+    stream.options = codec_options or {}
     if aspect:
       stream.codec_context.sample_aspect_ratio = aspect
     if rotation is not None:

@@ -1,8 +1,9 @@
 """Decoding: a video file, a GIF or a folder of pictures to frames with times.
 
-Frames are upright (rotation and mirroring of the container honoured), square-pixel
-and RGB or grey. A file that ends early or is damaged raises `Unreadable` rather than
-giving fewer frames: decoders conceal that, so it is looked for in several places.
+Frames are upright (rotation and mirroring of the container honoured), square-pixel,
+of an ordinary screen's range and RGB or grey. A file that ends early or is damaged
+raises `Unreadable` rather than giving fewer frames: decoders conceal that, so it is
+looked for in several places.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import PIL.Image
 import PIL.ImageOps
 from etils import epath
 
+from vdm_jax.data import hdr
 from vdm_jax.errors import UserError
 
 VIDEO_SUFFIXES = (
@@ -30,6 +32,7 @@ _GIF_SHORTEST, _GIF_DURATION = 0.02, 0.1
 # Between two frames: what lasts longer is a wrong time stamp rather than a still.
 _LONGEST_GAP = 60.0
 _LONGEST_STEP_BACK = 1.0
+_MOST_PIXELS = 1 << 27  # Of a picture; a film of 16K has as many.
 
 
 class Unreadable(UserError):
@@ -209,6 +212,7 @@ def _gif(path: epath.Path) -> Iterator[_Frame]:
       raise Unreadable(f"{path}: truncated, {promised} whole frames and no end")
     file.seek(0)
     with PIL.Image.open(file) as gif:
+      _check_size(path, gif.width, gif.height)
       time = 0.0
       for number in range(max(promised, 1)):
         gif.seek(number)
@@ -265,8 +269,17 @@ def _gif_images(file) -> tuple[int, bool]:
 def _pictures(paths: Iterable[epath.Path]):
   for path in sorted(paths, key=_natural):
     with _reading(path), path.open("rb") as file, PIL.Image.open(file) as image:
+      _check_size(path, image.width, image.height)
       upright = _rgb(PIL.ImageOps.exif_transpose(image))
     yield upright, 1.0
+
+
+def _check_size(path: epath.Path, width: int, height: int) -> None:
+  """Raises `Unreadable` for a picture that only a damaged header can claim to be."""
+  if width * height > _MOST_PIXELS:
+    raise Unreadable(
+      f"{path}: {width}x{height} pixels, expected {_MOST_PIXELS:,} at most"
+    )
 
 
 def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -313,6 +326,8 @@ def _container(path: epath.Path, threads: int) -> Iterator[_Frame]:
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
     stream.thread_count = threads
+    _check_size(path, stream.width, stream.height)
+    stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
     size = path.stat().length
     if any(entry.pos + entry.size > size for entry in stream.index_entries):
       raise Unreadable(f"{path}: truncated, its index points beyond its end")
@@ -352,7 +367,11 @@ def _check_complete(path, container, stream, count, end, duration) -> None:
   if "mp4" in container.format.name:
     return
   # 5 %: durations of containers are rounded, and frame counts estimated, by some.
-  if stream.frames and count < 0.95 * stream.frames - 1:
+  # Null frames, of which AVI files have many, are counted but not decoded: the one
+  # before them is shown on, and times tell.
+  nominal = _nominal_duration(stream)
+  covered = end - duration >= 0.95 * (stream.frames - 1) * nominal - 2 * nominal
+  if stream.frames and count < 0.95 * stream.frames - 1 and not covered:
     raise Unreadable(f"{path}: truncated, {count} of {stream.frames} frames")
   promised = _promised_seconds(container, stream)
   if promised and end < 0.95 * promised - 2 * duration:
@@ -377,6 +396,11 @@ def _upright(frame) -> tuple[bool, Any]:
 
   def pixels():
     image = frame.to_image()
+    if frame.color_trc in (hdr.PQ, hdr.HLG):
+      image = PIL.Image.fromarray(hdr.to_sdr(np.asarray(image), frame.color_trc))
+    if frame.interlaced_frame:  # Its two fields are of two moments: the first counts.
+      field = PIL.Image.fromarray(np.asarray(image)[::2])
+      image = field.resize(image.size, PIL.Image.Resampling.BILINEAR)
     for operation in operations:
       image = image.transpose(operation)
     return image
