@@ -1,6 +1,7 @@
 """Files as people have them: bombs, cuts, wrong clocks, tables from spreadsheets."""
 
 import fractions
+import gc
 import os
 import struct
 
@@ -289,3 +290,31 @@ def test_a_picture_of_too_many_pixels(tmp_path):
   PIL.Image.new("1", (1 << 14, (1 << 13) + 1)).save(folder / "0.png")
   with pytest.raises(decode.Unreadable, match="16384x8193 pixels"):
     frames_of(folder)
+
+
+# Found by tests/data/test_fuzz.py, seed 1, case 82.
+def test_a_frame_that_is_decoded_but_cannot_be_converted(tmp_path, monkeypatch):
+  helpers.write(tmp_path / "a.mp4", clip(4, 32))
+
+  def refuse():
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+
+  monkeypatch.setattr(decode, "_upright", lambda _: (False, refuse))
+  for fps in (0, 8):
+    with pytest.raises(decode.Unreadable, match="Resource temporarily unavailable"):
+      frames_of(tmp_path / "a.mp4", fps=fps)
+
+
+@pytest.mark.skipif(
+  not os.path.exists("/proc/self/task"), reason="Linux counts threads"
+)
+def test_frames_leave_no_threads_behind(tmp_path):
+  helpers.write(tmp_path / "a.mp4", clip(20, 64))
+  gc.disable()
+  try:
+    before = len(os.listdir("/proc/self/task"))
+    for _ in range(10):
+      frames_of(tmp_path / "a.mp4", threads=1)
+    assert len(os.listdir("/proc/self/task")) <= before + 2
+  finally:
+    gc.enable()

@@ -91,8 +91,9 @@ def decode(
     frames = _gif(path) if is_gif(path) else _container(path, threads)
     frames = _steady(frames, path)
     shown = _resample(frames, fps) if fps else _as_coded(frames)
-  for time, image in shown:
-    yield time, _fit(image, size, channels, crop)
+  with _reading(path):
+    for time, image in shown:
+      yield time, _fit(image, size, channels, crop)
 
 
 def decode_pictures(
@@ -395,7 +396,8 @@ def _upright(frame) -> tuple[bool, Any]:
   transposed, operations = _display_operations(frame.side_data.get("DISPLAYMATRIX"))
 
   def pixels():
-    image = frame.to_image()
+    # By default every frame starts threads of its own, which last until it is freed.
+    image = frame.to_image(threads=1)
     if frame.color_trc in (hdr.PQ, hdr.HLG):
       image = PIL.Image.fromarray(hdr.to_sdr(np.asarray(image), frame.color_trc))
     if frame.interlaced_frame:  # Its two fields are of two moments: the first counts.
