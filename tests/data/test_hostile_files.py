@@ -13,7 +13,7 @@ from absl import logging
 from tests.data import helpers
 from tests.data.test_video_folder import build
 from vdm_jax import tasks
-from vdm_jax.data import decode, hdr, pipeline, video
+from vdm_jax.data import container, decode, hdr, pipeline, video
 from vdm_jax.errors import UserError
 
 
@@ -299,7 +299,7 @@ def test_a_frame_that_is_decoded_but_cannot_be_converted(tmp_path, monkeypatch):
   def refuse():
     raise BlockingIOError(11, "Resource temporarily unavailable")
 
-  monkeypatch.setattr(decode, "_upright", lambda _: (False, refuse))
+  monkeypatch.setattr(container, "_upright", lambda _: (False, refuse))
   for fps in (0, 8):
     with pytest.raises(decode.Unreadable, match="Resource temporarily unavailable"):
       frames_of(tmp_path / "a.mp4", fps=fps)

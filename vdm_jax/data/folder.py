@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from etils import epath
 
-from vdm_jax.data import decode, parts, records, workers
+from vdm_jax.data import container, decode, parts, records, workers
 from vdm_jax.errors import UserError
 
 
@@ -172,7 +172,7 @@ class FolderBuilder(records.ChunkBuilder):
       (name, part) of what no finished shard holds, in order.
     """
     if any(_needs_av(job) for job in jobs):
-      decode.import_av()
+      container.import_av()
     work = self.workspace.split(split)
     done = work.begin(job.key() for job in jobs)
     for row in work.rows:

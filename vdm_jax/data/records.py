@@ -290,52 +290,25 @@ def build(
         return build(cls, config, data_dir)
       with quiet_tfds():
         builder = cls(data_dir=aside, config=config)  # Knows nothing of the old one.
-      _write(builder, aside)
-      with shards.storing():
-        _replace(directory, aside)
+      identity = {
+        "layout": LAYOUT,
+        "name": f"{builder.name}/{config.name}/{builder.version}",
+        "options": config.options(),
+        "frame_shape": builder.frame_shape(),
+      }
+      with shards.under_way(aside, identity) as workspace, quiet_tfds():
+        builder.write(workspace)
+      shards.replace(directory, aside)
   except shards.StorageError as error:
     raise UserError(
       f"{data_dir}: the data set cannot be written ({error}); once that is mended, the "
       "same command resumes"
     ) from error
   finally:
-    _remove_empty(directory.parent, until=data_dir)
+    shards.remove_empty(directory.parent, until=data_dir)
   for note in builder.notes():
     logging.warning("%s/%s: %s", builder.name, config.name, note)
   return directory
-
-
-def _write(builder: ChunkBuilder, folder: epath.Path) -> None:
-  """Writes the data set into `folder`; what can be resumed stays if that fails."""
-  config = builder.builder_config
-  workspace = shards.Workspace(
-    folder,
-    {
-      "layout": LAYOUT,
-      "name": f"{builder.name}/{config.name}/{builder.version}",
-      "options": config.options(),
-      "frame_shape": builder.frame_shape(),
-    },
-  )
-  try:
-    with quiet_tfds():
-      builder.write(workspace)
-    with shards.storing():
-      workspace.finish()
-  except BaseException:
-    if not workspace.resumes:
-      folder.rmtree(missing_ok=True)
-    raise
-
-
-def _replace(directory: epath.Path, new: epath.Path) -> None:
-  """Puts `new` in the place of `directory`, if that is there."""
-  old = directory.parent / f"incomplete.{directory.name}.old"
-  old.rmtree(missing_ok=True)
-  if directory.exists():
-    directory.rename(old)
-  new.rename(directory)
-  old.rmtree(missing_ok=True)
 
 
 def is_built(directory: epath.PathLike) -> bool:
@@ -385,13 +358,6 @@ def quiet_tfds():
     yield
   finally:
     logging.set_verbosity(verbosity)
-
-
-def _remove_empty(directory: epath.Path, until: epath.Path) -> None:
-  """Removes `directory` and its parents below `until` while they are empty."""
-  while directory != until and directory.exists() and not any(directory.iterdir()):
-    directory.rmdir()
-    directory = directory.parent
 
 
 def _tensor(shape: tuple[int, ...], dtype) -> tfds.features.Tensor:

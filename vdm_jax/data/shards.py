@@ -67,6 +67,43 @@ def locked(path: epath.Path) -> Iterator[None]:
     lock.release()
 
 
+@contextlib.contextmanager
+def under_way(folder: epath.Path, identity: dict[str, Any]) -> Iterator["Workspace"]:
+  """The workspace of a build; after a failure, what can be resumed stays in it.
+
+  Args:
+    folder: see `Workspace`; holds nothing but the data set in the end.
+    identity: see `Workspace`.
+  """
+  workspace = Workspace(folder, identity)
+  try:
+    yield workspace
+    with storing():
+      workspace.finish()
+  except BaseException:
+    if not workspace.resumes:
+      folder.rmtree(missing_ok=True)
+    raise
+
+
+def replace(directory: epath.Path, new: epath.Path) -> None:
+  """Puts `new` in the place of `directory`, if that is there."""
+  with storing():
+    old = directory.parent / f"incomplete.{directory.name}.old"
+    old.rmtree(missing_ok=True)
+    if directory.exists():
+      directory.rename(old)
+    new.rename(directory)
+    old.rmtree(missing_ok=True)
+
+
+def remove_empty(directory: epath.Path, until: epath.Path) -> None:
+  """Removes `directory` and its parents below `until` while they are empty."""
+  while directory != until and directory.is_dir() and not any(directory.iterdir()):
+    directory.rmdir()
+    directory = directory.parent
+
+
 class Workspace:
   """The folder in which a data set is under way."""
 
