@@ -34,10 +34,10 @@ cls, config = builders.parse(
 )
 start = time.perf_counter()
 records.build(cls, config, sys.argv[2])
-print(json.dumps([time.perf_counter() - start] + [
-  resource.getrusage(who).ru_maxrss / 1024
-  for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-]))
+seconds = time.perf_counter() - start
+used = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+processor = sum(each.ru_utime + each.ru_stime for each in used)
+print(json.dumps([seconds, processor, *(each.ru_maxrss / 1024 for each in used)]))
 """
 
 
@@ -73,7 +73,7 @@ def main() -> None:
   )
   args = parser.parse_args()
   header = ["films", "decoded at a time", "seconds", "ms a film", "films a second"]
-  rows = [[*header, "held: build", "held: decoder"]]
+  rows = [[*header, "processor ms a film", "held: build", "held: decoder"]]
   with tempfile.TemporaryDirectory() as scratch:
     root = pathlib.Path(scratch)
     (root / "clips").mkdir()
@@ -92,9 +92,10 @@ def main() -> None:
         data_dir = root / f"data_{count}_{workers}_{time.time()}"
         command = [sys.executable, "-c", _BUILD, folder.parent, data_dir, str(workers)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        seconds, build, decoder = json.loads(done.stdout.splitlines()[-1])
+        seconds, processor, build, decoder = json.loads(done.stdout.splitlines()[-1])
         rows.append([f"{count:,}", str(workers or "all cores"), f"{seconds:.1f}"])
         rows[-1] += [f"{1000 * seconds / count:.2f}", f"{count / seconds:.0f}"]
+        rows[-1] += [f"{1000 * processor / count:.2f}"]
         rows[-1] += [f"{build:.0f}", f"{decoder:.0f}"]
         print(*rows[-1], flush=True)
   print(protocol.table(rows))

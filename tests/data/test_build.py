@@ -419,3 +419,22 @@ def test_memory_of_the_build_does_not_grow(tmp_path):
 def test_cores_are_those_that_this_process_may_use(monkeypatch):
   monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 9}, raising=False)
   assert workers.cores() == 3
+
+
+MEDIA = pathlib.Path(
+  os.environ.get("VDM_JAX_TEST_MEDIA", ROOT.parent / "shared" / "media")
+)
+
+
+@pytest.mark.skipif(not MEDIA.is_dir(), reason="no folder of public test films")
+def test_real_films_some_of_them_broken(tmp_path, report):
+  directory = records.build(*config_of(MEDIA), tmp_path)
+  source = source_lib.VideoSource(directory, "train")
+  found = {source.name(i): int(source.lengths[i]) for i in range(source.num_videos)}
+  assert len(found) == 13
+  assert found["cricket.gif"] == 79 and found["pigs_in_a_polka.gif"] == 30
+  text = report()
+  assert "3 videos were skipped" in text
+  assert "corrupted.mp4: cannot be decoded" in text
+  assert "testsrc2_mpeg4.mp4: 1 frames, 2 are needed" in text
+  assert "left out: 1 .md" in text

@@ -122,6 +122,8 @@ class Workspace:
       if folder.exists() and not (known and self.resumes):
         folder.rmtree()
       self.parts.mkdir(parents=True, exist_ok=True)
+      for path in self.parts.glob("*.tmp"):  # Of workers that were killed.
+        path.unlink()
       file.write_text(text)
     self._splits: dict[str, Split] = {}
 
@@ -142,7 +144,8 @@ class Workspace:
   @property
   def resumes(self) -> bool:
     """Whether there is anything that another build could make use of."""
-    if self.parts.exists() and any(self.parts.iterdir()):
+    parts = self.parts.iterdir() if self.parts.exists() else ()
+    if any(path.suffix != ".tmp" for path in parts):
       return True
     journals = self.folder.glob("*.journal.json")
     return any(json.loads(path.read_text())["files"] for path in journals)
