@@ -34,7 +34,6 @@ class FolderConfig(records.ChunkConfig):
   """
 
   path: str = records.option("", "folder of the files", stored=False)
-  num_workers: int = workers_option()
 
   NUMBERS: ClassVar[dict[str, str]] = {}
   WORDS: ClassVar[dict[str, tuple[str, Any]]] = {}

@@ -30,6 +30,7 @@ class CityscapesConfig(folder.FolderConfig):
   """Options; the config's name says the size and what differs from the defaults."""
 
   image_size: int = records.option(128, "height and width of a frame, pixels")
+  num_workers: int = folder.workers_option()
 
   NUMBERS: ClassVar = {"px": "image_size"}
 

@@ -39,6 +39,7 @@ class Kinetics600Config(folder.FolderConfig):
   fps: float = records.option(0.0, "frames per second; 0 keeps every coded frame")
   max_frames: int = records.option(0, "longer videos are cut; 0: no limit")
   lists: str = records.option("", "folder of the split files", stored=False)
+  num_workers: int = folder.workers_option()
 
   NUMBERS: ClassVar = {"px": "image_size", "fps": "fps", "maxframes": "max_frames"}
 

@@ -43,6 +43,7 @@ class KTHConfig(folder.FolderConfig):
   image_size: int = records.option(64, "height and width of a frame, pixels")
   persons: str = records.option("official", "official or mcvd: who is in which split")
   aspect: str = records.option("stretch", "stretch, or crop to the central square")
+  num_workers: int = folder.workers_option()
 
   NUMBERS: ClassVar = {"px": "image_size"}
   WORDS: ClassVar = {"mcvd": ("persons", "mcvd"), "crop": ("aspect", "crop")}

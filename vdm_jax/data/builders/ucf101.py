@@ -28,6 +28,7 @@ class Ucf101Config(folder.FolderConfig):
   fold: int = records.option(1, "official split 1, 2 or 3; 0: all videos train")
   fps: float = records.option(0.0, "frames per second; 0 keeps every coded frame")
   lists: str = records.option("", "folder of the split files", stored=False)
+  num_workers: int = folder.workers_option()
 
   NUMBERS: ClassVar = {"px": "image_size", "fold": "fold", "fps": "fps"}
   SHOWN: ClassVar = ("image_size", "fold")
