@@ -392,6 +392,7 @@ class TestNames:
     assert source.caption(names.index(f"caf{file}.gif")) == "coffee"
 
 
+@pytest.mark.slow
 def test_memory_of_the_build_does_not_grow(tmp_path):
   root = tmp_path / "clips"
   root.mkdir()
