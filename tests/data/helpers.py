@@ -96,6 +96,8 @@ def write(
   aspect: Fraction | None = None,
   options: dict[str, str] | None = None,
   title: str = "",
+  pix_fmt: str = "yuv420p",
+  codec_options: dict[str, str] | None = None,
 ) -> pathlib.Path:
   """Writes a real video file."""
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +105,8 @@ def write(
     file.metadata.update({"title": title} if title else {})
     stream = file.add_stream(codec, rate=1000 if times_ms else fps)
     stream.height, stream.width = video.shape[1:3]
-    stream.pix_fmt = "yuv420p"
+    stream.pix_fmt = pix_fmt
+    stream.options = codec_options or {}
     if aspect:
       stream.codec_context.sample_aspect_ratio = aspect
     if rotation is not None:

@@ -1,6 +1,7 @@
 """Files as people have them: bombs, cuts, wrong clocks, tables from spreadsheets."""
 
 import fractions
+import gc
 import os
 import struct
 
@@ -11,7 +12,8 @@ from absl import logging
 
 from tests.data import helpers
 from tests.data.test_video_folder import build
-from vdm_jax.data import decode, video
+from vdm_jax import tasks
+from vdm_jax.data import container, decode, hdr, pipeline, video
 from vdm_jax.errors import UserError
 
 
@@ -190,3 +192,129 @@ def test_gif_delays_that_no_browser_keeps(tmp_path):
   images = [PIL.Image.fromarray(frame) for frame in clip()]
   images[0].save(path, save_all=True, append_images=images[1:], duration=10)
   assert [time for time, _ in frames_of(path)] == pytest.approx([0, 0.1, 0.2, 0.3])
+
+
+def test_of_interlaced_frames_the_first_field_counts(tmp_path):
+  frames = np.full((8, 64, 64, 3), 30, np.uint8)
+  frames[:, ::2] = 220
+  for name, codec, options in (
+    ("a.mp4", "libx264", {"x264-params": "interlaced=1:crf=5"}),
+    ("b.mpg", "mpeg2video", {"flags": "+ilme+ildct"}),
+  ):
+    path = tmp_path / name
+    helpers.write(path, frames, fps=25, codec=codec, codec_options=options)
+    found = np.stack([frame for _, frame in frames_of(path)])
+    assert found.shape == frames.shape
+    np.testing.assert_allclose(found, 220, atol=8)
+  # Lines of a film that is not interlaced stay as they are.
+  helpers.write(tmp_path / "c.mp4", frames, codec_options={"crf": "5"})
+  found = np.stack([frame for _, frame in frames_of(tmp_path / "c.mp4")])
+  assert abs(found[:, ::2].mean() - 220) < 10 and abs(found[:, 1::2].mean() - 30) < 10
+
+
+@pytest.mark.parametrize(
+  ("transfer", "name", "white"),
+  [(hdr.PQ, "smpte2084", 148), (hdr.HLG, "arib-std-b67", 191)],
+)
+def test_films_of_a_high_range_are_shown_as_on_an_ordinary_screen(
+  tmp_path, transfer, name, white
+):
+  codes = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, -1)
+  shown = hdr.to_sdr(codes, transfer)[0].astype(int)
+  assert (np.ptp(shown, axis=-1) <= 1).all()  # Grey stays grey.
+  assert (np.diff(shown[:, 0]) >= 0).all() and shown[0, 0] == 0 and shown[-1, 0] > 250
+  assert 235 <= shown[white, 0] <= 245  # Graphics white, nearly white.
+  # Red beyond BT.709 is red at the edge of it, not black and not pink.
+  red = hdr.to_sdr(np.array([[[150, 0, 0]]], np.uint8), transfer)[0, 0]
+  assert red[0] > 150 and red[1] == red[2] == 0
+  path = tmp_path / "film.mp4"
+  params = f"crf=5:transfer={name}:colorprim=bt2020:colormatrix=bt2020nc"
+  helpers.write(
+    path,
+    np.full((4, 32, 32, 3), white, np.uint8),
+    pix_fmt="yuv420p10le",
+    codec_options={"x264-params": params},
+  )
+  np.testing.assert_allclose(frames_of(path)[0][1], 240, atol=6)
+
+
+def test_null_frames_of_an_avi_are_stills(tmp_path):
+  path = tmp_path / "nulls.avi"
+  frames = helpers.quadrants(10)
+  # FFmpeg fills the gaps with null frames.
+  times = [100 * i + 300 * (i > 4) for i in range(10)]
+  helpers.write(path, frames, codec="mpeg4", fps=10, times_ms=times)
+  assert [round(time, 1) for time, _ in frames_of(path)] == [
+    round(time / 1000, 1) for time in times
+  ]
+  found = np.stack([frame for _, frame in frames_of(path, fps=10)])
+  assert len(found) == 13
+  expected = helpers.ramp(frames)[[0, 1, 2, 3, 4, 4, 4, 4, 5, 6, 7, 8, 9]]
+  np.testing.assert_allclose(helpers.ramp(found), expected, atol=12)
+  data = path.read_bytes()
+  path.write_bytes(data[: int(0.8 * data.index(b"idx1"))])
+  with pytest.raises(decode.Unreadable):
+    frames_of(path)
+
+
+def test_labels_are_the_numbers_that_stand_there(root, tmp_path, report):
+  video.write_gif(root / "other.gif", clip(), fps=10)
+  (root / "labels.csv").write_text("file,label\ngood,1\nother,2\n")
+  found = build(root, tmp_path)
+  source, number = found["good.gif"]
+  assert source.label(number) == 1 and source.num_labels == 3
+  assert "labels are numbers from 1 on: those below it have no videos" in report()
+
+
+def test_a_data_set_smaller_than_a_batch(root, tmp_path):
+  source, _ = build(root, tmp_path)["good.gif"]
+  task = tasks.Unconditional(4)
+  batches = pipeline.make_pipeline(
+    source, task, batch_size=8, seed=0, cond=("video",), num_threads=0
+  )
+  batch = next(batches)
+  assert batch["video"].shape == (8, 4, 16, 16, 3)
+  assert (batch["cond"]["video"] == 0).all()  # The one video, eight times.
+
+
+def test_a_pipe_is_no_film(root, tmp_path, report):
+  os.mkfifo(root / "pipe.gif")
+  assert set(build(root, tmp_path)) == {"good.gif"}
+  assert "pipe.gif: expected a file, found a pipe or a device" in report()
+
+
+@pytest.mark.filterwarnings("ignore:Image size")
+def test_a_picture_of_too_many_pixels(tmp_path):
+  folder = tmp_path / "frames"
+  folder.mkdir()
+  PIL.Image.new("1", (1 << 14, (1 << 13) + 1)).save(folder / "0.png")
+  with pytest.raises(decode.Unreadable, match="16384x8193 pixels"):
+    frames_of(folder)
+
+
+# Found by tests/data/test_fuzz.py, seed 1, case 82.
+def test_a_frame_that_is_decoded_but_cannot_be_converted(tmp_path, monkeypatch):
+  helpers.write(tmp_path / "a.mp4", clip(4, 32))
+
+  def refuse():
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+
+  monkeypatch.setattr(container, "_upright", lambda _: (False, refuse))
+  for fps in (0, 8):
+    with pytest.raises(decode.Unreadable, match="Resource temporarily unavailable"):
+      frames_of(tmp_path / "a.mp4", fps=fps)
+
+
+@pytest.mark.skipif(
+  not os.path.exists("/proc/self/task"), reason="Linux counts threads"
+)
+def test_frames_leave_no_threads_behind(tmp_path):
+  helpers.write(tmp_path / "a.mp4", clip(20, 64))
+  gc.disable()
+  try:
+    before = len(os.listdir("/proc/self/task"))
+    for _ in range(10):
+      frames_of(tmp_path / "a.mp4", threads=1)
+    assert len(os.listdir("/proc/self/task")) <= before + 2
+  finally:
+    gc.enable()

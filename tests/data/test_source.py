@@ -220,16 +220,11 @@ class TestBuilding:
       source_lib.load(name, tmp_path)
 
   def test_leftovers_of_killed_builds_are_removed(self, tmp_path):
-    leftover = tmp_path / "coded" / "x" / "incomplete.AAAAAA_2.1.0"
+    leftover = tmp_path / "coded" / "x" / "incomplete.2.1.0"
     leftover.mkdir(parents=True)
-    long_ago = time.time() - 7200
-    import os
-
-    os.utime(leftover, (long_ago, long_ago))
-    living = tmp_path / "coded" / "x" / "incomplete.BBBBBB_2.1.0"
-    living.mkdir()
+    (leftover / "train-00000.tmp").write_bytes(b"half a shard")
     records.build(helpers.Coded, records.ChunkConfig(name="x"), tmp_path)
-    assert not leftover.exists() and living.exists()
+    assert [path.name for path in leftover.parent.iterdir()] == ["2.1.0"]
 
   def test_no_tensorflow(self, tmp_path):
     code = f"""

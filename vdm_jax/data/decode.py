@@ -1,21 +1,22 @@
 """Decoding: a video file, a GIF or a folder of pictures to frames with times.
 
-Frames are upright (rotation and mirroring of the container honoured), square-pixel
-and RGB or grey. A file that ends early or is damaged raises `Unreadable` rather than
-giving fewer frames: decoders conceal that, so it is looked for in several places.
+Frames are upright (rotation and mirroring of the container honoured), square-pixel,
+of an ordinary screen's range and RGB or grey. A file that ends early or is damaged
+raises `Unreadable` rather than giving fewer frames: decoders conceal that, so it is
+looked for in several places.
 """
 
-import contextlib
-import functools
+import os
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
 from etils import epath
 
+from vdm_jax.data import container, gif, reading
+from vdm_jax.data.reading import Unreadable
 from vdm_jax.errors import UserError
 
 VIDEO_SUFFIXES = (
@@ -24,15 +25,9 @@ VIDEO_SUFFIXES = (
 )  # fmt: skip
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _EPSILON = 1e-6  # Seconds; far below any frame, above the rounding of time stamps.
-# Durations below 20 ms, or none, are shown as 100 ms by every browser.
-_GIF_SHORTEST, _GIF_DURATION = 0.02, 0.1
 # Between two frames: what lasts longer is a wrong time stamp rather than a still.
 _LONGEST_GAP = 60.0
 _LONGEST_STEP_BACK = 1.0
-
-
-class Unreadable(UserError):
-  """A video cannot be decoded to its end; says why."""
 
 
 def decode(
@@ -42,6 +37,7 @@ def decode(
   fps: float = 0.0,
   channels: int = 3,
   crop: bool = True,
+  threads: int = 0,
 ) -> Iterator[tuple[float, np.ndarray]]:
   """Decodes a video.
 
@@ -56,6 +52,7 @@ def decode(
       frame once. Pictures have no times: each is kept.
     channels: 3 RGB, 1 grey.
     crop: False keeps the whole picture and stretches it to `size`.
+    threads: that decode a film; 0: as many as there are cores.
 
   Yields:
     (seconds since the first frame, uint8 [H, W, channels]); pictures count seconds.
@@ -80,11 +77,14 @@ def decode(
   else:
     if not path.exists():  # Or a link that leads nowhere.
       raise Unreadable(f"{path}: no such video")
-    frames = _gif(path) if path.suffix.lower() == ".gif" else _container(path)
+    if not os.path.isfile(path):  # Opening a pipe would wait for somebody to write.
+      raise Unreadable(f"{path}: expected a file, found a pipe or a device")
+    frames = gif.frames(path) if is_gif(path) else container.frames(path, threads)
     frames = _steady(frames, path)
     shown = _resample(frames, fps) if fps else _as_coded(frames)
-  for time, image in shown:
-    yield time, _fit(image, size, channels, crop)
+  with reading.guarded(path):
+    for time, image in shown:
+      yield time, _fit(image, size, channels, crop)
 
 
 def decode_pictures(
@@ -114,6 +114,10 @@ def is_picture(path: epath.Path) -> bool:
   return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
 
 
+def is_gif(path: epath.Path) -> bool:
+  return path.suffix.lower() == ".gif"
+
+
 def missing_numbers(names: list[str]) -> list[int]:
   """Numbers left out in a series of file names such as frame_0001.png.
 
@@ -132,31 +136,9 @@ def missing_numbers(names: list[str]) -> list[int]:
   return sorted(set(lost) - set(numbers)) if len(lost) < 2 * len(numbers) else []
 
 
-def import_av():
-  """PyAV, an extra."""
-  try:
-    import av
-  except ImportError as error:
-    raise UserError(
-      "video files need the `video` extra: pip install 'vdm_jax[video]'"
-    ) from error
-  return av
-
-
-class _Frame:
-  """A decoded frame: when it is shown, for how long, and (at need) its pixels."""
-
-  def __init__(self, time: float, duration: float, pixels, aspect: float = 1.0):
-    self.time, self.duration = time, duration
-    self._pixels, self._aspect = pixels, aspect
-
-  @functools.cached_property
-  def image(self) -> tuple[PIL.Image.Image, float]:
-    """(RGB picture, width of a pixel over its height)."""
-    return self._pixels(), self._aspect
-
-
-def _steady(frames: Iterator[_Frame], path: epath.Path) -> Iterator[_Frame]:
+def _steady(
+  frames: Iterator[reading.Frame], path: epath.Path
+) -> Iterator[reading.Frame]:
   """The same frames; `Unreadable` where their times leap."""
   previous = None
   for number, frame in enumerate(frames):
@@ -170,14 +152,14 @@ def _steady(frames: Iterator[_Frame], path: epath.Path) -> Iterator[_Frame]:
     yield frame
 
 
-def _as_coded(frames: Iterator[_Frame]):
+def _as_coded(frames: Iterator[reading.Frame]):
   start = None
   for frame in frames:
     start = frame.time if start is None else start
     yield frame.time - start, frame.image
 
 
-def _resample(frames: Iterator[_Frame], fps: float):
+def _resample(frames: Iterator[reading.Frame], fps: float):
   """What is shown at the times k / fps."""
   previous, k = None, 0
   for frame in frames:
@@ -193,202 +175,17 @@ def _resample(frames: Iterator[_Frame], fps: float):
     k += 1
 
 
-def _gif(path: epath.Path) -> Iterator[_Frame]:
-  with _reading(path), path.open("rb") as file:
-    promised, whole = _gif_images(file)
-    if not whole:
-      raise Unreadable(f"{path}: truncated, {promised} whole frames and no end")
-    file.seek(0)
-    with PIL.Image.open(file) as gif:
-      time = 0.0
-      for number in range(max(promised, 1)):
-        gif.seek(number)
-        duration = gif.info.get("duration", 0) / 1000
-        duration = duration if duration >= _GIF_SHORTEST else _GIF_DURATION
-        # Converted now: the next seek draws over it.
-        image = _rgb(gif)
-        yield _Frame(time, duration, lambda image=image: image)
-        time += duration
-
-
-def _gif_images(file) -> tuple[int, bool]:
-  """How many whole images a GIF holds, and whether its end is there.
-
-  Decoders show what there is of a file that was cut: only its blocks tell.
-  """
-
-  def color_table(flags: int) -> int:
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-  def skip_blocks() -> bool:
-    while size := file.read(1):
-      if size == b"\0":
-        return True
-      if len(file.read(size[0])) < size[0]:
-        break
-    return False
-
-  count = 0
-  screen = file.read(13)
-  if not screen.startswith(b"GIF"):
-    raise ValueError("no GIF")
-  if len(screen) < 13:
-    return count, False
-  file.read(color_table(screen[10]))
-  while kind := file.read(1):
-    if kind == b";":
-      return count, True
-    if kind == b"!":
-      file.read(1)
-    elif kind == b",":
-      place = file.read(9)
-      if len(place) < 9:
-        break
-      file.read(color_table(place[8]) + 1)
-    else:
-      continue  # As viewers do: on to the next block.
-    if not skip_blocks():
-      break
-    count += kind == b","
-  return count, False
-
-
 def _pictures(paths: Iterable[epath.Path]):
   for path in sorted(paths, key=_natural):
-    with _reading(path), path.open("rb") as file, PIL.Image.open(file) as image:
-      upright = _rgb(PIL.ImageOps.exif_transpose(image))
+    with reading.guarded(path), path.open("rb") as file, PIL.Image.open(file) as image:
+      reading.check_size(path, image.width, image.height)
+      upright = reading.rgb(PIL.ImageOps.exif_transpose(image))
     yield upright, 1.0
-
-
-def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-  """A picture of any mode in RGB: 16 bits are scaled, what is transparent is black."""
-  if image.mode.startswith("I"):
-    eight = np.asarray(image).astype(np.int64).clip(0, 65535) / 257
-    return PIL.Image.fromarray(np.rint(eight).astype(np.uint8)).convert("RGB")
-  if image.has_transparency_data:
-    image = image.convert("RGBA")
-    ground = PIL.Image.new("RGBA", image.size, (0, 0, 0, 255))
-    image = PIL.Image.alpha_composite(ground, image)
-  return image.convert("RGB")
 
 
 def _natural(path: epath.Path) -> list:
   parts = re.split(r"(\d+)", path.name)
   return [(int(part), "") if part.isdigit() else (0, part) for part in parts]
-
-
-@contextlib.contextmanager
-def _reading(path: epath.Path):
-  """Turns a decoder's exceptions into `Unreadable`: of damage they raise any class."""
-  try:
-    yield
-  except UserError:
-    raise
-  except Exception as error:
-    # FFmpeg's errors repeat the path in their text, but not here.
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    raise Unreadable(f"{path}: cannot be decoded ({reason.splitlines()[0]})") from error
-
-
-def _container(path: epath.Path) -> Iterator[_Frame]:
-  """The frames of a container file, through FFmpeg."""
-  av = import_av()
-  with (
-    _reading(path),
-    path.open("rb") as file,
-    # Titles in any encoding.
-    av.open(file, metadata_errors="replace") as container,
-  ):
-    if not container.streams.video:
-      raise Unreadable(f"{path}: expected a video stream, found none")
-    stream = container.streams.video[0]
-    stream.thread_type = "AUTO"
-    size = path.stat().length
-    if any(entry.pos + entry.size > size for entry in stream.index_entries):
-      raise Unreadable(f"{path}: truncated, its index points beyond its end")
-    count, begin, end, duration = 0, None, None, None
-    for packet in container.demux(stream):
-      if packet.is_corrupt:
-        raise Unreadable(f"{path}: truncated or damaged after {count} frames")
-      for frame in packet.decode():
-        if frame.time is None:
-          raise Unreadable(f"{path}: frame {count} has no time stamp")
-        if begin is not None and frame.time > begin:
-          duration = frame.time - begin
-        begin = frame.time
-        coded = float((frame.duration or 0) * (frame.time_base or 0))
-        duration = coded or duration or _nominal_duration(stream)
-        end = begin + duration
-        count += 1
-        transposed, pixels = _upright(frame)
-        aspect = float(stream.sample_aspect_ratio or 1)
-        yield _Frame(begin, duration, pixels, 1 / aspect if transposed else aspect)
-    _check_complete(path, container, stream, count, end, duration)
-
-
-def _nominal_duration(stream) -> float:
-  rate = stream.average_rate or stream.guessed_rate
-  return float(1 / rate) if rate else 1 / 25
-
-
-def _check_complete(path, container, stream, count, end, duration) -> None:
-  """Raises `Unreadable` if the file promised more than was decoded.
-
-  An MP4's index was checked before; its frame count may truly exceed what is shown
-  (edit lists), so it is not looked at.
-  """
-  if not count:
-    raise Unreadable(f"{path}: no frame can be decoded")
-  if "mp4" in container.format.name:
-    return
-  # 5 %: durations of containers are rounded, and frame counts estimated, by some.
-  if stream.frames and count < 0.95 * stream.frames - 1:
-    raise Unreadable(f"{path}: truncated, {count} of {stream.frames} frames")
-  promised = _promised_seconds(container, stream)
-  if promised and end < 0.95 * promised - 2 * duration:
-    raise Unreadable(f"{path}: truncated, {end:.2f} of {promised:.2f} seconds")
-
-
-def _promised_seconds(container, stream) -> float:
-  match = re.match(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))
-  if match:
-    hours, minutes, seconds = (float(part) for part in match.groups())
-    return 3600 * hours + 60 * minutes + seconds
-  if stream.duration:
-    return float(stream.duration * stream.time_base)
-  # With sound, the container's duration may be that of the sound.
-  alone = len(container.streams) == 1
-  return container.duration / 1e6 if container.duration and alone else 0.0
-
-
-def _upright(frame) -> tuple[bool, Any]:
-  """(whether width and height swap, function giving the upright RGB picture)."""
-  transposed, operations = _display_operations(frame.side_data.get("DISPLAYMATRIX"))
-
-  def pixels():
-    image = frame.to_image()
-    for operation in operations:
-      image = image.transpose(operation)
-    return image
-
-  return transposed, pixels
-
-
-def _display_operations(matrix) -> tuple[bool, list]:
-  """Pillow operations that apply a display matrix, which cameras write.
-
-  The matrix [[a, b, u], [c, d, v], [x, y, w]] maps a pixel (x, y) to
-  (a x + c y, b x + d y). Only quarter turns and mirrorings occur in practice.
-  """
-  if matrix is None:
-    return False, []
-  (a, b, _), (c, d, _), _ = np.frombuffer(bytes(matrix), "<i4").reshape(3, 3).tolist()
-  transposed = abs(b) > abs(a)
-  to_x, to_y = (c, b) if transposed else (a, d)
-  operations = [PIL.Image.Transpose.TRANSPOSE] * transposed
-  operations += [PIL.Image.Transpose.FLIP_LEFT_RIGHT] * (to_x < 0)
-  operations += [PIL.Image.Transpose.FLIP_TOP_BOTTOM] * (to_y < 0)
-  return transposed, operations
 
 
 def _fit(

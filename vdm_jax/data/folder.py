@@ -5,21 +5,22 @@ the build agree on the name of the data, and other options never meet the record
 these. What cannot be read is left out, named and counted.
 """
 
-import contextlib
 import dataclasses
 import functools
+import os
 import re
-import tempfile
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar
 
-import numpy as np
 from etils import epath
 
-from vdm_jax.data import decode, records
+from vdm_jax.data import container, decode, parts, records, workers
 from vdm_jax.errors import UserError
 
-_MEMORY = 256 << 20  # A longer video waits on disk until it is known to be whole.
+
+def workers_option() -> Any:
+  """The option of builders that decode files in several processes."""
+  return records.option(0, "files decoded at a time; 0: one a core", stored=False)
 
 
 @dataclasses.dataclass(eq=False)
@@ -99,26 +100,12 @@ class FolderConfig(records.ChunkConfig):
     )
 
 
-class Decoded(NamedTuple):
-  """A video that was decoded to its end.
-
-  Attributes:
-    length: frames.
-    fps: frames per second, 0 for unknown.
-    frames: the frames, to be taken once.
-  """
-
-  length: int
-  fps: float
-  frames: Iterator[np.ndarray]
-
-
 class FolderBuilder(records.ChunkBuilder):
   """A builder that reads a user's folder and reports what it left out."""
 
   @functools.cached_property
   def _skipped(self) -> list[tuple[str, str]]:
-    return []
+    return []  # Before any file is read.
 
   @functools.cached_property
   def _notes(self) -> list[str]:
@@ -136,9 +123,19 @@ class FolderBuilder(records.ChunkBuilder):
       raise UserError(f"{self.name}: expected {expected}, found {path!r}")
     return root
 
-  def skip(self, name: str, reason: Any) -> None:
-    """Leaves out the video `name`."""
-    self._skipped.append((name, str(reason)))
+  def facts(self, name: str) -> tuple[int, str]:
+    """(label, caption) of the video `name`; -1 and "" for none.
+
+    Asked for anew where a build resumes: tables may have been mended since.
+    """
+    return -1, ""
+
+  def skip(self, name: str, reason: Any, split: str = "") -> None:
+    """Leaves out the video `name` (of `split`, where its file was read)."""
+    if split:
+      self.workspace.split(split).skip(name, str(reason))
+    else:
+      self._skipped.append((name, str(reason)))
 
   def note(self, line: str) -> None:
     """Something else that the user should be told after the build."""
@@ -151,76 +148,64 @@ class FolderBuilder(records.ChunkBuilder):
       self.note(f"{text.format(len(names))}: {', '.join(names[:3])}{more}")
 
   def notes(self) -> list[str]:
+    skipped = [*self._skipped, *self.workspace.skipped()]
     lines = list(self._notes)
-    if self._skipped:
-      plural = "videos were" if len(self._skipped) > 1 else "video was"
-      lines.append(f"{len(self._skipped)} {plural} skipped:")
-      lines += [f"  {name}: {reason}" for name, reason in self._skipped]
+    if skipped:
+      plural = "videos were" if len(skipped) > 1 else "video was"
+      lines.append(f"{len(skipped)} {plural} skipped:")
+      lines += [f"  {name}: {reason}" for name, reason in skipped]
     return lines
 
-  def read_whole(
-    self, items: Iterable[tuple[str, epath.Path]], description: str, **options
-  ) -> Iterator[tuple[str, Decoded]]:
-    """Decodes videos one after another; those that cannot be are skipped.
+  def read_all(
+    self, jobs: Sequence[parts.Job], split: str
+  ) -> Iterator[tuple[str, parts.Part]]:
+    """Decodes files on every core; those that cannot be read are skipped.
+
+    What an earlier build of the same data set decoded is not decoded again.
 
     Args:
-      items: (name, path) pairs.
-      description: of the progress bar.
-      **options: of `whole`.
+      jobs: the files of the split.
+      split: of the data set.
 
     Yields:
-      (name, video), whose frames must be taken before the next pair is.
+      (name, part) of what no finished shard holds, in order.
     """
-    items = list(items)
-    for name, path in records.progress(
-      items, total=len(items), description=description
-    ):
-      with contextlib.ExitStack() as stack:
-        try:
-          decoded = stack.enter_context(whole(path, **options))
-        except decode.Unreadable as error:
-          self.skip(name, str(error).removeprefix(f"{path}: "))
-          continue
-        yield name, decoded
+    if any(_needs_av(job) for job in jobs):
+      container.import_av()
+    work = self.workspace.split(split)
+    done = work.begin(job.key() for job in jobs)
+    for row in work.rows:
+      row[1:3] = self.facts(row[3])
+    bar = records.progress(
+      workers.run(jobs[done:], self.workspace.parts, self.builder_config.num_workers),
+      total=len(jobs),
+      description=split,
+      initial=done,
+    )
+    for job, key, part in bar:
+      work.use(key, self.workspace.parts / key)
+      if part.damage and not job.options.get("partial"):
+        self.skip(job.name, part.damage, split)
+      else:
+        yield job.name, part
+
+  def video(self, name: str, part: parts.Part) -> records.Video:
+    """The whole of `part`, called `name`, with what is known of it."""
+    label, caption = self.facts(name)
+    return records.Video(
+      frames=part.frames(self.frame_shape()),
+      label=label,
+      caption=caption,
+      name=name,
+      fps=part.fps,
+    )
 
 
-@contextlib.contextmanager
-def whole(
-  path: epath.Path,
-  *,
-  size: tuple[int, int],
-  channels: int = 3,
-  fps: float = 0.0,
-  max_frames: int = 0,
-) -> Iterator[Decoded]:
-  """Decodes a video to the end first, since only there a truncated file shows.
-
-  Args:
-    path: a file or a folder of pictures.
-    size: (H, W) of the frames.
-    channels: 3 RGB, 1 grey.
-    fps: frames per second; 0 keeps every coded frame.
-    max_frames: stops after so many; 0: no limit.
-
-  Raises:
-    Unreadable: see `decode.decode`.
-  """
-  with tempfile.SpooledTemporaryFile(_MEMORY) as spool:
-    length, last = 0, 0.0
-    for time, frame in decode.decode(path, size=size, fps=fps, channels=channels):
-      if max_frames and length == max_frames:
-        break
-      spool.write(frame.tobytes())
-      length, last = length + 1, time
-    timed = last > 0 and not path.is_dir()
-    rate = (length - 1) / last if timed else 0.0
-    yield Decoded(length, rate, _unspool(spool, length, (*size, channels)))
-
-
-def _unspool(spool, length: int, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-  spool.seek(0)
-  for _ in range(length):
-    yield np.frombuffer(spool.read(int(np.prod(shape))), np.uint8).reshape(shape)
+def _needs_av(job: parts.Job) -> bool:
+  source = job.source
+  if not isinstance(source, str) or source.lower().endswith(".gif"):
+    return False
+  return source.lower().endswith(decode.VIDEO_SUFFIXES) and not os.path.isdir(source)
 
 
 def find(folder: epath.Path, suffixes: Iterable[str]) -> list[epath.Path]:

@@ -18,11 +18,7 @@ A data set is a `ChunkBuilder` that yields `Video`s. TensorFlow is never importe
 
 import contextlib
 import dataclasses
-import io
 import itertools
-import tempfile
-import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -31,10 +27,13 @@ import tensorflow_datasets as tfds
 import tqdm
 from absl import logging
 from etils import epath
+from tensorflow_datasets.core import dataset_builder, example_serializer, naming, splits
 
+from vdm_jax.data import shards
 from vdm_jax.errors import UserError
 
 LAYOUT = "vdm_jax.chunks/1"
+_FORMAT = "array_record"
 COLUMNS = ("lengths", "labels", "captions", "names", "fps")
 _RESERVED = ("frames", "video", "start")
 
@@ -107,8 +106,11 @@ class ChunkConfig(tfds.core.BuilderConfig):
     }
 
 
-class ChunkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class ChunkBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
   """Turns iterators of `Video` into chunk records. A data set overrides three things.
+
+  TFDS describes and reads the result. It does not write it: what its writer sorts, it
+  first reads into memory, all of it.
 
   Class attributes:
     CONFIG: the `ChunkConfig` subclass with its options.
@@ -177,40 +179,76 @@ class ChunkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       ),
     )
 
-  def _split_generators(self, dl_manager):
-    del dl_manager
-    generators = {}
-    for split, videos in self.videos().items():
-      # TFDS refuses an empty split, and only reading shows what is readable.
-      videos = iter(videos)
-      first = next(videos, None)
-      if first is not None:
-        generators[split] = self._generate_examples(
-          split, itertools.chain([first], videos)
-        )
-    if not generators:
-      raise UserError(f"{self.name}/{self.builder_config.name}: no video to store")
-    return generators
+  def _download_and_prepare(self, dl_manager, download_config=None):
+    raise NotImplementedError("use vdm_jax.data.records.build")
 
-  def _generate_examples(self, split: str, videos: Iterator[Video]):
-    table = {column: [] for column in COLUMNS}
-    self.info.metadata["splits"][split] = table
-    key = 0
-    for number, video in enumerate(videos):
-      length = 0
+  def write(self, workspace: shards.Workspace) -> None:
+    """Writes all splits and their metadata into the workspace's folder.
+
+    Raises:
+      OSError: it cannot be written.
+      UserError: there is no video to store.
+    """
+    self.workspace = workspace
+    template = naming.ShardedFileTemplate(
+      data_dir=workspace.folder, dataset_name=self.name, filetype_suffix=_FORMAT
+    )
+    serializer = example_serializer.ExampleSerializer(
+      self.info.features.get_serialized_info()
+    )
+    infos = []
+    for name, videos in self.videos().items():
+      split = workspace.split(name)
+      for video in videos:
+        self._write_video(split, video, serializer)
+      split.end()
+      if not split.rows:  # Only reading shows what is readable.
+        continue
+      columns = map(list, zip(*split.rows, strict=True))
+      table = dict(zip(COLUMNS, columns, strict=True))
+      self.info.metadata["splits"][name] = table
+      infos.append(
+        splits.SplitInfo(
+          name=name,
+          shard_lengths=split.lengths,
+          num_bytes=split.size,
+          filename_template=template.replace(split=name),
+        )
+      )
+    if not infos:
+      workspace.folder.rmtree()  # There is nothing to resume, only what was refused.
+      raise UserError(f"{self.name}/{self.builder_config.name}: no video to store")
+    self.info.metadata["label_names"] = self.label_names()
+    self.info.set_file_format(_FORMAT, override=True)
+    self.info.set_splits(splits.SplitDict(infos))
+    with shards.storing():
+      for info in infos:
+        workspace.split(info.name).rename(
+          info.filename_template.sharded_filepaths(len(info.shard_lengths))
+        )
+      self.info.write_to_directory(workspace.folder)
+
+  def _write_video(self, split: shards.Split, video: Video, serializer) -> None:
+    length = 0
+
+    def records() -> Iterator[bytes]:
+      nonlocal length
       for frames in _chunks(video.frames, self.builder_config.chunk):
-        yield key, self._record(number, length, frames, video.extra)
-        key += 1
+        record = self._record(len(split.rows), length, frames, video.extra)
+        example = serializer.get_tf_example(self.info.features.encode_example(record))
+        # The order of fields is the process's own otherwise.
+        yield example.SerializeToString(deterministic=True)
         length += len(frames)
+
+    def row() -> tuple:
       for name, value in video.extra.items():
         if len(value) != length:
           raise ValueError(
             f"{video.name}: {length} frames but {len(value)} values of {name!r}"
           )
-      row = (length, int(video.label), video.caption, video.name, float(video.fps))
-      for column, value in zip(COLUMNS, row, strict=True):
-        table[column].append(value)
-    self.info.metadata["label_names"] = self.label_names()
+      return length, int(video.label), video.caption, video.name, float(video.fps)
+
+    split.add(row, records())
 
   def _record(self, number: int, start: int, frames: np.ndarray, extra) -> dict:
     chunk = self.builder_config.chunk
@@ -230,35 +268,44 @@ def build(
 ) -> epath.Path:
   """Builds a data set, if it is not there yet, and returns its directory.
 
-  TFDS writes beside the final directory and renames at the end, so that a build
-  that is killed leaves nothing that a reader would take for the data set.
+  It is written beside the final directory and renamed at the end, so that a build
+  that is killed leaves nothing that a reader would take for the data set; the same
+  build again resumes where that one was. Of two builds at once, one waits.
 
   Raises:
-    UserError: there is no video to store (then nothing is left behind), or the
-      name is taken by data that was built with other options.
+    UserError: there is no video to store (then nothing is left behind), the name is
+      taken by data that was built with other options, or the disk is full or shut.
   """
   data_dir = epath.Path(data_dir).expanduser()
-  if overwrite:
-    return _rebuild(cls, config, data_dir)
-  # TFDS's bars count records, and it prints of downloads: both would mislead.
-  tfds.disable_progress_bar()
-  silence = contextlib.redirect_stdout(io.StringIO())
-  with quiet_tfds(), silence, tempfile.TemporaryDirectory() as scratch:
+  with quiet_tfds():
     builder = cls(data_dir=data_dir, config=config)
-    directory = epath.Path(builder.data_dir)
-    if is_built(directory):
-      _check_same_options(builder, config)
-      return directory
-    _remove_stale(directory.parent)
-    try:
-      builder.download_and_prepare(file_format="array_record", download_dir=scratch)
-    except OSError:
-      # Another process may have finished the same build: then the rename fails.
-      if not is_built(directory):
-        raise
-    finally:
-      if not is_built(directory):
-        _remove_empty(directory.parent, until=data_dir)
+  directory = epath.Path(builder.data_dir)
+  aside = directory.parent / f"incomplete.{directory.name}"
+  if is_built(directory) and not overwrite:
+    _check_same_options(builder, config)
+    return directory
+  try:
+    with shards.locked(directory.parent / f"incomplete.{directory.name}.lock"):
+      if is_built(directory) and not overwrite:  # By the process that we waited for.
+        return build(cls, config, data_dir)
+      with quiet_tfds():
+        builder = cls(data_dir=aside, config=config)  # Knows nothing of the old one.
+      identity = {
+        "layout": LAYOUT,
+        "name": f"{builder.name}/{config.name}/{builder.version}",
+        "options": config.options(),
+        "frame_shape": builder.frame_shape(),
+      }
+      with shards.under_way(aside, identity) as workspace, quiet_tfds():
+        builder.write(workspace)
+      shards.replace(directory, aside)
+  except shards.StorageError as error:
+    raise UserError(
+      f"{data_dir}: the data set cannot be written ({error}); once that is mended, the "
+      "same command resumes"
+    ) from error
+  finally:
+    shards.remove_empty(directory.parent, until=data_dir)
   for note in builder.notes():
     logging.warning("%s/%s: %s", builder.name, config.name, note)
   return directory
@@ -269,25 +316,26 @@ def is_built(directory: epath.PathLike) -> bool:
   return (epath.Path(directory) / "dataset_info.json").exists()
 
 
-def progress(items: Iterable, *, total: int, description: str) -> Iterator:
-  """A progress bar over videos; shown only where a person watches."""
-  return iter(
-    tqdm.tqdm(items, total=total, desc=description, unit="video", disable=None)
+def progress(
+  items: Iterable, *, total: int, description: str, initial: int = 0
+) -> Iterator:
+  """A bar with videos a second and the time left; shown only where a person watches.
+
+  Args:
+    items: the videos.
+    total: how many there are, with the first `initial`, which an earlier build did.
+    description: stands before the bar.
+    initial: how many are done already.
+  """
+  bar = tqdm.tqdm(
+    items,
+    total=total,
+    initial=initial,
+    desc=description,
+    unit="video",
+    disable=None,
   )
-
-
-def _rebuild(cls, config: ChunkConfig, data_dir: epath.Path) -> epath.Path:
-  """Builds in a folder of its own, and only then replaces what was there."""
-  aside = data_dir / f"incomplete.{uuid.uuid4().hex}"
-  try:
-    new = build(cls, config, aside)
-    directory = data_dir / new.relative_to(aside)
-    directory.rmtree(missing_ok=True)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    new.rename(directory)
-  finally:
-    aside.rmtree(missing_ok=True)
-  return directory
+  return iter(bar)
 
 
 def _check_same_options(builder: ChunkBuilder, config: ChunkConfig) -> None:
@@ -310,21 +358,6 @@ def quiet_tfds():
     yield
   finally:
     logging.set_verbosity(verbosity)
-
-
-def _remove_stale(parent: epath.Path) -> None:
-  """Removes what killed builds left; a living one has written within the hour."""
-  for path in parent.glob("incomplete.*") if parent.exists() else ():
-    newest = max(entry.stat().mtime for entry in [path, *path.iterdir()])
-    if time.time() - newest > 3600:
-      path.rmtree()
-
-
-def _remove_empty(directory: epath.Path, until: epath.Path) -> None:
-  """Removes `directory` and its parents below `until` while they are empty."""
-  while directory != until and directory.exists() and not any(directory.iterdir()):
-    directory.rmdir()
-    directory = directory.parent
 
 
 def _tensor(shape: tuple[int, ...], dtype) -> tfds.features.Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 from etils import epath
 
-from vdm_jax.data import decode
+from vdm_jax.data import container, decode
 from vdm_jax.errors import UserError
 
 
@@ -119,7 +119,7 @@ def write_mp4(
   Raises:
     UserError: the `video` extra is missing.
   """
-  av = decode.import_av()
+  av = container.import_av()
   video = enlarge(_checked(video), scale)
   _, height, width, channels = video.shape
   padding = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))

@@ -11,14 +11,14 @@ cut out, as high as the frame.
 
 import dataclasses
 import itertools
+import os
 import re
 from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
-import numpy as np
 from etils import epath
 
-from vdm_jax.data import decode, folder, records
+from vdm_jax.data import decode, folder, parts, records
 
 CLIP = 30
 FPS = 17.0
@@ -30,6 +30,7 @@ class CityscapesConfig(folder.FolderConfig):
   """Options; the config's name says the size and what differs from the defaults."""
 
   image_size: int = records.option(128, "height and width of a frame, pixels")
+  num_workers: int = folder.workers_option()
 
   NUMBERS: ClassVar = {"px": "image_size"}
 
@@ -64,16 +65,16 @@ class Cityscapes(folder.FolderBuilder):
 
   def _read(self, split: str, runs: list[list[_Picture]]) -> Iterator[records.Video]:
     size = (self.builder_config.image_size, self.builder_config.image_size)
-    clips = list(self._clips(runs))
-    for clip in records.progress(clips, total=len(clips), description=split):
-      name = _name(clip[0])
-      try:
-        paths = [picture.path for picture in clip]
-        frames = np.stack(list(decode.decode_pictures(paths, size=size)))
-      except decode.Unreadable as error:
-        self.skip(name, error)
-        continue
-      yield records.Video(frames=frames, name=name, fps=FPS)
+    jobs = [
+      parts.Job(
+        _name(clip[0]), [os.fspath(picture.path) for picture in clip], {"size": size}
+      )
+      for clip in self._clips(runs)
+    ]
+    for name, part in self.read_all(jobs, split):
+      clip = self.video(name, part)
+      clip.fps = FPS
+      yield clip
 
   def _clips(self, runs: list[list[_Picture]]) -> Iterator[list[_Picture]]:
     """Cuts runs into clips. A run with a remainder has lost frames: it is skipped."""

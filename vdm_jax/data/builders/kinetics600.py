@@ -12,13 +12,14 @@ are skipped and reported.
 import csv
 import dataclasses
 import io
+import os
 from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
 from etils import epath
 
 from vdm_jax import errors
-from vdm_jax.data import decode, folder, records
+from vdm_jax.data import decode, folder, parts, records
 
 _COLUMNS = ("youtube_id", "time_start", "time_end", "split")
 _SPLITS = {
@@ -38,6 +39,7 @@ class Kinetics600Config(folder.FolderConfig):
   fps: float = records.option(0.0, "frames per second; 0 keeps every coded frame")
   max_frames: int = records.option(0, "longer videos are cut; 0: no limit")
   lists: str = records.option("", "folder of the split files", stored=False)
+  num_workers: int = folder.workers_option()
 
   NUMBERS: ClassVar = {"px": "image_size", "fps": "fps", "maxframes": "max_frames"}
 
@@ -62,13 +64,15 @@ class Kinetics600(folder.FolderBuilder):
     root = self.root("the folder of Kinetics' videos")
     lines = _read_lists(folder.folder_or(self.builder_config.lists, root))
     self._classes = sorted({line.label for line in lines.values()} - {""})
+    self._numbers = {name: number for number, name in enumerate(self._classes)}
+    self._lines = lines
     found = {p.stem: p for p in folder.find(root, decode.VIDEO_SUFFIXES)}
     self.note_some("{} videos are in no split file", sorted(set(found) - set(lines)))
     splits = sorted({line.split for line in lines.values()})
-    return {split: self._read(split, lines, found) for split in splits}
+    return {split: self._read(split, found) for split in splits}
 
-  def _read(self, split: str, lines: dict, found: dict) -> Iterator[records.Video]:
-    names = [name for name, line in lines.items() if line.split == split]
+  def _read(self, split: str, found: dict) -> Iterator[records.Video]:
+    names = [name for name, line in self._lines.items() if line.split == split]
     self.note_some(
       f"{{}} videos of the split {split} are missing",
       [name for name in names if name not in found],
@@ -79,13 +83,16 @@ class Kinetics600(folder.FolderBuilder):
       fps=config.fps,
       max_frames=config.max_frames,
     )
-    items = [(name, found[name]) for name in names if name in found]
-    numbers = {name: number for number, name in enumerate(self._classes)}
-    for name, decoded in self.read_whole(items, split, **options):
-      label = numbers.get(lines[name].label, -1)
-      yield records.Video(
-        frames=decoded.frames, label=label, name=name, fps=decoded.fps
-      )
+    jobs = [
+      parts.Job(name, os.fspath(found[name]), options)
+      for name in names
+      if name in found
+    ]
+    for name, part in self.read_all(jobs, split):
+      yield self.video(name, part)
+
+  def facts(self, name: str) -> tuple[int, str]:
+    return self._numbers.get(self._lines[name].label, -1), ""
 
 
 def _read_lists(directory: epath.Path) -> dict[str, _Line]:

@@ -14,14 +14,15 @@ Frames are stretched to a square, as the papers on prediction do.
 """
 
 import dataclasses
+import itertools
+import os
 import re
 from collections.abc import Iterator
 from typing import ClassVar
 
-import numpy as np
 from etils import epath
 
-from vdm_jax.data import decode, folder, records
+from vdm_jax.data import decode, folder, parts, records
 
 ACTIONS = ("boxing", "handclapping", "handwaving", "jogging", "running", "walking")
 PERSONS = {
@@ -42,6 +43,7 @@ class KTHConfig(folder.FolderConfig):
   image_size: int = records.option(64, "height and width of a frame, pixels")
   persons: str = records.option("official", "official or mcvd: who is in which split")
   aspect: str = records.option("stretch", "stretch, or crop to the central square")
+  num_workers: int = folder.workers_option()
 
   NUMBERS: ClassVar = {"px": "image_size"}
   WORDS: ClassVar = {"mcvd": ("persons", "mcvd"), "crop": ("aspect", "crop")}
@@ -90,36 +92,27 @@ class KTH(folder.FolderBuilder):
   def _read(
     self, split: str, names: list[str], sequences: dict, found: dict
   ) -> Iterator[records.Video]:
-    for name in records.progress(names, total=len(names), description=split):
-      frames, fps, damage = self._decode(found[name])
-      for number, (first, last) in enumerate(sequences[name], start=1):
-        if last > len(frames):
-          reason = damage or f"the video has {len(frames)} frames"
-          self.skip(f"{name}, frames {first}-{last}", reason)
-          continue
-        yield records.Video(
-          frames=frames[first - 1 : last],
-          label=ACTIONS.index(_VIDEO.match(name)[2]),
-          name=f"{name}_{number}",
-          fps=fps,
-        )
-
-  def _decode(self, path: epath.Path) -> tuple[list[np.ndarray], float, str]:
-    """(frames, frames per second, what ended the video early, "" if nothing).
-
-    One video of the release is damaged at its end, behind three good sequences.
-    """
     config = self.builder_config
-    size = (config.image_size, config.image_size)
-    crop = config.aspect == "crop"
-    frames, last, damage = [], 0.0, ""
-    try:
-      for time, frame in decode.decode(path, size=size, channels=1, crop=crop):
-        frames.append(frame)
-        last = time
-    except decode.Unreadable as error:
-      damage = str(error).removeprefix(f"{path}: ")
-    return frames, (len(frames) - 1) / last if last else 0.0, damage
+    # One video of the release is damaged at its end, behind three good sequences.
+    options = dict(
+      size=(config.image_size, config.image_size),
+      channels=1,
+      crop=config.aspect == "crop",
+      partial=True,
+    )
+    jobs = [parts.Job(name, os.fspath(found[name]), options) for name in names]
+    for name, part in self.read_all(jobs, split):
+      for number, (first, last) in enumerate(sequences[name], start=1):
+        if last > part.length:
+          reason = part.damage or f"the video has {part.length} frames"
+          self.skip(f"{name}, frames {first}-{last}", reason, split)
+          continue
+        clip = self.video(f"{name}_{number}", part)
+        clip.frames = itertools.islice(clip.frames, first - 1, last)
+        yield clip
+
+  def facts(self, name: str) -> tuple[int, str]:
+    return ACTIONS.index(_VIDEO.match(name)[2]), ""
 
 
 def _read_sequences(path: epath.Path) -> dict[str, list[tuple[int, int]]]:

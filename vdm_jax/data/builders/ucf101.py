@@ -10,13 +10,14 @@ videos: fold 0.
 """
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterator
 from typing import ClassVar
 
 from etils import epath
 
-from vdm_jax.data import decode, folder, records
+from vdm_jax.data import decode, folder, parts, records
 
 
 @dataclasses.dataclass(eq=False)
@@ -27,6 +28,7 @@ class Ucf101Config(folder.FolderConfig):
   fold: int = records.option(1, "official split 1, 2 or 3; 0: all videos train")
   fps: float = records.option(0.0, "frames per second; 0 keeps every coded frame")
   lists: str = records.option("", "folder of the split files", stored=False)
+  num_workers: int = folder.workers_option()
 
   NUMBERS: ClassVar = {"px": "image_size", "fold": "fold", "fps": "fps"}
   SHOWN: ClassVar = ("image_size", "fold")
@@ -53,6 +55,7 @@ class Ucf101(folder.FolderBuilder):
     found = {p.stem: p for p in folder.find(root, decode.VIDEO_SUFFIXES)}
     lists = folder.folder_or(config.lists, root)
     self._classes = _read_classes(folder.find_one(lists, "classInd.txt"))
+    self._numbers = {name.lower(): i for i, name in enumerate(self._classes)}
     if not config.fold:
       splits = {"train": sorted(found)}
     else:
@@ -70,16 +73,19 @@ class Ucf101(folder.FolderBuilder):
       [name for name in names if name not in found],
     )
     config = self.builder_config
-    items = [(name, found[name]) for name in names if name in found]
-    size = (config.image_size, config.image_size)
-    numbers = {name.lower(): number for number, name in enumerate(self._classes)}
-    for name, decoded in self.read_whole(items, split, size=size, fps=config.fps):
-      match = re.fullmatch(r"v_(\w+)_g\d+_c\d+", name)
-      # v_HandStandPushups_... are of the class HandstandPushups.
-      label = numbers.get(match[1].lower(), -1) if match else -1
-      yield records.Video(
-        frames=decoded.frames, label=label, name=name, fps=decoded.fps
-      )
+    options = dict(size=(config.image_size, config.image_size), fps=config.fps)
+    jobs = [
+      parts.Job(name, os.fspath(found[name]), options)
+      for name in names
+      if name in found
+    ]
+    for name, part in self.read_all(jobs, split):
+      yield self.video(name, part)
+
+  def facts(self, name: str) -> tuple[int, str]:
+    match = re.fullmatch(r"v_(\w+)_g\d+_c\d+", name)
+    # v_HandStandPushups_... are of the class HandstandPushups.
+    return self._numbers.get(match[1].lower(), -1) if match else -1, ""
 
 
 def _read_classes(path: epath.Path) -> list[str]:

@@ -16,15 +16,15 @@ videos moves none to another split.
 """
 
 import collections
-import csv
 import dataclasses
 import hashlib
-import io
+import os
+import unicodedata
 from collections.abc import Iterator
 
 from etils import epath
 
-from vdm_jax.data import decode, folder, records
+from vdm_jax.data import decode, folder, parts, records, tables
 from vdm_jax.errors import UserError
 
 _TABLES = ("captions.csv", "labels.csv")
@@ -49,6 +49,7 @@ class VideoFolderConfig(records.ChunkConfig):
   label_folders: bool = records.option(False, "the folder of a file is its label")
   validation: float = records.option(0.1, "fraction of videos for validation")
   test: float = records.option(0.1, "fraction of videos for test")
+  num_workers: int = folder.workers_option()
 
   def __post_init__(self):
     if not self.name:
@@ -103,6 +104,9 @@ class VideoFolder(folder.FolderBuilder):
     if self.builder_config.label_folders:
       labels = {item.name: item.path.parent.name for item in items} | labels
     self._labels, self._label_names = _number(labels)
+    least = min(self._labels.values(), default=0)
+    if least:
+      self.note(f"labels are numbers from {least} on: those below it have no videos")
     sorted_by_user = all(item.name.split("/")[0] in _SPLIT_FOLDERS for item in items)
     splits: dict[str, list[_Item]] = {}
     for item in items:
@@ -154,19 +158,16 @@ class VideoFolder(folder.FolderBuilder):
       fps=config.fps,
       max_frames=config.max_frames,
     )
-    found = ((item.name, item.path) for item in items)
-    for name, decoded in self.read_whole(found, split, **options):
-      if decoded.length < max(1, config.min_frames):
-        reason = f"{decoded.length} frames, {config.min_frames} are needed"
-        self.skip(name, reason)
-        continue
-      yield records.Video(
-        frames=decoded.frames,
-        label=self._labels.get(name, -1),
-        caption=self._captions.get(name, ""),
-        name=name,
-        fps=decoded.fps,
-      )
+    jobs = [parts.Job(item.name, os.fspath(item.path), options) for item in items]
+    for name, part in self.read_all(jobs, split):
+      if part.length < max(1, config.min_frames):
+        reason = f"{part.length} frames, {config.min_frames} are needed"
+        self.skip(name, reason, split)
+      else:
+        yield self.video(name, part)
+
+  def facts(self, name: str) -> tuple[int, str]:
+    return self._labels.get(name, -1), self._captions.get(name, "")
 
   def _column(self, file: str, column: str, items: list[_Item]) -> dict[str, str]:
     """{video name: value} of a CSV file in the folder, if there is one."""
@@ -175,8 +176,8 @@ class VideoFolder(folder.FolderBuilder):
       return {}
     names = _known_names(items)
     values, strangers = {}, []
-    for file_name, value in _read_csv(path, "file", column):
-      name = names.get(file_name)
+    for file_name, value in tables.read_csv(path, "file", column):
+      name = names.get(_composed(_shown(file_name)))
       if name is None:
         strangers.append(file_name)
       else:
@@ -207,7 +208,7 @@ def _walk(
   """
 
   def name(path: epath.Path) -> str:
-    return path.relative_to(root).as_posix()
+    return _shown(path.relative_to(root).as_posix())
 
   try:
     entries = [path for path in directory.iterdir() if not path.name.startswith(".")]
@@ -235,66 +236,39 @@ def _walk(
       ignored[path.suffix.lower() or "without a suffix"] += 1
 
 
-def _read_csv(path: epath.Path, *columns: str) -> Iterator[list[str]]:
-  """The values of some columns, row by row, without the space around them.
-
-  Raises:
-    UserError: the file is not UTF-8, lacks a column, or a line has other fields than
-      the first; names the line.
-  """
-  data = path.read_bytes()
-  try:
-    text = data.decode("utf-8-sig")
-  except UnicodeDecodeError as error:
-    line = data[: error.start].count(b"\n") + 1
-    raise UserError(
-      f"{path}, line {line}: expected UTF-8, found the byte "
-      f"0x{data[error.start]:02x}; save the file as UTF-8"
-    ) from error
-  reader = csv.reader(io.StringIO(text), strict=True)
-  header: list[str] = []
-  try:
-    for row in reader:
-      if not header:
-        header = [field.strip() for field in row]
-        if not set(columns) <= set(header):
-          break
-      elif row and len(row) != len(header):
-        raise UserError(
-          f"{path}, line {reader.line_num}: expected {len(header)} fields "
-          f"({','.join(header)}), found {len(row)}; a value with a comma wants quotes "
-          "around it"
-        )
-      elif row:
-        yield [row[header.index(column)].strip() for column in columns]
-  except csv.Error as error:
-    raise UserError(
-      f"{path}, line {reader.line_num}: not readable as CSV ({error}); every quote "
-      "wants its partner"
-    ) from error
-  if not set(columns) <= set(header):
-    raise UserError(
-      f"{path}: expected the columns {','.join(columns)} in the first line, found"
-      f" {','.join(header)!r}"
-    )
-
-
 def _known_names(items: list[_Item]) -> dict[str, str]:
   """What a CSV file may call a video: its path, or an unambiguous shorter form."""
-  counts: dict[str, int] = {}
+  counts: collections.Counter[str] = collections.Counter()
   names: dict[str, str] = {}
   for item in items:
     stem = item.name.removesuffix(item.path.suffix)
-    for alias in {stem, item.path.name, item.path.stem}:
-      counts[alias] = counts.get(alias, 0) + 1
-      names[alias] = item.name
+    for alias in {stem, *(name.rpartition("/")[2] for name in (item.name, stem))}:
+      counts[_composed(alias)] += 1
+      names[_composed(alias)] = item.name
   unambiguous = {alias: name for alias, name in names.items() if counts[alias] == 1}
-  return unambiguous | {item.name: item.name for item in items}
+  return unambiguous | {_composed(item.name): item.name for item in items}
+
+
+def _shown(name: str) -> str:
+  """A file's name with escapes for line feeds and for what is no UTF-8."""
+  return "".join(
+    char
+    if unicodedata.category(char) not in ("Cc", "Cs")
+    else os.fsencode(char).decode(errors="backslashreplace")
+    if unicodedata.category(char) == "Cs"
+    else repr(char)[1:-1]
+    for char in name
+  )
+
+
+def _composed(text: str) -> str:
+  """The one spelling of what looks alike: macOS stores letters and accents apart."""
+  return unicodedata.normalize("NFC", text)
 
 
 def _number(labels: dict[str, str]) -> tuple[dict[str, int], list[str]]:
   """Labels as numbers, with their names if they were not numbers already."""
-  if all(label.isdigit() for label in labels.values()):
+  if all(label.isdecimal() for label in labels.values()):
     return {name: int(label) for name, label in labels.items()}, []
   label_names = sorted(set(labels.values()))
   numbers = {label: number for number, label in enumerate(label_names)}

@@ -1,0 +1,55 @@
+"""Films of a high dynamic range as an ordinary screen shows them.
+
+PQ and HLG (ITU-R BT.2100) code far more light than there is in ordinary films; their
+code values taken as they are look pale and dark. Graphics white (203 candela a square
+metre, BT.2408) becomes nearly white, what is brighter is compressed into the rest,
+colours beyond BT.709 are clipped.
+"""
+
+import numpy as np
+
+PQ, HLG = 16, 18  # Transfer characteristics as FFmpeg numbers them.
+_WHITE, _PEAK = 203.0, 1000.0  # Candela a square metre; of HLG's screen.
+_KNEE = 0.75  # Light up to here, as a part of white, stays as it is.
+_GAMMA = 2.4  # Of an ordinary screen.
+# BT.2020 to BT.709 primaries (BT.2087).
+_PRIMARIES = np.array(
+  [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
+  np.float32,
+)
+
+
+def to_sdr(pixels: np.ndarray, transfer: int) -> np.ndarray:
+  """Tone-maps a picture.
+
+  Args:
+    pixels: uint8 [H, W, 3], coded with BT.2020 primaries.
+    transfer: PQ or HLG.
+
+  Returns:
+    uint8 [H, W, 3] for a screen with BT.709 primaries.
+  """
+  codes = np.arange(256) / 255
+  light = (_pq(codes) if transfer == PQ else _hlg(codes)).astype(np.float32)[pixels]
+  if transfer == HLG:  # Its screen's own curve, by luminance.
+    luminance = light @ np.array([0.2627, 0.6780, 0.0593], np.float32)
+    light *= _PEAK / _WHITE * luminance[..., None] ** 0.2
+  light = np.maximum(light @ _PRIMARIES.T, 0)
+  brightest = np.maximum(light.max(-1, keepdims=True), 1e-6)
+  beyond = np.maximum(brightest - _KNEE, 0)
+  rest = 1 - _KNEE
+  shown = np.minimum(brightest, _KNEE) + rest * beyond / (beyond + rest)
+  return np.rint(255 * (light * (shown / brightest)) ** (1 / _GAMMA)).astype(np.uint8)
+
+
+def _pq(codes: np.ndarray) -> np.ndarray:
+  """Light of PQ's codes in [0, 1], as a part of white."""
+  root = codes ** (32 / 2523)
+  ratio = np.maximum(root - 107 / 128, 0) / (2413 / 128 - 2392 / 128 * root)
+  return 10_000 / _WHITE * ratio ** (8192 / 1305)
+
+
+def _hlg(codes: np.ndarray) -> np.ndarray:
+  """Light of the scene, in [0, 1], of HLG's codes."""
+  a, b, c = 0.17883277, 0.28466892, 0.55991073
+  return np.where(codes <= 0.5, codes**2 / 3, (np.exp((codes - c) / a) + b) / 12)

@@ -1,0 +1,62 @@
+"""What all readers of films and pictures share: frames, and the one error."""
+
+import contextlib
+import functools
+
+import numpy as np
+import PIL.Image
+from etils import epath
+
+from vdm_jax.errors import UserError
+
+MOST_PIXELS = 1 << 27  # Of a picture; a film of 16K has as many.
+
+
+class Unreadable(UserError):
+  """A video cannot be decoded to its end; says why."""
+
+
+class Frame:
+  """A decoded frame: when it is shown, for how long, and (at need) its pixels."""
+
+  def __init__(self, time: float, duration: float, pixels, aspect: float = 1.0):
+    self.time, self.duration = time, duration
+    self._pixels, self._aspect = pixels, aspect
+
+  @functools.cached_property
+  def image(self) -> tuple[PIL.Image.Image, float]:
+    """(RGB picture, width of a pixel over its height)."""
+    return self._pixels(), self._aspect
+
+
+@contextlib.contextmanager
+def guarded(path: epath.Path):
+  """Turns a decoder's exceptions into `Unreadable`: of damage they raise any class."""
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:
+    # FFmpeg's errors repeat the path in their text, but not here.
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    raise Unreadable(f"{path}: cannot be decoded ({reason.splitlines()[0]})") from error
+
+
+def check_size(path: epath.Path, width: int, height: int) -> None:
+  """Raises `Unreadable` for a picture that only a damaged header can claim to be."""
+  if width * height > MOST_PIXELS:
+    raise Unreadable(
+      f"{path}: {width}x{height} pixels, expected {MOST_PIXELS:,} at most"
+    )
+
+
+def rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+  """A picture of any mode in RGB: 16 bits are scaled, what is transparent is black."""
+  if image.mode.startswith("I"):
+    eight = np.asarray(image).astype(np.int64).clip(0, 65535) / 257
+    return PIL.Image.fromarray(np.rint(eight).astype(np.uint8)).convert("RGB")
+  if image.has_transparency_data:
+    image = image.convert("RGBA")
+    ground = PIL.Image.new("RGBA", image.size, (0, 0, 0, 255))
+    image = PIL.Image.alpha_composite(ground, image)
+  return image.convert("RGB")

@@ -1,0 +1,53 @@
+"""Tables that a person edits: read strictly, and every mistake named by its line."""
+
+import csv
+import io
+from collections.abc import Iterator
+
+from etils import epath
+
+from vdm_jax.errors import UserError
+
+
+def read_csv(path: epath.Path, *columns: str) -> Iterator[list[str]]:
+  """The values of some columns, row by row, without the space around them.
+
+  Raises:
+    UserError: the file is not UTF-8, lacks a column, or a line has other fields than
+      the first; names the line.
+  """
+  data = path.read_bytes()
+  try:
+    text = data.decode("utf-8-sig")
+  except UnicodeDecodeError as error:
+    line = data[: error.start].count(b"\n") + 1
+    raise UserError(
+      f"{path}, line {line}: expected UTF-8, found the byte "
+      f"0x{data[error.start]:02x}; save the file as UTF-8"
+    ) from error
+  reader = csv.reader(io.StringIO(text), strict=True)
+  header: list[str] = []
+  try:
+    for row in reader:
+      if not header:
+        header = [field.strip() for field in row]
+        if not set(columns) <= set(header):
+          break
+      elif row and len(row) != len(header):
+        raise UserError(
+          f"{path}, line {reader.line_num}: expected {len(header)} fields "
+          f"({','.join(header)}), found {len(row)}; a value with a comma wants quotes "
+          "around it"
+        )
+      elif row:
+        yield [row[header.index(column)].strip() for column in columns]
+  except csv.Error as error:
+    raise UserError(
+      f"{path}, line {reader.line_num}: not readable as CSV ({error}); every quote "
+      "wants its partner"
+    ) from error
+  if not set(columns) <= set(header):
+    raise UserError(
+      f"{path}: expected the columns {','.join(columns)} in the first line, found"
+      f" {','.join(header)!r}"
+    )
