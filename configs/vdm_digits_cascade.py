@@ -8,7 +8,7 @@ What `make cascade-demo` trains, the two models one after the other:
 The upper model enlarges the base model's films, and fills them up, by guidance alone:
 
     vdm-jax sample --workdir=BASE --then=UPPER --caption='a three moving left' \
-      --guidance=2 --then_sampling=guidance=1 --out=DIR
+      --guidance=2 --out=DIR
 
 Captions are embedded by MiniLM (extra `minilm`). All settings are our choice; no
 published number belongs to it.
@@ -40,7 +40,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     common["small_vdm"](config, channels=32)
     config.model.update(dict(patch=4, attention_resolutions=(4,)))
     config.plan.overlap = 1  # Of the window before, beside the smaller film.
+    # The smaller film guides; each step costs a backward pass.
+    config.sampling.steps = 32
   config.data.update(dict(text_encoder="minilm", max_tokens=16))
   config.model.token_dim = 384
-  config.sampling.guidance = 1.0
+  config.sampling.guidance = 1.0 if stage == "base" else 0.0
   return config

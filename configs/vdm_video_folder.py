@@ -18,7 +18,8 @@ larger than a size wants are averaged down by a whole number (`data.pool`).
     base    the same, twice as wide; one large GPU, or several; the default there
     large   UCF-101's network: 8 chips and more, with mesh.fsdp=-1, mesh.data=1
 
-`data_dir=DIR` says where data sets are, if not in the default place. `vdm-jax train`
+`text=minilm` trains on the captions of captions.csv (extra `minilm`). `data_dir=DIR`
+says where data sets are, if not in the default place. `vdm-jax train`
 refuses what cannot fit and names settings that may; `vdm-jax preflight --config=...
 --local` says what a step takes. All settings are our choice.
 """
@@ -32,14 +33,20 @@ from ml_collections import ConfigDict
 
 common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
 SIZES = ("tiny", "small", "base", "large")
+TEXT = {"": 0, "minilm": 384, "bytes": 64}  # Encoders and their width.
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  asked = common["arguments"](arg, name="mine", size="", data_dir="")
+  asked = common["arguments"](arg, name="mine", size="", data_dir="", text="")
   size = asked["size"] or _default_size()
   if size not in SIZES:
     raise ValueError(
       f"config argument size: expected one of {', '.join(SIZES)}, found {size!r}"
+    )
+  if asked["text"] not in TEXT:
+    raise ValueError(
+      f"config argument text: expected one of {', '.join(filter(None, TEXT))}, found "
+      f"{asked['text']!r}"
     )
   name = f"video_folder/{asked['name']}"
   (height, width, channels), labels = _facts(name, asked["data_dir"])
@@ -65,6 +72,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     flip=True,
   )
   config.model.num_labels = labels
+  config.model.token_dim = TEXT[asked["text"]]
+  if asked["text"]:
+    config.data.update(dict(text_encoder=asked["text"], max_tokens=32))
   config.model.dropout = 0.1  # Small data sets want more.
   config.diffusion.update(dict(predict="v", loss_space="v"))
   if size == "tiny":

@@ -29,6 +29,8 @@ VARIANTS = [
   "vdm_video_folder:name=other,size=tiny",
   "vdm_video_folder:size=small",
   "vdm_video_folder:size=large",
+  "vdm_video_folder:size=tiny,text=minilm",
+  "vdm_digits_cascade:stage=upper",
 ]
 
 SCHEMA = {

@@ -48,6 +48,7 @@ TINY = {
 }  # fmt: skip
 RUN_BY_CI = {
   "make demo", "make test", "make tasks-demo", "make forecast-demo", "make long-demo",
+  "make cascade-demo",
   "source .venv/bin/activate",
 }  # fmt: skip
 

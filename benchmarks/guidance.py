@@ -1,0 +1,73 @@
+"""What guidance costs: a step of the ancestral sampler, in plain steps.
+
+    python -m benchmarks.guidance
+    python -m benchmarks.guidance --config=configs/vdm_ucf101.py --batch=1 --dtype=bfloat16
+
+Guidance without a classifier runs the network on twice the batch; guidance towards given
+frames or a low-resolution video takes one backward pass a step, whatever there is of it.
+"""
+
+import argparse
+import json
+import pathlib
+import runpy
+import time
+
+import jax
+import numpy as np
+
+from vdm_jax import sampling, systems
+from vdm_jax.evaluation import protocol
+
+CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "vdm_digits.py"
+STEPS = 8
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--config", type=pathlib.Path, default=CONFIG)
+  parser.add_argument("--batch", type=int, default=16)
+  parser.add_argument("--dtype", default="float32")
+  parser.add_argument("--turns", type=int, default=5)
+  args = parser.parse_args()
+  if jax.default_backend() == "cpu":
+    jax.config.update("jax_num_cpu_devices", 1)
+  config = runpy.run_path(str(args.config))["get_config"]()
+  config = json.loads(config.to_json_best_effort())
+  config["dtype"] = args.dtype
+  config["sampling"].update(steps=STEPS, guidance=0.0)
+  system = systems.build(config)
+  params = jax.jit(system.init)(jax.random.key(0))
+  model = sampling.Model(system, params, {"config": config, "step": 0})
+  height, width, channels = system.frame_shape
+  given = np.zeros((2, height, width, channels), np.float32)
+  low = np.zeros((system.window, height // 2, width // 2, channels), np.float32)
+  towards = dict(given=given, reconstruction_weight=2.0)
+  rows = {
+    "plain": {},
+    "given frames by replacement": dict(given=given, method="replacement"),
+    "given frames by reconstruction": towards,
+    "a low-resolution video": dict(low_res=low),
+    "both": {**towards, "low_res": low},
+  }
+  if system.cond.num_labels:
+    rows["without a classifier"] = dict(label=1, guidance=1.0)
+    rows["both, without a classifier"] = {**rows["both"], "label": 1, "guidance": 1.0}
+  times = {name: [] for name in rows}
+  for turn in range(args.turns + 1):  # The first one compiles.
+    for name, options in rows.items():
+      start = time.perf_counter()
+      model.sample(args.batch, batch_size=args.batch, **options)
+      if turn:
+        times[name].append((time.perf_counter() - start) / STEPS)
+  plain = np.median(times["plain"])
+  lines = [["guidance", "ms a step", "plain steps"]]
+  for name, seconds in times.items():
+    each = float(np.median(seconds))
+    lines.append([name, f"{1000 * each:.1f}", f"{each / plain:.2f}"])
+  print(f"{jax.devices()[0].device_kind}, {args.config.stem}, batch {args.batch}")
+  print(protocol.table(lines))
+
+
+if __name__ == "__main__":
+  main()
