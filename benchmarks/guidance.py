@@ -1,10 +1,11 @@
 """What guidance costs: a step of the ancestral sampler, in plain steps.
 
     python -m benchmarks.guidance
-    python -m benchmarks.guidance --config=configs/vdm_ucf101.py --batch=1 --dtype=bfloat16
+    python -m benchmarks.guidance --config=configs/vdm_ucf101.py --batch=1
 
-Guidance without a classifier runs the network on twice the batch; guidance towards given
-frames or a low-resolution video takes one backward pass a step, whatever there is of it.
+Guidance without a classifier runs the network on twice the batch; guidance towards
+given frames or a low-resolution video takes one backward pass a step, whatever there
+is of it.
 """
 
 import argparse

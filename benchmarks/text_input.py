@@ -3,9 +3,10 @@
     python -m benchmarks.text_input
     python -m benchmarks.text_input --tokens=64 --width=1024 --batch=128 --images=8
 
-Videos of moving digits, each with eight independent images and nine captions. Embeddings
-come from the table that training reads (`vdm_jax.data.captions`), here of encoder
-`bytes`: width and tokens are what counts. How long the table takes to make is shown too.
+Videos of moving digits, each with eight independent images and nine captions.
+Embeddings come from the table that training reads (`vdm_jax.data.captions`), here of
+encoder `bytes`: width and tokens are what counts. How long the table takes to make is
+shown too.
 """
 
 import argparse
