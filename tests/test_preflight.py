@@ -345,6 +345,20 @@ def test_a_sampler_step_is_one_call_of_the_network():
   assert work[0] == pytest.approx(work[1], rel=1e-2)
 
 
+def test_enlarging_takes_a_backward_pass():
+  config = tiny_config(sampling={"steps": 2})
+  found = {
+    what: preflight.preflight(config, None, what=what, say=lambda line: None)
+    for what in ("sample", "enlarge")
+  }
+  ratio = found["enlarge"]["flops"] / found["sample"]["flops"]
+  # Gradients are those of the noisy video, not of the weights.
+  assert 1.8 < ratio < 2.6
+  with pytest.raises(UserError, match="--what=enlarge: expected frames of even size"):
+    odd = tiny_config(data={"frame_shape": [9, 9, 1]})
+    preflight.preflight(odd, None, what="enlarge", say=lambda line: None)
+
+
 @needs_compiler
 def test_a_small_config_compiles_for_a_slice():
   found = preflight.preflight(tiny_config(), "v5e:2x2", say=lambda line: None)

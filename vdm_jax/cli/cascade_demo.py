@@ -9,7 +9,7 @@ _BASE = common.define_config("vdm_digits_cascade.py:stage=base", "base")
 _UPPER = common.define_config("vdm_digits_cascade.py:stage=upper", "upper")
 _OUT = flags.DEFINE_string("out", "runs/cascade_demo", "Folder of the demo.")
 _SECONDS = flags.DEFINE_float(
-  "seconds", 560.0, "Wall clock for training both models, in all."
+  "seconds", 640.0, "Wall clock for training both models, in all."
 )
 _PER_DIGIT = flags.DEFINE_integer(
   "per_digit",

@@ -21,9 +21,13 @@ _TOPOLOGY = flags.DEFINE_string(
   "tpu7x:2x2x1; default the config's preflight.topology.",
 )
 _LOCAL = flags.DEFINE_bool("local", False, "Compile for the devices at hand instead.")
-_WHAT = flags.DEFINE_string("what", "train", "'train' or 'sample': one step of it.")
+_WHAT = flags.DEFINE_string(
+  "what",
+  "train",
+  "One step of 'train', 'sample', or 'enlarge': sampling guided by a smaller video.",
+)
 _BATCH_SIZE = flags.DEFINE_integer(
-  "batch_size", 16, "Videos at a time, of --what=sample.", lower_bound=1
+  "batch_size", 16, "Videos at a time, of sampling.", lower_bound=1
 )
 _TRY_KNOBS = flags.DEFINE_bool(
   "try_knobs", True, "If it does not fit, compile with settings that may help."

@@ -32,9 +32,9 @@ from vdm_jax.evaluation import protocol
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import cascade, save
 
-BASE_SHARE = 0.4  # Of the time, for the base model.
+BASE_SHARE = 0.55  # Of the time, for the base model.
 # Steps of the two models that the demo's time gives on two quiet cores.
-USUAL_STEPS = (2000, 2400)
+USUAL_STEPS = (3300, 2400)
 BASE, FINAL, REAL = "base films", "final films", "real test clips"
 # Frames of the data between which a direction is read: no wall is met before.
 _READ_WAY = 4

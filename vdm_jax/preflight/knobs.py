@@ -30,7 +30,8 @@ def preflight(
   Args:
     config: as a plain dict.
     topology: a slice, 'v5e:2x4'; None: the devices at hand.
-    what: 'train', one training step, or 'sample', one step of the sampler.
+    what: 'train', one training step; 'sample', one step of the sampler; or 'enlarge',
+      the same guided by a video of half the height and width.
     batch_size: videos at a time, of 'sample'; raised to a multiple of the devices.
     try_knobs: if it does not fit, compile with settings that need less memory, the
       cheapest first, until one fits.
@@ -101,7 +102,7 @@ def knobs(config: Mapping[str, Any], found: Mapping[str, Any]) -> list[Settings]
   """Settings that need less memory than what was found; the cheapest in time first."""
   devices = found["devices"]
   rows = found["batch_size"] // devices  # Videos of a device.
-  if found["what"] == "sample":
+  if found["what"] != "train":
     return [{"batch_size": devices * n} for n in (rows // 4, 1) if 0 < n < rows]
 
   steps: list[Settings] = []

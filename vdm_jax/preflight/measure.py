@@ -38,7 +38,7 @@ def measure(
 
   Args:
     config: as a plain dict.
-    what: 'train' or 'sample'.
+    what: 'train', 'sample' or 'enlarge'.
     devices: that need not be there.
     chip: what they are made of, if known.
     chips: how many chips they are; default as many as devices.

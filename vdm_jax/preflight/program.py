@@ -8,12 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from vdm_jax import sharding, systems
+from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.sampling import window
 from vdm_jax.sampling.settings import Settings
 from vdm_jax.training import program as training
 
-WHAT = ("train", "sample")
+# 'enlarge' is sampling under the guidance of a video of half the height and width, as a
+# cascade does.
+WHAT = ("train", "sample", "enlarge")
 
 
 class Lowerable(NamedTuple):
@@ -60,7 +63,7 @@ def build(
   system = systems.build(config)
   if what == "train":
     return _training(config, system, devices)
-  return _sampling(config, system, devices, batch_size or 16)
+  return _sampling(config, system, devices, batch_size or 16, what == "enlarge")
 
 
 def _training(config, system, devices) -> Lowerable:
@@ -82,7 +85,7 @@ def _training(config, system, devices) -> Lowerable:
   )
 
 
-def _sampling(config, system, devices, batch_size) -> Lowerable:
+def _sampling(config, system, devices, batch_size, enlarges) -> Lowerable:
   """The program of `sampling.Model`: weights as it places them, videos split."""
   mesh = sharding.for_sampling(config, devices)
   size = -(-batch_size // mesh.size) * mesh.size
@@ -95,9 +98,9 @@ def _sampling(config, system, devices, batch_size) -> Lowerable:
       system,
       settings,
       # Guidance towards given frames is what costs most: a backward pass.
-      any_observed=bool(settings.towards_given),
+      any_observed=enlarges or bool(settings.towards_given),
     ),
-    in_shardings=(sharding.state(mesh, params), rows, rows, rows, rows),
+    in_shardings=(sharding.state(mesh, params), *[rows] * 6),
     out_shardings=rows,
   )
   length = system.window
@@ -116,6 +119,8 @@ def _sampling(config, system, devices, batch_size) -> Lowerable:
     ),
     system.cond.shapes(size, 1),
     jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size)),
+    None,
+    _half(system, size) if enlarges else None,
   )
 
   grid = settings.grid(system.schedule)
@@ -128,6 +133,21 @@ def _sampling(config, system, devices, batch_size) -> Lowerable:
     batch_size=size,
     mesh=dict(mesh.shape),
     repeats=grid.logsnr.shape[0] - 1,
+  )
+
+
+def _half(system, size) -> window.LowRes:
+  """A video of half the height and width.
+
+  Raises:
+    UserError: there is none.
+  """
+  height, width, channels = system.frame_shape
+  if height % 2 or width % 2 or system.windows == "recurrent":
+    raise UserError("--what=enlarge: expected frames of even size, and no roll-out")
+  shape = (size, system.window, height // 2, width // 2, channels)
+  return window.LowRes(
+    jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct(shape[:2], jnp.bool_)
   )
 
 

@@ -51,6 +51,7 @@ _TOKENS = {
   "videos": "num_videos",
   "digitpx": "digit_size",
   "minspeed": "min_speed",
+  "maxspeed": "speed_limit",
   "seed": "seed",
   "chunk": "chunk",
 }
@@ -73,6 +74,9 @@ class MovingDigitsConfig(records.ChunkConfig):
   channels: int = records.option(1, "1 grey, 3 the same in every colour channel")
   deterministic: bool = records.option(False, "reflect at walls; redraw nothing")
   min_speed: int = records.option(0, "smallest speed along an axis, pixels a frame")
+  speed_limit: int = records.option(
+    0, "largest speed along an axis; 0: image_size / 16"
+  )
   captions: bool = records.option(False, "clips to be described; see the module's text")
   seed: int = records.option(0, "seed of the whole data set")
 
@@ -86,10 +90,11 @@ class MovingDigitsConfig(records.ChunkConfig):
     _require(self.digit_size >= 8, "digit_size", ">= 8", self.digit_size)
     room = self.image_size - self.digit_size
     _require(room >= 2, "image_size", f">= {self.digit_size + 2}", self.image_size)
+    _require(self.speed_limit >= 0, "speed_limit", ">= 0", self.speed_limit)
     _require(
       0 <= self.min_speed <= self.max_speed,
       "min_speed",
-      f"0 to {self.max_speed}, the largest speed at {self.image_size} pixels",
+      f"0 to {self.max_speed}, the largest speed",
       self.min_speed,
     )
     self.name = self._canonical_name()
@@ -106,6 +111,8 @@ class MovingDigitsConfig(records.ChunkConfig):
       parts.append(f"{self.num_videos}videos")
     if self.min_speed:
       parts.append(f"{self.min_speed}minspeed")
+    if self.speed_limit:
+      parts.append(f"{self.speed_limit}maxspeed")
     parts += ["rgb"] * (self.channels == 3) + ["deterministic"] * self.deterministic
     parts += ["captions"] * self.captions
     if self.seed:
@@ -117,7 +124,7 @@ class MovingDigitsConfig(records.ChunkConfig):
   @property
   def max_speed(self) -> int:
     """V: the largest speed along an axis, pixels a frame."""
-    return max(1, round(self.image_size / 16))
+    return self.speed_limit or max(1, round(self.image_size / 16))
 
 
 class Clip(NamedTuple):
@@ -179,8 +186,8 @@ class MovingDigits(records.ChunkBuilder):
       else:
         raise UserError(
           f"moving_digits/{config_name}: expected parts such as 24px, 2digits,"
-          f" 12frames, 500videos, 12digitpx, 1minspeed, 1seed, rgb, deterministic,"
-          f" captions; found {part!r}"
+          f" 12frames, 500videos, 12digitpx, 1minspeed, 1maxspeed, 1seed, rgb,"
+          f" deterministic, captions; found {part!r}"
         )
     config = MovingDigitsConfig(**fields | options)
     # TFDS wants its own object for a config that it knows by name.
