@@ -21,7 +21,10 @@ from ml_collections import ConfigDict
 
 common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
 
-DATA = "moving_digits/32px_1digit_29frames_20digitpx_4000videos_1maxspeed_deterministic_captions"
+DATA = "_".join(
+  ["moving_digits/32px", "1digit", "29frames", "20digitpx", "4000videos", "1maxspeed"]
+  + ["deterministic", "captions"]
+)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
