@@ -32,12 +32,12 @@ from vdm_jax.evaluation import protocol
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import cascade, save
 
-BASE_SHARE = 0.55  # Of the time, for the base model.
+BASE_SHARE = 0.5  # Of the time, for the base model.
 # Steps of the two models that the demo's time gives on two quiet cores.
 USUAL_STEPS = (3300, 2400)
 BASE, FINAL, REAL = "base films", "final films", "real test clips"
 # Frames of the data between which a direction is read: no wall is met before.
-_READ_WAY = 4
+_READ_WAY = 8
 
 
 def run(
@@ -47,7 +47,7 @@ def run(
   *,
   seconds: float,
   per_digit: int = 2,
-  classifier_steps: int = 400,
+  classifier_steps: int = 250,
 ) -> dict[str, Any]:
   """Trains both models, samples, measures and reports.
 

@@ -23,7 +23,7 @@ which both walls of a corner stop it. In small frames it often does otherwise: a
 pixels a third of all draws are zero.
 
 With captions a clip's first direction, one of eight, is drawn evenly and its start in
-the half of the frame that it leaves, so that it can be seen; captions come in several
+the quarter of the room that it leaves, so that it can be seen; captions come in several
 wordings. Each digit goes two of the eight ways in the test split alone (`held_out`):
 what a model makes of those captions it cannot remember.
 
@@ -52,6 +52,7 @@ _TOKENS = {
   "digitpx": "digit_size",
   "minspeed": "min_speed",
   "maxspeed": "speed_limit",
+  "every": "every",
   "seed": "seed",
   "chunk": "chunk",
 }
@@ -77,6 +78,7 @@ class MovingDigitsConfig(records.ChunkConfig):
   speed_limit: int = records.option(
     0, "largest speed along an axis; 0: image_size / 16"
   )
+  every: int = records.option(1, "frames from one move to the next")
   captions: bool = records.option(False, "clips to be described; see the module's text")
   seed: int = records.option(0, "seed of the whole data set")
 
@@ -91,6 +93,7 @@ class MovingDigitsConfig(records.ChunkConfig):
     room = self.image_size - self.digit_size
     _require(room >= 2, "image_size", f">= {self.digit_size + 2}", self.image_size)
     _require(self.speed_limit >= 0, "speed_limit", ">= 0", self.speed_limit)
+    _require(self.every >= 1, "every", ">= 1", self.every)
     _require(
       0 <= self.min_speed <= self.max_speed,
       "min_speed",
@@ -113,6 +116,8 @@ class MovingDigitsConfig(records.ChunkConfig):
       parts.append(f"{self.min_speed}minspeed")
     if self.speed_limit:
       parts.append(f"{self.speed_limit}maxspeed")
+    if self.every != 1:
+      parts.append(f"{self.every}every")
     parts += ["rgb"] * (self.channels == 3) + ["deterministic"] * self.deterministic
     parts += ["captions"] * self.captions
     if self.seed:
@@ -186,8 +191,8 @@ class MovingDigits(records.ChunkBuilder):
       else:
         raise UserError(
           f"moving_digits/{config_name}: expected parts such as 24px, 2digits,"
-          f" 12frames, 500videos, 12digitpx, 1minspeed, 1maxspeed, 1seed, rgb,"
-          f" deterministic, captions; found {part!r}"
+          f" 12frames, 500videos, 12digitpx, 1minspeed, 1maxspeed, 2every, 1seed,"
+          f" rgb, deterministic, captions; found {part!r}"
         )
     config = MovingDigitsConfig(**fields | options)
     # TFDS wants its own object for a config that it knows by name.
@@ -312,11 +317,11 @@ def _path(
   velocity = drawn(2)
   if way is not None:
     velocity = np.array(way) * rng.integers(max(1, slow), fast + 1, size=2)
-    half = (limit + 1) // 2
-    position = np.where(way, rng.integers(half, size=2), position)
+    quarter = (limit + 3) // 4
+    position = np.where(way, rng.integers(quarter, size=2), position)
     position = np.where(np.array(way) < 0, limit - 1 - position, position)
   positions, velocities = [], []
-  for _ in range(config.num_frames):
+  for number in range(config.num_frames):
     for axis in (1, 0):  # y before x, as in the original
       if 0 <= position[axis] < limit:
         continue
@@ -329,7 +334,8 @@ def _path(
         velocity[1 - axis] = drawn()
     positions.append(position.copy())
     velocities.append(velocity.copy())
-    position += velocity
+    if (number + 1) % config.every == 0:
+      position += velocity
   return np.stack(positions), np.stack(velocities)
 
 
