@@ -48,6 +48,7 @@ def write(
     workdir: of the diffusion model, for the commands.
     shown: clips of each digit in a column.
   """
+  page_of_run = f"{epath.Path(workdir).name}/report.html"
   run, accuracy = results["run"], results["classifier"]["accuracy"]
   parts = [
     "<h1>Moving digits: what the model has learnt</h1>",
@@ -78,6 +79,8 @@ def write(
     ),
     "<h2>Loss</h2>",
     f'<img alt="Loss curve" src="{_address(loss_png, "image/png")}">',
+    f'<p class="note">All curves and the config: <a href="{html.escape(page_of_run)}">'
+    f"{html.escape(page_of_run)}</a></p>",
     "<h2>Sample more</h2>",
     _commands(workdir),
     "<h2>Facts</h2>",

@@ -16,18 +16,20 @@ from vdm_jax.report.reading import Run
 _STYLE = (
   """
 body { max-width: 76rem; }
+p, li { overflow-wrap: anywhere; }
 nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1.2rem;
   padding: 0; }
 .skip { position: absolute; left: -999rem; }
 .skip:focus { position: static; }
 .said { border-left: 4px solid var(--warn); padding: .1rem 1rem;
   background: var(--box); }
-.said li { overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
 .plain td:nth-child(2), .plain th:nth-child(2) { background: none; }
 .numbers.plain { width: auto; }
 .config td, .config th { text-align: left; }
-.config td { white-space: normal; overflow-wrap: anywhere; }
+.config td:not(:first-child) { white-space: normal; overflow-wrap: anywhere;
+  min-width: 8rem; }
+.config td:first-child, .config th { white-space: nowrap; vertical-align: top; }
 .config td:not(:first-child) { font-family: ui-monospace, monospace; }
 .panels { display: grid; gap: 1rem 2rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }

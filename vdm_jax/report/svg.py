@@ -135,7 +135,7 @@ class _Axis:
     share = (values - self.low) / (self.high - self.low)
     return self.start + share * (self.stop - self.start)
 
-  def ticks(self, about: int = 5) -> list[float]:
+  def ticks(self, about: int = 6) -> list[float]:
     """Round values, about so many."""
     span = self.high - self.low
     if self.log and span > 0.8:

@@ -54,10 +54,8 @@ def configs(runs: Sequence[Run], base: tuple[str, Mapping[str, Any]] | None) -> 
       )
     if overrides := _overrides(run):
       rows = [["set on the command line", "value"], *overrides]
-      inner.append(document.table(rows, "numbers plain config"))
-    table = document.table(
-      [["field", "value"], *map(list, sorted(mine.items()))], "numbers plain config"
-    )
+      inner.append(_wide(rows))
+    table = _wide([["field", "value"], *map(list, sorted(mine.items()))])
     inner.append(
       f"<details><summary>All {len(mine)} fields{_of(name)}</summary>{table}</details>"
     )
@@ -77,11 +75,7 @@ def evaluation(one: Evaluation, room: pictures.Room) -> str:
     parts.append(pictures.picture(room, path, words, "sheet"))
   if isinstance(settings, Mapping):
     rows = [["setting", "value"], *map(list, flat(settings).items())]
-    parts.append(
-      "<details><summary>Settings</summary>"
-      + document.table(rows, "numbers plain config")
-      + "</details>"
-    )
+    parts.append("<details><summary>Settings</summary>" + _wide(rows) + "</details>")
   return "".join(parts)
 
 
@@ -157,7 +151,7 @@ def _differences(sides, title: str, same: str) -> str:
   if not rows:
     return document.paragraph(same)
   head = ["field", *(name for name, _ in sides)]
-  return document.table([head, *rows], "numbers plain config", title)
+  return _wide([head, *rows], title)
 
 
 def _tables(text: str) -> list[str]:
@@ -173,11 +167,7 @@ def _tables(text: str) -> list[str]:
     if len(lines) > 2 and re.fullmatch(r"-{3,}", lines[1].strip()):
       head, _, *body = rows
       if all(len(row) == len(head) > 1 for row in body):
-        wide = document.table([head, *body], "numbers plain")
-        parts.append(
-          f'<div class="wide" tabindex="0" role="region" '
-          f'aria-label="{html.escape(head[0])}">{wide}</div>'
-        )
+        parts.append(_scrolled(document.table([head, *body], "numbers plain"), head[0]))
         continue
     parts.append(f'<pre tabindex="0">{html.escape(block)}</pre>')
   # Many lead times, many rows: the first table says it, the rest is at hand.
@@ -185,3 +175,16 @@ def _tables(text: str) -> list[str]:
     rest = "".join(parts[2:])
     parts[2:] = [f"<details><summary>More tables</summary>{rest}</details>"]
   return parts
+
+
+def _wide(rows: Sequence[Sequence[str]], title: str = "") -> str:
+  """A table of fields, which a narrow screen scrolls."""
+  return _scrolled(document.table(rows, "numbers plain config", title), rows[0][0])
+
+
+def _scrolled(table: str, name: str) -> str:
+  """What may be wider than the screen; the keyboard scrolls it too."""
+  words = html.escape(f"Table: {name}")
+  return (
+    f'<div class="wide" tabindex="0" role="region" aria-label="{words}">{table}</div>'
+  )
