@@ -94,8 +94,11 @@ def use(runs, tmp_path, **options):
   text = path.read_text().replace("<style>", f"{WATCH}<style>", 1)
   path.write_text(text.replace("\n</html>", f"{USE}\n</html>"))
   dark = "--blink-settings=preferredColorScheme=" + "10"[options.pop("dark", False)]
-  dom = browse(path, tmp_path / "profile", dark, "--timeout=8000", "--dump-dom",
-               **options)  # fmt: skip
+  # In virtual time: seconds of film take as long as they are computed.
+  dom = browse(
+    path, tmp_path / "profile", dark, "--virtual-time-budget=4000", "--dump-dom",
+    **options,
+  )  # fmt: skip
   return json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', dom)[1]))
 
 

@@ -58,7 +58,9 @@ def write_run(folder, *, learning_rate=1e-3, steps=(10, 20, 30), command=""):
   config = {
     "system": "vdm",
     "data": {"name": "video_folder/<mine>", "data_dir": str(folder / "data")},
-    "task": {"num_frames": 2},
+    "task": {"num_frames": 2, "num_context": 1},
+    "model": {"num_labels": 3},
+    "diffusion": {"predict": "eps"},
     "optimizer": {"learning_rate": learning_rate, "warmup_steps": 0,
                   "decay": "constant", "decay_by": "steps"},
     "train": {"num_steps": 100, "max_seconds": 0.0},
@@ -128,6 +130,7 @@ def test_everything_of_a_run_is_there_and_nothing_is_fetched(run, tmp_path):
     "chart-videos-per-second", "chart-bad-total", "chart-param-norm",
   }  # fmt: skip
   assert "vdm-jax train --config=c.py --config.train.num_steps=100" in found.text
+  assert f"--workdir={run} --label=0 --num_obs=1 --num_videos=8" in found.text
   assert "30 of 100 planned" in found.text
   assert "video_folder/<mine>" in found.text and "<mine>" not in text
 

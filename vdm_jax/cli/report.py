@@ -44,8 +44,14 @@ def main(argv: list[str]) -> None:
     file = str(flags.FLAGS["config"].config_filename)
     base = (file, common.config_dict(_CONFIG))
   out = epath.Path(_OUT.value or epath.Path(first) / "report.html")
+  if out.is_dir():
+    raise UserError(
+      f"--out={out}: expected a file, such as report.html; it is a folder"
+    )
   try:
     page.write(out, runs, base=base, megabytes=_MEGABYTES.value)
   except OSError as error:
-    raise UserError(f"--out={out}: cannot be written ({error.strerror})") from error
+    raise UserError(
+      f"{out}: cannot be written ({error.strerror}); --out=FILE names another"
+    ) from error
   print(f"wrote {out} ({out.stat().length / 1e6:.1f} MB)")

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 from collections.abc import Mapping, Sequence
 
 from etils import epath
@@ -69,6 +70,9 @@ def write(
     parts: of its body, as HTML.
     style: CSS beside what all pages share.
     script: JavaScript that runs when the page is there.
+
+  Raises:
+    OSError: it cannot be written.
   """
   path = epath.Path(path)
   code = f"<script>{script}</script>\n" if script else ""
@@ -81,14 +85,23 @@ def write(
   )
   path.parent.mkdir(parents=True, exist_ok=True)
   part = path.with_name(path.name + ".part")
-  part.write_text(text, encoding="utf-8")
-  part.replace(path)
+  try:
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+  except OSError:
+    part.unlink(missing_ok=True)
+    raise
 
 
 def paragraph(text: str, kind: str = "") -> str:
-  """A paragraph of plain text, of a class of the style."""
+  """A paragraph of `words`, of a class of the style."""
   attribute = f' class="{kind}"' if kind else ""
-  return f"<p{attribute}>{html.escape(text)}</p>"
+  return f"<p{attribute}>{words(text)}</p>"
+
+
+def words(text: str) -> str:
+  """Plain text as HTML; what stands between backticks is code."""
+  return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def facts(items: Mapping[str, str]) -> str:

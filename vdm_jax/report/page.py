@@ -131,7 +131,7 @@ def _written() -> str:
 def _said(notes: Sequence[str]) -> str:
   if not notes:
     return ""
-  items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
+  items = "".join(f"<li>{document.words(note)}</li>" for note in notes)
   return f'<div class="said" role="note"><ul>{items}</ul></div>'
 
 

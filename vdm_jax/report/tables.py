@@ -96,12 +96,17 @@ def commands(run: Run, name: str) -> str:
         "CONFIG is the config file that the run was started with, and after it come "
         "the same --config.section.field=value; the run does not say which."
       )
-  length = " --given=CLIP --given_frames=0:4" * bool(run.field("task.num_given"))
-  label = " --label=0" * bool(run.field("model.num_labels"))
-  lines.append(
-    f"vdm-jax sample --workdir={folder}{label}{length} --num_videos=8 "
-    f"--out={shlex.quote(plain + '/films')}"
-  )
+  if run.field("diffusion"):  # Not what only measures: a classifier, a regressor.
+    given = run.field("task.num_context") or run.field("task.num_obs")
+    options = [
+      "--label=0" * bool(run.field("model.num_labels")),
+      "--caption='a caption'" * bool(run.field("model.token_dim")),
+      f"--num_obs={given}" if given else "",
+    ]
+    lines.append(
+      " ".join(filter(None, [f"vdm-jax sample --workdir={folder}", *options]))
+      + f" --num_videos=8 --out={shlex.quote(plain + '/films')}"
+    )
   if not exported:
     lines.append(f"vdm-jax status {folder}")
     lines.append(
