@@ -16,6 +16,7 @@ from vdm_jax import demo
 from vdm_jax.demo import digit_clips, digits, steps, timed
 from vdm_jax.errors import UserError
 from vdm_jax.pixels import to_float
+from vdm_jax.storage import workdirs
 from vdm_jax.training import loop
 
 
@@ -73,6 +74,7 @@ def patch(patcher, config):
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text)
     (folder / "spent").write_text(str(config["train"]["max_seconds"]))
+    workdirs.write_description(workdir, {"config": config})
     state = types.SimpleNamespace(step=1234)
     return loop.Result(state, "time")
 
@@ -125,6 +127,8 @@ def test_report_stands_alone(done):
   for row in digit_clips.ROWS:
     assert row.title in page
   assert "1,234 steps" in page
+  assert 'href="train/report.html"' in page
+  assert 'id="chart-loss"' in (out / "train" / "report.html").read_text()
 
 
 def test_numbers_tell_digits_from_noise(done):

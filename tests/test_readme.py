@@ -42,6 +42,7 @@ TINY = {
   "vdm-jax import": ["--dry_run"],
   "vdm-jax eval": ["--num_clips=1", "--members=2", "--sampling=steps=2"],
   "vdm-jax status": [],
+  "vdm-jax report": [],
   "vdm-jax export": [],
   "vdm-jax doctor": [],
   "vdm-jax preflight": [],
@@ -157,7 +158,7 @@ def test_the_commands_run_in_their_order(folder):
   for path in (
     "runs/threes/sheet.gif", "runs/long/videos.npz", "runs/continued/record.json",
     "runs/look", "runs/scheme.png", "runs/walk/videos.npz",
-    "runs/mine/metrics.jsonl", "runs/mine_slim/config.json",
+    "runs/mine/metrics.jsonl", "runs/mine/report.html", "runs/mine_slim/config.json",
     "runs/forecast/results.json",
   ):  # fmt: skip
     assert (folder / path).exists(), path

@@ -20,7 +20,11 @@ from vdm_jax.training import loop, program
 
 
 def train(
-  config: Mapping[str, Any], workdir: str, *, init_from: str | None = None
+  config: Mapping[str, Any],
+  workdir: str,
+  *,
+  init_from: str | None = None,
+  command: str = "",
 ) -> loop.Result:
   """Trains what a config describes, or resumes it.
 
@@ -30,6 +34,7 @@ def train(
     config: a complete config as a plain dict.
     workdir: folder of the run, local or gs://.
     init_from: workdir whose averaged weights a new run starts from.
+    command: what a user typed, to be stored beside the config.
 
   Raises:
     UserError: anything of the config, the data or the workdir does not fit.
@@ -71,7 +76,10 @@ def train(
     measure=_measuring(config, system, workdir),
   )
   meta = workdirs.describe(
-    config, source.fingerprint, text_checksum=stored.checksum if stored else ""
+    config,
+    source.fingerprint,
+    text_checksum=stored.checksum if stored else "",
+    command=command,
   )
   try:
     return loop.train(

@@ -53,6 +53,21 @@ def test_train_leaves_a_run_that_status_reads(run):
   assert "vdm on moving_digits" in text and "last logged     step 2" in text
 
 
+def test_report_writes_a_page(run):
+  found = vdm_jax("report", "run", cwd=run, data_dir=run / "data")
+  assert "wrote run/report.html" in found.stdout and not found.stderr
+  text = (run / "run" / "report.html").read_text()
+  for part in (
+    "chart-loss", "chart-learning-rate", '<figure data-step="2">',
+    "--config.train.num_steps=2", "split train: 64 videos of 4 frames of 12x12x1",
+  ):  # fmt: skip
+    assert part in text, part
+  refused = vdm_jax(
+    "report", "run", "--out=.", cwd=run, data_dir=run / "data", check=False
+  )
+  assert refused.returncode == 2 and "expected a file" in refused.stderr
+
+
 def test_doctor_says_what_the_machine_has(tmp_path):
   """On one device and on two, whose rates are those of both together."""
   found = vdm_jax(
@@ -116,6 +131,8 @@ SAMPLE = ["sample", "--workdir=nowhere", "--out=x"]
     (["sample", "--worker=x"], "worker"),
     ([*TRAIN, "--platform=tpu"], "no such device here"),
     (["status", "nowhere"], "no run here"),
+    (["report"], "expected one workdir or two"),
+    (["report", "nowhere"], "no run here"),
     (SAMPLE, "no such workdir"),
   ],
 )

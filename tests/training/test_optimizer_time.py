@@ -43,6 +43,21 @@ def test_warm_up_still_goes_by_steps():
   np.testing.assert_allclose(sizes, [0.025, 0.05, 0.075, 0.1, 0.1], rtol=1e-5)
 
 
+@pytest.mark.parametrize("how", ["time", "steps"])
+def test_the_rate_that_is_logged_is_the_one_that_moves(how):
+  settings = config(warmup_steps=3, decay_by=how, decay="linear")
+  tx = optimizer.build(settings, num_steps=8)
+  params = {"w": jnp.ones(3)}
+  state, found, said = tx.init(params), [], []
+  for step, progress in enumerate((0.0, 0.1, 0.2, 0.3, 0.6, 0.9)):
+    given = {"progress": jnp.float32(progress)} if how == "time" else {}
+    updates, state = tx.update({"w": jnp.ones(3)}, state, params, **given)
+    found.append(-float(updates["w"][0]))
+    run = {"optimizer": settings, "train": {"num_steps": 8}}
+    said.append(optimizer.rate(run, step, progress))
+  np.testing.assert_allclose(said, found, rtol=1e-5)
+
+
 def test_refusals():
   with pytest.raises(UserError, match="decay_by"):
     optimizer.build(config(decay_by="clock"), 10)

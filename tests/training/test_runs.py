@@ -155,6 +155,7 @@ def test_the_log_is_complete_and_validation_has_its_own_names(finished):
   assert all(np.isfinite(line["loss"]) for line in lines)
   assert [line["step"] for line in lines if "validation_loss" in line] == [3, 6]
   assert "grad_norm" in lines[0] and lines[0]["videos_per_second"] > 0
+  assert all(line["learning_rate"] > 0 for line in lines)
   status = workdirs.status(finished[0])
   assert status["checkpoints"] == [2, 4, 6]
   assert status["last_logged"]["step"] == 6

@@ -13,6 +13,7 @@ COMMANDS = {
   "eval": "measure samples or a run by a protocol",
   "weights": "networks that metrics are of: list them, bring your own",
   "status": "what a workdir holds and how it is doing",
+  "report": "a page about a run, or about two side by side",
   "export": "write averaged weights and config alone",
   "import": "read a published PyTorch checkpoint",
   "doctor": "what this machine has, and how fast it is",

@@ -1,5 +1,8 @@
 """`vdm-jax train --config=FILE --workdir=DIR [--config.section.field=value ...]`."""
 
+import shlex
+import sys
+
 import jax
 from absl import flags
 
@@ -26,7 +29,12 @@ def main(argv: list[str]) -> None:
   from vdm_jax.preflight import estimate
 
   estimate.check(config, jax.devices())
-  result = experiment.train(config, _WORKDIR.value, init_from=_INIT_FROM.value)
+  result = experiment.train(
+    config,
+    _WORKDIR.value,
+    init_from=_INIT_FROM.value,
+    command=shlex.join(["vdm-jax", "train", *sys.argv[1:]]),
+  )
   if processes.is_first():
     why = {
       "steps": "all steps done",

@@ -7,6 +7,7 @@ import numpy as np
 from etils import epath
 
 from vdm_jax.demo import captioned, page
+from vdm_jax.report import document
 
 _PIXELS = 96  # Height of a film on the page.
 
@@ -42,7 +43,7 @@ def write(
     rows.append(f"<tr>{''.join(cells)}</tr>")
   head = "".join(f"<th>{html.escape(name)}</th>" for name in films)
   folder = html.escape(str(out))
-  page.write_document(
+  document.write(
     path,
     "vdm_jax: from a caption to a film",
     [

@@ -1,11 +1,10 @@
 """report.html: one file with everything to look at."""
 
-import base64
 import html
 import json
 import pathlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,35 +12,9 @@ from etils import epath
 
 from vdm_jax.data import video
 from vdm_jax.demo import digit_clips, digits
+from vdm_jax.report import document
 
 FPS = 6.0
-
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
-  max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; }
-h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-p.note, figcaption { color: #555; font-size: .9rem; }
-table { border-collapse: collapse; font-size: .9rem; }
-td, th { padding: .25rem .7rem; text-align: right; vertical-align: middle; }
-td:first-child, th:first-child { text-align: left; font-weight: normal;
-  padding-left: 0; }
-thead th { border-bottom: 2px solid #222; font-weight: 600; }
-.numbers { width: 100%; font-variant-numeric: tabular-nums; }
-.numbers td { border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
-.numbers td:first-child { white-space: normal; }
-.numbers td:nth-child(2), .numbers th:nth-child(2) { background: #f1f5fd; }
-.films td, .films th { text-align: center; }
-.films td:first-child { font-size: 1.3rem; width: 1.5rem; }
-.captions td:first-child { font-size: .9rem; width: 14rem; }
-img { max-width: 100%; height: auto; vertical-align: middle; }
-.films img { image-rendering: pixelated; }
-pre { background: #f5f5f5; padding: .7rem 1rem; overflow-x: auto; font-size: .85rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem;
-  font-size: .9rem; }
-dt { color: #555; } dd { margin: 0; }
-"""
 
 
 def strip(videos: np.ndarray, gap: int = 1) -> np.ndarray:
@@ -75,10 +48,11 @@ def write(
     workdir: of the diffusion model, for the commands.
     shown: clips of each digit in a column.
   """
+  page_of_run = f"{epath.Path(workdir).name}/report.html"
   run, accuracy = results["run"], results["classifier"]["accuracy"]
   parts = [
     "<h1>Moving digits: what the model has learnt</h1>",
-    _paragraph(
+    document.paragraph(
       f"A class-conditional video diffusion model, trained for {run['steps']:,} steps "
       f"({run['train_seconds'] / 60:.1f} minutes, {run['devices']}) on "
       f"{run['data']}. Every film below on the left was made from noise alone, given "
@@ -86,14 +60,14 @@ def write(
     ),
     "<h2>Films</h2>",
     _films(clips, shown),
-    _paragraph(
+    document.paragraph(
       "The films are the first of each digit, not chosen. The real digits shown were "
       "written by hand; no model has seen them.",
       "note",
     ),
     "<h2>Numbers</h2>",
-    _table(digit_clips.cells(results)),
-    _paragraph(
+    document.table(digit_clips.cells(results)),
+    document.paragraph(
       "Frames are read by a small classifier trained on the training digits "
       f"alone; it reads {accuracy['test']:.1%} of the unseen test digits right. Every "
       f"column is compared with {results['reference']['clips']} real clips of the test "
@@ -104,31 +78,15 @@ def write(
       "note",
     ),
     "<h2>Loss</h2>",
-    f'<img alt="Loss curve" src="{_data(loss_png, "image/png")}">',
+    f'<img alt="Loss curve" src="{_address(loss_png, "image/png")}">',
+    f'<p class="note">All curves and the config: <a href="{html.escape(page_of_run)}">'
+    f"{html.escape(page_of_run)}</a></p>",
     "<h2>Sample more</h2>",
     _commands(workdir),
     "<h2>Facts</h2>",
     _facts(results),
   ]
-  write_document(path, "vdm_jax demo", parts)
-
-
-def write_document(path: epath.PathLike, title: str, parts: Sequence[str]) -> None:
-  """Writes an HTML file of its own in the demos' style.
-
-  Args:
-    path: of the file.
-    title: of the page.
-    parts: of its body, as HTML.
-  """
-  text = (
-    '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-    '<meta name="viewport" content="width=device-width">\n'
-    f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n"
-    + "\n".join(parts)
-    + "\n</html>\n"
-  )
-  epath.Path(path).write_text(text)
+  document.write(path, "vdm_jax demo", parts)
 
 
 def _films(clips, shown) -> str:
@@ -146,18 +104,6 @@ def _films(clips, shown) -> str:
   return (
     f'<table class="films"><thead><tr><th></th>{head}</tr></thead>'
     f"<tbody>{''.join(rows)}</tbody></table>"
-  )
-
-
-def _table(cells: Sequence[Sequence[str]]) -> str:
-  def row(line, tag):
-    return "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in line)
-
-  head, *body = cells
-  lines = "".join(f"<tr>{row(line, 'td')}</tr>" for line in body)
-  return (
-    f'<table class="numbers"><thead><tr>{row(head, "th")}</tr></thead>'
-    f"<tbody>{lines}</tbody></table>"
   )
 
 
@@ -188,20 +134,11 @@ def _facts(results) -> str:
     ),
     "Versions": f"vdm_jax {run['vdm_jax']}, jax {run['jax']}",
   }
-  items = "".join(
-    f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
-    for name, value in facts.items()
-  )
   raw = html.escape(json.dumps(results, indent=1))
   return (
-    f"<dl>{items}</dl><details><summary>results.json</summary>"
+    f"{document.facts(facts)}<details><summary>results.json</summary>"
     f"<pre>{raw}</pre></details>"
   )
-
-
-def _paragraph(text: str, kind: str = "") -> str:
-  attribute = f' class="{kind}"' if kind else ""
-  return f"<p{attribute}>{html.escape(text)}</p>"
 
 
 def gif(clip: np.ndarray, scale: int, fps: float = FPS) -> str:
@@ -209,10 +146,8 @@ def gif(clip: np.ndarray, scale: int, fps: float = FPS) -> str:
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / "clip.gif"
     video.write_gif(path, clip, fps=fps, scale=scale)
-    return _data(path, "image/gif")
+    return _address(path, "image/gif")
 
 
-def _data(path: epath.PathLike, kind: str) -> str:
-  """A file as a data: address, so that the page needs no other file."""
-  encoded = base64.b64encode(epath.Path(path).read_bytes()).decode()
-  return f"data:{kind};base64,{encoded}"
+def _address(path: epath.PathLike, kind: str) -> str:
+  return document.data_address(epath.Path(path).read_bytes(), kind)

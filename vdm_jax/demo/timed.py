@@ -11,6 +11,7 @@ from etils import epath
 
 from vdm_jax import experiment
 from vdm_jax.errors import UserError
+from vdm_jax.report import page, reading
 from vdm_jax.storage import checkpoint
 
 # Compiling takes the better part of it.
@@ -53,6 +54,8 @@ def train(
 ) -> None:
   """Trains a run until it has been given `seconds` of wall clock in all.
 
+  Leaves the page of `vdm-jax report` in it.
+
   Args:
     config: complete.
     workdir: of the run.
@@ -75,7 +78,8 @@ def train(
   }
   result = experiment.train(timed, workdir, init_from=init_from)
   unless_stopped(result)
-  say(f"{int(result.state.step)} steps done")
+  page.write(epath.Path(workdir) / "report.html", [reading.read(workdir)])
+  say(f"{int(result.state.step)} steps done; curves in {workdir}/report.html")
 
 
 def say(text: str) -> None:

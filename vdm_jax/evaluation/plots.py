@@ -38,7 +38,7 @@ def loss_curve(workdir: str, out: epath.PathLike, *, smooth: float = 0.05) -> No
   window = max(5, round(smooth * len(values)))
   if len(values) > 2 * window:
     axes.plot(
-      *_averaged(steps, values, window), color="#1f5fd0", linewidth=1.8,
+      *averaged(steps, values, window), color="#1f5fd0", linewidth=1.8,
       label=f"training, mean of {window} points",
     )  # fmt: skip
   if len(validation):
@@ -67,7 +67,7 @@ def series(lines: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
   return np.asarray(rows, np.float64).reshape(-1, 2)
 
 
-def _averaged(steps, values, window):
+def averaged(steps, values, window):
   """A centred moving average; at the ends over what there is."""
   kernel = np.ones(window)
   count = np.convolve(np.ones(len(values)), kernel, "same")

@@ -49,7 +49,11 @@ FREE = (
 
 
 def describe(
-  config: Mapping[str, Any], fingerprint: str, *, text_checksum: str = ""
+  config: Mapping[str, Any],
+  fingerprint: str,
+  *,
+  text_checksum: str = "",
+  command: str = "",
 ) -> dict[str, Any]:
   """What is stored beside each checkpoint.
 
@@ -57,11 +61,13 @@ def describe(
     config: of the run.
     fingerprint: of its data.
     text_checksum: of the encoder of captions, '' for none.
+    command: that a user typed, '' for none.
   """
   return {
     "config": json.loads(json.dumps(config, default=str)),
     "data_fingerprint": fingerprint,
     "text_checksum": text_checksum,
+    **({"command": command} if command else {}),
     "vdm_jax": vdm_jax.__version__,
     "jax": jax.__version__,
   }
@@ -291,11 +297,27 @@ def status(workdir: str) -> dict[str, Any]:
 
 def read_metrics(workdir: str) -> list[dict[str, Any]]:
   """The lines of a workdir's metrics.jsonl; a half-written last line is left out."""
+  return scan_metrics(workdir)[0]
+
+
+def scan_metrics(workdir: str) -> tuple[list[dict[str, Any]], list[int]]:
+  """The lines of a workdir's metrics.jsonl, and which of them are damaged.
+
+  Returns:
+    The lines that can be read, none without a file, and the numbers, from 1, of
+    those that are no JSON object with a step.
+  """
   path = epath.Path(workdir) / "metrics.jsonl"
   if not path.exists():
-    return []
-  lines = []
-  for text in path.read_text().splitlines():
-    with contextlib.suppress(json.JSONDecodeError):
-      lines.append(json.loads(text))
-  return lines
+    return [], []
+  lines, damaged = [], []
+  for number, text in enumerate(path.read_bytes().splitlines(), start=1):
+    try:
+      line = json.loads(text)
+    except (ValueError, RecursionError):  # No JSON, or no UTF-8.
+      line = None
+    if isinstance(line, dict) and isinstance(line.get("step"), int):
+      lines.append(line)
+    else:
+      damaged.append(number)
+  return lines, damaged

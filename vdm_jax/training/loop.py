@@ -199,7 +199,8 @@ class _Loop:
       position = self.batches.get_state()
       self.checkpoints.save_best(step, best, state, position, self.described())
     if self.at("log_every", step) or values or last:
-      self.log.log(step, {**self.means.take(), **values})
+      rate = optimizer.rate(self.programs.config, step - 1, float(self.progress))
+      self.log.log(step, {**self.means.take(), "learning_rate": rate, **values})
     if self.at("sample_every", step) or finished:
       self.sample(state, step)
     if self.at("checkpoint_every", step):

@@ -69,6 +69,22 @@ def learning_rate(config: Mapping[str, Any], num_steps: int) -> optax.Schedule:
   return optax.join_schedules([ramp, after], [warmup])
 
 
+def rate(config: Mapping[str, Any], step: int, progress: float = 0.0) -> float:
+  """The learning rate of one step.
+
+  Args:
+    config: of a run.
+    step: from 0: how many were done before it.
+    progress: the share of the run's seconds that is over, in [0, 1]; it matters with
+      `decay_by = 'time'`.
+  """
+  optimizer, num_steps = config["optimizer"], config["train"]["num_steps"]
+  if not by_time(optimizer):
+    return float(learning_rate(optimizer, num_steps)(step))
+  warm = learning_rate({**optimizer, "decay": "constant"}, num_steps)(step)
+  return float(warm) * float(_BY_TIME[optimizer["decay"]](progress))
+
+
 def jump(
   old: Mapping[str, Any], new: Mapping[str, Any], step: int, seconds: float
 ) -> str:
@@ -84,15 +100,12 @@ def jump(
     A sentence; '' where the rate goes on as it was.
   """
 
-  def rate(config):
-    optimizer, train = config["optimizer"], config["train"]
-    if by_time(optimizer):
-      progress = min(seconds / train["max_seconds"], 1.0)
-      decay = _BY_TIME[optimizer["decay"]](progress)
-      return optimizer["learning_rate"] * float(decay)
-    return float(learning_rate(optimizer, train["num_steps"])(step))
+  def at(config):
+    longest = config["train"]["max_seconds"]
+    progress = min(seconds / longest, 1.0) if longest > 0 else 0.0
+    return rate(config, step, progress)
 
-  before, after = rate(old), rate(new)
+  before, after = at(old), at(new)
   if abs(after - before) <= 1e-3 * before:
     return ""
   field = "max_seconds" if by_time(new["optimizer"]) else "num_steps"

@@ -1,0 +1,57 @@
+"""`vdm-jax report RUN [RUN2]`: a page about a run, or about two side by side.
+
+vdm-jax report runs/mine
+vdm-jax report runs/mine --config=configs/vdm_video_folder.py:name=mine
+vdm-jax report runs/mine runs/other --with=runs/fvd_mine --out=compared.html
+
+One HTML file that needs no other one: curves, samples over time, films, results of
+`vdm-jax eval`, the data, the config and what differs, and how to resume and sample.
+Results and films count where they lie in a folder of the run; --with names others.
+"""
+
+from absl import flags
+
+from vdm_jax.cli import common
+from vdm_jax.errors import UserError
+
+_OUT = flags.DEFINE_string("out", None, "The page; default RUN/report.html.")
+_WITH = flags.DEFINE_multi_string(
+  "with", [], "Folder of `vdm-jax eval` or `vdm-jax sample` to show too, with the "
+  "first run; may be repeated.",
+)  # fmt: skip
+_MEGABYTES = flags.DEFINE_float(
+  "max_megabytes", 20.0, "Of pictures and films; the rest is left out.", lower_bound=0.1
+)
+_CONFIG = common.define_config()
+
+
+def main(argv: list[str]) -> None:
+  """Writes the page and prints where it is."""
+  if len(argv) not in (2, 3):
+    raise UserError("report: expected one workdir or two, as vdm-jax report runs/demo")
+
+  import jax
+  from etils import epath
+
+  from vdm_jax.report import page, reading
+
+  common.start_jax(devices=False)
+  jax.config.update("jax_platforms", "cpu")  # The run itself may hold others.
+  first, *second = argv[1:]
+  runs = [reading.read(first, _WITH.value), *map(reading.read, second)]
+  base = None
+  if _CONFIG.value is not None:
+    file = str(flags.FLAGS["config"].config_filename)
+    base = (file, common.config_dict(_CONFIG))
+  out = epath.Path(_OUT.value or epath.Path(first) / "report.html")
+  if out.is_dir():
+    raise UserError(
+      f"--out={out}: expected a file, such as report.html; it is a folder"
+    )
+  try:
+    page.write(out, runs, base=base, megabytes=_MEGABYTES.value)
+  except OSError as error:
+    raise UserError(
+      f"{out}: cannot be written ({error.strerror}); --out=FILE names another"
+    ) from error
+  print(f"wrote {out} ({out.stat().length / 1e6:.1f} MB)")
