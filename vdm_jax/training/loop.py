@@ -1,8 +1,7 @@
 """The training loop: it only sequences what the other files do."""
 
+import collections
 import contextlib
-import os
-import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -12,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vdm_jax import errors, processes
+from vdm_jax import errors, processes, sharding
 from vdm_jax.errors import UserError
 from vdm_jax.storage import checkpoint, workdirs
-from vdm_jax.training import optimizer, program, report
+from vdm_jax.training import optimizer, program, report, signals, sums
 
 
 class Batches(Protocol):
@@ -43,6 +42,13 @@ class Hooks(NamedTuple):
   sample: Callable[[int, Any, report.Report], None] | None = None
   measure: Callable[[Any], dict[str, float]] | None = None
 
+
+# Steps that the host queues beyond the last one that is done: the device need not wait
+# for the host, and the host is never far ahead of what it can still stop.
+_AHEAD = 2
+# Metrics stay on the device until they are logged, or for so many steps: then the host
+# looks whether steps are being skipped, and at the loss for the bar.
+_LOOK_EVERY = 100
 
 # Values of `config.train.best_by`, and the logged one that each stands for.
 BEST_BY = {"loss": "validation_loss", "fvd": "fvd"}
@@ -99,7 +105,7 @@ def _train(programs, batches, workdir, meta, hooks, init_from) -> Result:
     keep_last=train_config["keep_last"],
     keep_every=train_config["keep_every"],
   )
-  key = jax.random.key(programs.config["seed"])
+  seed = programs.config["seed"]
   spent = 0.0
   if checkpoints.steps:
     found = checkpoints.meta()
@@ -111,7 +117,7 @@ def _train(programs, batches, workdir, meta, hooks, init_from) -> Result:
     )
     batches.set_state(position)
   else:
-    state, changed = programs.init(jax.random.fold_in(key, 0)), None
+    state, changed = programs.init(jax.random.fold_in(jax.random.key(seed), 0)), None
     if init_from:
       state = workdirs.warm_start(state, init_from)
   first_step = int(state.step)
@@ -129,7 +135,11 @@ def _train(programs, batches, workdir, meta, hooks, init_from) -> Result:
     if jump := optimizer.jump(*changed, first_step, spent):
       log.say(jump)
 
-  key = jax.random.fold_in(key, 1)
+  # On all devices from the start, not moved there at every step.
+  whole = sharding.replicated(programs.mesh)
+  key = jax.jit(
+    lambda: jax.random.fold_in(jax.random.key(seed), 1), out_shardings=whole
+  )()
   loop = _Loop(programs, batches, checkpoints, meta, hooks, log, key, spent)
   try:
     result = loop.run(state, first_step)
@@ -158,34 +168,54 @@ class _Loop:
     self.hooks = hooks
     self.log = log
     self.key = key
-    self.means = report.Means()
+    self.queued = collections.deque()  # (step, its loss), not known to be done.
+    self.sums = None  # Of the metrics since the host last looked, on the devices.
+    self.means = sums.Means()
     # As if the run had been one: what calls before this one took, counts.
     self.start = time.monotonic() - spent
     self.progress = np.float32(0.0)
+    self.placed = None  # The progress that the devices have, and where.
 
   def run(self, state, first_step):
     step = first_step
-    pending = None  # Metrics of the step before: read while the next one runs.
-    with _Terminate() as terminate:
+    with signals.Terminate() as terminate:
       while True:
         reason = self.stop_reason(step, terminate)
         last = reason is not None
         if step > first_step:
-          if pending is not None and (last or self.due(step)):
-            self.account(*pending)
-            pending = None
+          if last or self.due(step):
+            self.account(step)
           self.milestones(state, step, last and reason != "signal", last)
         if last:
           break
-        extra = (self.progress,) if self.programs.by_time else ()
-        state, metrics = self.programs.step(state, next(self.batches), self.key, *extra)
+        state = self.advance(state, step + 1)
         step += 1
-        if pending is not None:
-          self.account(*pending)
-        pending = (step, metrics)
       self.save(state, step)
       self.checkpoints.wait()
     return Result(state, reason)
+
+  def advance(self, state, step):
+    """Queues a step and its metrics; nothing of it comes back to the host."""
+    while len(self.queued) >= _AHEAD:
+      done, loss = self.queued.popleft()
+      jax.block_until_ready(loss)
+      self.log.step(done)
+    batch = next(self.batches)
+    state, metrics = self.programs.step(state, batch, self.key, *self.extra())
+    self.queued.append((step, metrics["loss"]))
+    # Not donated: the queue holds a part of the first one, and they are small.
+    self.sums = metrics if self.sums is None else self.programs.add(self.sums, metrics)
+    return state
+
+  def extra(self):
+    """What a step takes beside state, batch and key."""
+    if not self.programs.by_time:
+      return ()
+    if self.placed is None or self.placed[0] != self.progress:
+      whole = sharding.replicated(self.programs.mesh)
+      array = jax.make_array_from_process_local_data(whole, self.progress)
+      self.placed = self.progress, array
+    return (self.placed[1],)
 
   def milestones(self, state, step, finished, last):
     """Whatever is due after a step; a finished run does all of it once more."""
@@ -206,8 +236,8 @@ class _Loop:
       self.save(state, step)
 
   def due(self, step):
-    """Whether the metrics must be complete after this step."""
-    return any(
+    """Whether the host looks at the metrics after this step."""
+    return step % _LOOK_EVERY == 0 or any(
       self.at(name, step)
       for name in (
         "log_every",
@@ -222,13 +252,14 @@ class _Loop:
     every = self.config.get(name, 0)  # Runs from before the field was there.
     return every > 0 and step % every == 0
 
-  def account(self, step, metrics):
-    """Reads a step's metrics; stops the run after too many bad ones in a row."""
-    metrics = jax.device_get(metrics)
-    self.means.add(metrics)
-    total, count = metrics["loss"]
+  def account(self, step):
+    """Fetches the sums up to a step; stops the run after too many bad ones in a row."""
+    found, self.sums = jax.device_get(self.sums), None
+    self.queued.clear()
+    self.means.add(found)
+    total, count = found["loss"]
     self.log.step(step, total / count if count else float("nan"))
-    bad, most = int(metrics["bad_in_row"][0]), self.config["max_bad_steps"]
+    bad, most = int(found["bad_in_row"][0]), self.config["max_bad_steps"]
     if most and bad >= most:
       raise UserError(
         f"step {step}: loss or gradient was not finite {bad} steps in a row; those "
@@ -270,7 +301,7 @@ class _Loop:
     """Validation means, named `validation_...`."""
     if self.hooks.validation is None:
       return {}
-    means = report.Means()
+    means = sums.Means()
     with self.log.paused():
       for i, batch in enumerate(self.hooks.validation()):
         # The same noise at every validation: differences are the model's.
@@ -305,36 +336,3 @@ class _Loop:
   def described(self):
     """What is stored beside a checkpoint: the run, and how long it took so far."""
     return {**self.meta, "seconds": round(time.monotonic() - self.start, 3)}
-
-
-class _Terminate:
-  """Notes SIGTERM and SIGINT instead of dying, so that the run can save.
-
-  With several processes SIGTERM stays with jax.distributed, whose handler tells all of
-  them, so that they stop after the same step; a SIGINT is passed on to it.
-  """
-
-  def __init__(self):
-    self.asked = False
-    self._old = {}
-
-  def __enter__(self):
-    several = jax.process_count() > 1
-    for number in (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM):
-      try:
-        self._old[number] = signal.signal(number, self._note)
-      except ValueError:  # Not the main thread: the caller handles signals.
-        break
-    return self
-
-  def __exit__(self, *exc):
-    for number, handler in self._old.items():
-      signal.signal(number, handler)
-
-  def _note(self, number, frame):
-    del frame
-    if self.asked and number == signal.SIGINT:
-      raise KeyboardInterrupt  # Asked twice: the person means it.
-    self.asked = True
-    if jax.process_count() > 1:
-      os.kill(os.getpid(), signal.SIGTERM)

@@ -15,7 +15,7 @@ import optax
 
 from vdm_jax import sharding
 from vdm_jax.errors import UserError
-from vdm_jax.training import optimizer
+from vdm_jax.training import optimizer, sums
 
 # A metric is [total, count]: means merge over micro-batches, steps and hosts.
 Metrics = dict[str, jax.Array]
@@ -75,6 +75,7 @@ class Program:
     init: key -> State.
     step: (State, batch, key) -> (State, metrics); the state is donated. Where `by_time`
       holds it takes, after the key, the share of the run that is over.
+    add: (metrics so far, metrics) -> metrics of all these steps, see `sums.add`.
     by_time: the learning rate falls with the run's clock.
     evaluate: (params, batch, key) -> metrics, without dropout.
   """
@@ -124,6 +125,7 @@ class Program:
       out_shardings=(self.state_sharding, whole),
       donate_argnums=0,
     )
+    self.add = jax.jit(sums.add, out_shardings=whole)
     self.evaluate = jax.jit(
       self._evaluate,
       in_shardings=(self.state_sharding.params, rows, whole),

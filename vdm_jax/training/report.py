@@ -5,32 +5,11 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
 
-import numpy as np
 import tqdm
 from etils import epath
 
 from vdm_jax.storage import workdirs
-
-
-class Means:
-  """Running means of [total, count] metrics; an empty one is left out."""
-
-  def __init__(self):
-    self._sums: dict[str, np.ndarray] = {}
-
-  def add(self, metrics: Mapping[str, Any]) -> None:
-    for name, value in metrics.items():
-      self._sums[name] = self._sums.get(name, 0.0) + np.asarray(value, np.float64)
-
-  def take(self) -> dict[str, float]:
-    """The means so far; starts again from nothing."""
-    means = {
-      name: float(total / count) for name, (total, count) in self._sums.items() if count
-    }
-    self._sums = {}
-    return means
 
 
 class Report:
@@ -70,12 +49,13 @@ class Report:
     )
     self._mark = (first_step, time.perf_counter())
 
-  def step(self, step: int, loss: float) -> None:
-    """Moves the bar."""
+  def step(self, step: int, loss: float | None = None) -> None:
+    """Moves the bar; `loss` where it is known."""
     if not self._active:
       return
-    rate = self._rate(step)[1]
-    self._bar.set_postfix_str(f"loss {loss:.4f}, {rate:.1f} videos/s", refresh=False)
+    if loss is not None:
+      rate = self._rate(step)[1]
+      self._bar.set_postfix_str(f"loss {loss:.4f}, {rate:.1f} videos/s", refresh=False)
     self._bar.update(step - self._bar.n)
 
   @contextlib.contextmanager
