@@ -16,7 +16,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import save
 from vdm_jax.storage import workdirs
-from vdm_jax.training import loop, program
+from vdm_jax.training import loop, program, report
 
 
 def train(
@@ -69,6 +69,7 @@ def train(
     validation=_validation(config, system, programs, split, read),
     sample=_sampling(config, system, workdir),
     measure=_measuring(config, system, workdir),
+    work=_work(programs),
   )
   meta = workdirs.describe(
     config, source.fingerprint, text_checksum=stored.checksum if stored else ""
@@ -317,3 +318,15 @@ def _measuring(config, system, workdir) -> Callable | None:
   from vdm_jax.evaluation import during_training
 
   return during_training.fvd(config, system, workdir)
+
+
+def _work(programs) -> report.Work:
+  """What a step asks of the devices, and what they can do."""
+  # Preflight knows of training; the other way round it is for those that ask.
+  from vdm_jax.preflight import flops, peaks
+
+  peak = peaks.peak(programs.mesh.devices.flat[0])
+  return report.Work(
+    flops=lambda: flops.count(programs.step, *programs.step_arguments()),
+    peak=peak and peak * programs.mesh.size,
+  )

@@ -55,12 +55,13 @@ def settings(train, optimizer=None):
   )
 
 
-def run(workdir, target, train, optimizer=None):
+def run(workdir, target, train, optimizer=None, **hooks):
   """Trains `Line`; the lines of its log."""
   config = settings(train, optimizer)
   programs = program.Program(Line(), config)
   meta = workdirs.describe(config, "none")
-  loop.train(programs, Given(programs, target), str(workdir), meta)
+  batches = Given(programs, target)
+  loop.train(programs, batches, str(workdir), meta, hooks=loop.Hooks(**hooks))
   return workdirs.read_metrics(str(workdir))
 
 

@@ -36,11 +36,13 @@ class Hooks(NamedTuple):
     validation: a fresh pass over the validation batches, on the mesh.
     sample: (step, averaged params, report) -> None, makes sample videos.
     measure: (averaged params) -> values to log, by name; every `eval_fvd_every` steps.
+    work: what a step asks of the devices, to log how much of them it uses.
   """
 
   validation: Callable[[], Iterable[Any]] | None = None
   sample: Callable[[int, Any, report.Report], None] | None = None
   measure: Callable[[Any], dict[str, float]] | None = None
+  work: report.Work | None = None
 
 
 # Steps that the host queues beyond the last one that is done: the device need not wait
@@ -128,6 +130,7 @@ def _train(programs, batches, workdir, meta, hooks, init_from) -> Result:
     first_step=first_step,
     num_steps=num_steps,
     batch_size=train_config["batch_size"],
+    work=hooks.work,
     active=main,
   )
   if first_step:
@@ -141,12 +144,9 @@ def _train(programs, batches, workdir, meta, hooks, init_from) -> Result:
     lambda: jax.random.fold_in(jax.random.key(seed), 1), out_shardings=whole
   )()
   loop = _Loop(programs, batches, checkpoints, meta, hooks, log, key, spent)
-  try:
-    result = loop.run(state, first_step)
-  finally:
-    log.close()
-  checkpoints.close()
-  return result
+  # A run that fails still finishes the checkpoint that it is writing.
+  with contextlib.closing(log), contextlib.closing(checkpoints):
+    return loop.run(state, first_step)
 
 
 class _Loop:
@@ -200,7 +200,8 @@ class _Loop:
       done, loss = self.queued.popleft()
       jax.block_until_ready(loss)
       self.log.step(done)
-    batch = next(self.batches)
+    with self.log.waiting():
+      batch = next(self.batches)
     state, metrics = self.programs.step(state, batch, self.key, *self.extra())
     self.queued.append((step, metrics["loss"]))
     # Not donated: the queue holds a part of the first one, and they are small.
@@ -257,8 +258,9 @@ class _Loop:
     found, self.sums = jax.device_get(self.sums), None
     self.queued.clear()
     self.means.add(found)
-    total, count = found["loss"]
-    self.log.step(step, total / count if count else float("nan"))
+    recent = sums.Means()
+    recent.add(found)
+    self.log.step(step, recent.take())
     bad, most = int(found["bad_in_row"][0]), self.config["max_bad_steps"]
     if most and bad >= most:
       raise UserError(

@@ -1,6 +1,6 @@
 """The optimizer that `config.optimizer` describes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -67,6 +67,25 @@ def learning_rate(config: Mapping[str, Any], num_steps: int) -> optax.Schedule:
   # The first step already moves: it runs at peak / warmup.
   ramp = optax.linear_schedule(peak / warmup, peak, max(warmup - 1, 1))
   return optax.join_schedules([ramp, after], [warmup])
+
+
+def rate_of_update(
+  config: Mapping[str, Any], num_steps: int
+) -> Callable[[Any, Any], jax.Array]:
+  """The learning rate that `build`'s optimizer applies, for the log.
+
+  Returns:
+    A function of the updates made so far, steps that were skipped not among them, and
+    of the share of the run that is over, which only `decay_by = 'time'` looks at.
+  """
+  if not by_time(config):
+    schedule = learning_rate(config, num_steps)
+    return lambda count, progress: jnp.asarray(schedule(count), jnp.float32)
+  schedule = learning_rate({**config, "decay": "constant"}, num_steps)
+  decay = _BY_TIME[config["decay"]]
+  return lambda count, progress: jnp.asarray(
+    schedule(count) * decay(progress), jnp.float32
+  )
 
 
 def jump(

@@ -4,12 +4,26 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import tqdm
 from etils import epath
 
 from vdm_jax.storage import workdirs
+
+
+class Work(NamedTuple):
+  """What a training step asks of the devices.
+
+  Attributes:
+    flops: counts the operations of a step, a multiply-add as two, over all devices; a
+      call may take seconds, and is made once.
+    peak: operations a second of all devices together in bfloat16; None if not known.
+  """
+
+  flops: Callable[[], float]
+  peak: float | None
 
 
 class Report:
@@ -21,10 +35,18 @@ class Report:
   """
 
   def __init__(
-    self, workdir: str, *, first_step: int, num_steps: int, batch_size: int, active=True
+    self,
+    workdir: str,
+    *,
+    first_step: int,
+    num_steps: int,
+    batch_size: int,
+    work: Work | None = None,
+    active: bool = True,
   ):
     self._active = active
-    self._paused = 0.0
+    self._paused = self._waited = 0.0
+    self._work, self._flops = work, None
     if not active:
       return
     from tensorboardX import SummaryWriter
@@ -49,13 +71,12 @@ class Report:
     )
     self._mark = (first_step, time.perf_counter())
 
-  def step(self, step: int, loss: float | None = None) -> None:
-    """Moves the bar; `loss` where it is known."""
+  def step(self, step: int, recent: Mapping[str, float] | None = None) -> None:
+    """Moves the bar to a step that is done; `recent` are means where they are known."""
     if not self._active:
       return
-    if loss is not None:
-      rate = self._rate(step)[1]
-      self._bar.set_postfix_str(f"loss {loss:.4f}, {rate:.1f} videos/s", refresh=False)
+    if recent is not None:
+      self._bar.set_postfix_str(self._short(recent, self._speed(step)), refresh=False)
     self._bar.update(step - self._bar.n)
 
   @contextlib.contextmanager
@@ -65,19 +86,26 @@ class Report:
     yield
     self._paused += time.perf_counter() - start
 
+  @contextlib.contextmanager
+  def waiting(self):
+    """Time within is spent on waiting for a batch."""
+    start = time.perf_counter()
+    yield
+    self._waited += time.perf_counter() - start
+
   def log(self, step: int, values: Mapping[str, float]) -> None:
     """Logs the means since the last log, one line a step."""
     if not self._active:
       return
-    steps_per_s, videos_per_s = self._rate(step)
+    speed = self._speed(step)
     self._mark, self._paused = (step, time.perf_counter()), 0.0
+    self._waited = 0.0
     # JSON knows no NaN: a window of nothing but skipped steps has the loss null.
     line = {
       "step": step,
       "loss": None,
       **values,
-      "steps_per_second": steps_per_s,
-      "videos_per_second": videos_per_s,
+      **speed,
       "time": time.time(),
     }
     self._write(line)
@@ -106,11 +134,42 @@ class Report:
       if not self._local:
         self._rewrite()
 
-  def _rate(self, step):
+  def _speed(self, step: int) -> dict[str, float]:
+    """How fast it was since the last log."""
+    now = time.perf_counter()
+    if self._work is not None and self._flops is None:
+      self._flops = self._work.flops()
+      self._paused += time.perf_counter() - now
     first, start = self._mark
     seconds = max(time.perf_counter() - start - self._paused, 1e-9)
+    steps = max(step - first, 1)
     rate = (step - first) / seconds
-    return rate, rate * self._batch_size
+    speed = {
+      "steps_per_second": rate,
+      "videos_per_second": rate * self._batch_size,
+      "step_seconds": seconds / steps,
+      "data_seconds": self._waited / steps,
+      "compute_seconds": max(seconds - self._waited, 0.0) / steps,
+    }
+    if self._flops:
+      speed["tflops_per_second"] = rate * self._flops / 1e12
+      if self._work.peak:
+        speed["share_of_peak"] = rate * self._flops / self._work.peak
+    return speed
+
+  def _short(self, recent, speed) -> str:
+    """What of all this fits beside a bar."""
+    parts = [f"loss {recent.get('loss', float('nan')):.4f}"]
+    if "grad_norm" in recent:
+      parts.append(f"gradient {recent['grad_norm']:.3g}")
+    if "learning_rate" in recent:
+      parts.append(f"rate {recent['learning_rate']:.3g}")
+    parts.append(f"{speed['videos_per_second']:.1f} videos/s")
+    if "share_of_peak" in speed:
+      parts.append(f"{speed['share_of_peak']:.0%} of peak")
+    elif "tflops_per_second" in speed:
+      parts.append(f"{speed['tflops_per_second']:.3g} TFLOP/s")
+    return ", ".join(parts)
 
   def _write(self, line):
     self._lines.append(line)
