@@ -111,8 +111,8 @@ def base() -> ConfigDict:
       checkpoint_every=1000,
       keep_last=3,  # Checkpoints kept.
       keep_every=0,  # And for good, every so many steps; 0 for none.
-      # Steps skipped (not finite) in a row that stop the run; seen when it logs, or after
-      # a hundred steps. 0 for never.
+      # Steps skipped (not finite) in a row that stop the run; seen when it logs, or
+      # after a hundred steps. 0 for never.
       max_bad_steps=20,
     )
   )

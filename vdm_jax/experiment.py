@@ -16,11 +16,15 @@ from vdm_jax.errors import UserError
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import save
 from vdm_jax.storage import workdirs
-from vdm_jax.training import loop, program, report
+from vdm_jax.training import loop, profile, program, report
 
 
 def train(
-  config: Mapping[str, Any], workdir: str, *, init_from: str | None = None
+  config: Mapping[str, Any],
+  workdir: str,
+  *,
+  init_from: str | None = None,
+  trace: profile.Range | None = None,
 ) -> loop.Result:
   """Trains what a config describes, or resumes it.
 
@@ -30,12 +34,18 @@ def train(
     config: a complete config as a plain dict.
     workdir: folder of the run, local or gs://.
     init_from: workdir whose averaged weights a new run starts from.
+    trace: steps to trace into `profile/` of the workdir.
 
   Raises:
     UserError: anything of the config, the data or the workdir does not fit.
   """
   processes.agree(
-    {"config": config, "vdm_jax": vdm_jax.__version__, "jax": jax.__version__}
+    {
+      "config": config,
+      "--profile": trace,
+      "vdm_jax": vdm_jax.__version__,
+      "jax": jax.__version__,
+    }
   )
   processes.check_shared(workdir)
   system = systems.build(config)
@@ -76,7 +86,13 @@ def train(
   )
   try:
     return loop.train(
-      programs, batches, workdir, meta, hooks=hooks, init_from=init_from
+      programs,
+      batches,
+      workdir,
+      meta,
+      hooks=hooks,
+      init_from=init_from,
+      trace=trace,
     )
   finally:
     batches.close()

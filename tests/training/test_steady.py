@@ -55,13 +55,14 @@ def settings(train, optimizer=None):
   )
 
 
-def run(workdir, target, train, optimizer=None, **hooks):
+def run(workdir, target, train, optimizer=None, trace=None, **hooks):
   """Trains `Line`; the lines of its log."""
   config = settings(train, optimizer)
   programs = program.Program(Line(), config)
   meta = workdirs.describe(config, "none")
   batches = Given(programs, target)
-  loop.train(programs, batches, str(workdir), meta, hooks=loop.Hooks(**hooks))
+  hooks = loop.Hooks(**hooks)
+  loop.train(programs, batches, str(workdir), meta, hooks=hooks, trace=trace)
   return workdirs.read_metrics(str(workdir))
 
 

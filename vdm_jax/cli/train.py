@@ -11,6 +11,11 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, local or gs:
 _INIT_FROM = flags.DEFINE_string(
   "init_from", None, "Workdir whose averaged weights a new run starts from."
 )
+_PROFILE = flags.DEFINE_string(
+  "profile",
+  None,
+  "FIRST:LAST: trace these steps into WORKDIR/profile, for TensorBoard and Perfetto.",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -20,13 +25,19 @@ def main(argv: list[str]) -> None:
   config = common.config_dict(_CONFIG)
   if not _WORKDIR.value:
     raise UserError("--workdir: expected a folder for the run")
+  from vdm_jax.training import profile
+
+  # Before anything that takes its time.
+  trace = profile.parse(_PROFILE.value) if _PROFILE.value is not None else None
   distributed.start()
 
   from vdm_jax import experiment, processes
   from vdm_jax.preflight import estimate
 
   estimate.check(config, jax.devices())
-  result = experiment.train(config, _WORKDIR.value, init_from=_INIT_FROM.value)
+  result = experiment.train(
+    config, _WORKDIR.value, init_from=_INIT_FROM.value, trace=trace
+  )
   if processes.is_first():
     why = {
       "steps": "all steps done",

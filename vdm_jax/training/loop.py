@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from vdm_jax import errors, processes, sharding
 from vdm_jax.errors import UserError
 from vdm_jax.storage import checkpoint, workdirs
-from vdm_jax.training import optimizer, program, report, signals, sums
+from vdm_jax.training import optimizer, profile, program, report, signals, sums
 
 
 class Batches(Protocol):
@@ -76,6 +76,7 @@ def train(
   *,
   hooks: Hooks | None = None,
   init_from: str | None = None,
+  trace: profile.Range | None = None,
 ) -> Result:
   """Trains to the configured number of steps, or resumes on the way there.
 
@@ -87,18 +88,19 @@ def train(
       checkpoints of another run and to be stored beside new ones.
     hooks: validation and samples.
     init_from: workdir whose averaged weights a *new* run starts from.
+    trace: steps to trace into `profile/` of the workdir, by the first process.
 
   Raises:
     UserError: another run trains in the workdir, it belongs to another config, a
-      checkpoint is damaged or cannot be written, or too many steps in a row were not
-      finite.
+      checkpoint is damaged or cannot be written, too many steps in a row were not
+      finite, or `trace` is outside the steps left.
   """
   main = processes.is_first()
   with workdirs.locked(workdir) if main else contextlib.nullcontext():
-    return _train(programs, batches, workdir, meta, hooks or Hooks(), init_from)
+    return _train(programs, batches, workdir, meta, hooks or Hooks(), init_from, trace)
 
 
-def _train(programs, batches, workdir, meta, hooks, init_from) -> Result:
+def _train(programs, batches, workdir, meta, hooks, init_from, trace) -> Result:
   train_config = programs.config["train"]
   num_steps = train_config["num_steps"]
   main = processes.is_first()
@@ -123,6 +125,8 @@ def _train(programs, batches, workdir, meta, hooks, init_from) -> Result:
     if init_from:
       state = workdirs.warm_start(state, init_from)
   first_step = int(state.step)
+  if trace:
+    profile.check(trace, first_step, num_steps)
   if main:
     workdirs.write_description(workdir, meta)
   log = report.Report(
@@ -143,7 +147,8 @@ def _train(programs, batches, workdir, meta, hooks, init_from) -> Result:
   key = jax.jit(
     lambda: jax.random.fold_in(jax.random.key(seed), 1), out_shardings=whole
   )()
-  loop = _Loop(programs, batches, checkpoints, meta, hooks, log, key, spent)
+  tracer = profile.Profile(trace if main else None, workdir, log)
+  loop = _Loop(programs, batches, checkpoints, meta, hooks, log, tracer, key, spent)
   # A run that fails still finishes the checkpoint that it is writing.
   with contextlib.closing(log), contextlib.closing(checkpoints):
     return loop.run(state, first_step)
@@ -152,7 +157,9 @@ def _train(programs, batches, workdir, meta, hooks, init_from) -> Result:
 class _Loop:
   """One run of the loop: what stays the same from step to step."""
 
-  def __init__(self, programs, batches, checkpoints, meta, hooks, log, key, spent):
+  def __init__(
+    self, programs, batches, checkpoints, meta, hooks, log, tracer, key, spent
+  ):
     self.programs = programs
     self.config = programs.config["train"]
     self.best_by = self.config.get("best_by", "loss")
@@ -167,6 +174,7 @@ class _Loop:
     self.meta = meta
     self.hooks = hooks
     self.log = log
+    self.tracer = tracer
     self.key = key
     self.queued = collections.deque()  # (step, its loss), not known to be done.
     self.sums = None  # Of the metrics since the host last looked, on the devices.
@@ -178,7 +186,7 @@ class _Loop:
 
   def run(self, state, first_step):
     step = first_step
-    with signals.Terminate() as terminate:
+    with signals.Terminate() as terminate, self.tracer:
       while True:
         reason = self.stop_reason(step, terminate)
         last = reason is not None
@@ -188,8 +196,8 @@ class _Loop:
           self.milestones(state, step, last and reason != "signal", last)
         if last:
           break
-        state = self.advance(state, step + 1)
         step += 1
+        state = self.tracer.around(self.advance, state, step)
       self.save(state, step)
       self.checkpoints.wait()
     return Result(state, reason)
