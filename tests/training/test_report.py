@@ -11,7 +11,7 @@ from tests import helpers
 from tests.training.test_steady import run
 from vdm_jax import experiment
 from vdm_jax.preflight import peaks
-from vdm_jax.training import optimizer, program, report
+from vdm_jax.training import optimizer, parameters, program, report
 
 
 @pytest.mark.parametrize(
@@ -122,3 +122,27 @@ def test_the_work_of_a_config_is_that_of_its_step():
 def test_chips_are_known_by_their_names(kind, tflops):
   found = peaks.peak(types.SimpleNamespace(device_kind=kind))
   assert found == (tflops and tflops * 1e12)
+
+
+def test_the_table_of_parameters_counts_every_module():
+  params = {
+    "backbone": {
+      "stem": {"kernel": np.zeros((3, 3, 2, 4)), "bias": np.zeros(4)},
+      "out": {"kernel": np.zeros((4, 5))},
+    },
+    "scale": np.zeros(()),
+  }
+  lines = [line.split() for line in parameters.table(params).splitlines()]
+  assert lines[0] == ["module", "shapes", "parameters", "share"]
+  found = {line[0]: line[1:] for line in lines[1:]}
+  assert found["backbone/stem"] == ["bias", "4,", "kernel", "3x3x2x4", "76", "78.35%"]
+  assert found["backbone/out"] == ["kernel", "4x5", "20", "20.62%"]
+  assert found["."] == ["scale", "scalar", "1", "1.03%"]
+  assert lines[-1] == ["total", "97", "100.00%"]
+  assert len(lines) == 5
+
+
+def test_a_run_writes_the_table_and_says_the_total(tmp_path, capsys):
+  run(tmp_path, lambda step: 1.0, {"num_steps": 1})
+  assert (tmp_path / "parameters.txt").read_text().splitlines()[-1].split()[1] == "1"
+  assert f"1 parameters: {tmp_path / 'parameters.txt'}" in capsys.readouterr().err

@@ -137,6 +137,7 @@ def _train(programs, batches, workdir, meta, hooks, init_from, trace) -> Result:
     work=hooks.work,
     active=main,
   )
+  log.parameters(programs.state_shapes.params)
   if first_step:
     log.say(f"resuming {workdir} from step {first_step}")
     if jump := optimizer.jump(*changed, first_step, spent):

@@ -5,12 +5,13 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tqdm
 from etils import epath
 
 from vdm_jax.storage import workdirs
+from vdm_jax.training import parameters
 
 
 class Work(NamedTuple):
@@ -121,6 +122,14 @@ class Report:
     )
     summary = Summary(value=[Summary.Value(tag=tag, image=image)])
     self._board.file_writer.add_summary(summary, step)
+
+  def parameters(self, params: Any) -> None:
+    """Writes the table of a network's parameters; prints how many there are."""
+    if not self._active:
+      return
+    path = self._path.with_name("parameters.txt")
+    path.write_text(parameters.table(params))
+    self.say(f"{parameters.count(params):,} parameters: {path}")
 
   def say(self, text: str) -> None:
     """Prints a line above the bar."""
