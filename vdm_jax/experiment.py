@@ -16,7 +16,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import save
 from vdm_jax.storage import workdirs
-from vdm_jax.training import loop, profile, program, report
+from vdm_jax.training import loop, profile, program, report, writers
 
 
 def train(
@@ -25,6 +25,7 @@ def train(
   *,
   init_from: str | None = None,
   trace: profile.Range | None = None,
+  wandb: str = "",
 ) -> loop.Result:
   """Trains what a config describes, or resumes it.
 
@@ -35,6 +36,7 @@ def train(
     workdir: folder of the run, local or gs://.
     init_from: workdir whose averaged weights a new run starts from.
     trace: steps to trace into `profile/` of the workdir.
+    wandb: project of Weights & Biases to log to as well; '' for none.
 
   Raises:
     UserError: anything of the config, the data or the workdir does not fit.
@@ -80,6 +82,9 @@ def train(
     sample=_sampling(config, system, workdir),
     measure=_measuring(config, system, workdir),
     work=_work(programs),
+    writers=(lambda: [writers.WeightsAndBiases(wandb, workdir, config)])
+    if wandb
+    else None,
   )
   meta = workdirs.describe(
     config, source.fingerprint, text_checksum=stored.checksum if stored else ""

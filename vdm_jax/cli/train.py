@@ -16,6 +16,12 @@ _PROFILE = flags.DEFINE_string(
   None,
   "FIRST:LAST: trace these steps into WORKDIR/profile, for TensorBoard and Perfetto.",
 )
+_WANDB = flags.DEFINE_string(
+  "wandb",
+  "",
+  "Log to this project of Weights & Biases, too (extra wandb); WANDB_MODE=offline "
+  "needs no network.",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -25,10 +31,12 @@ def main(argv: list[str]) -> None:
   config = common.config_dict(_CONFIG)
   if not _WORKDIR.value:
     raise UserError("--workdir: expected a folder for the run")
-  from vdm_jax.training import profile
+  from vdm_jax.training import profile, writers
 
   # Before anything that takes its time.
   trace = profile.parse(_PROFILE.value) if _PROFILE.value is not None else None
+  if _WANDB.value:
+    writers.check_installed(_WANDB.value)
   distributed.start()
 
   from vdm_jax import experiment, processes
@@ -36,7 +44,11 @@ def main(argv: list[str]) -> None:
 
   estimate.check(config, jax.devices())
   result = experiment.train(
-    config, _WORKDIR.value, init_from=_INIT_FROM.value, trace=trace
+    config,
+    _WORKDIR.value,
+    init_from=_INIT_FROM.value,
+    trace=trace,
+    wandb=_WANDB.value,
   )
   if processes.is_first():
     why = {

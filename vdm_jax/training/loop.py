@@ -3,7 +3,7 @@
 import collections
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -15,6 +15,7 @@ from vdm_jax import errors, processes, sharding
 from vdm_jax.errors import UserError
 from vdm_jax.storage import checkpoint, workdirs
 from vdm_jax.training import optimizer, profile, program, report, signals, sums
+from vdm_jax.training import writers as writing
 
 
 class Batches(Protocol):
@@ -37,12 +38,15 @@ class Hooks(NamedTuple):
     sample: (step, averaged params, report) -> None, makes sample videos.
     measure: (averaged params) -> values to log, by name; every `eval_fvd_every` steps.
     work: what a step asks of the devices, to log how much of them it uses.
+    writers: () -> where figures go beside metrics.jsonl and TensorBoard; called by the
+      first process.
   """
 
   validation: Callable[[], Iterable[Any]] | None = None
   sample: Callable[[int, Any, report.Report], None] | None = None
   measure: Callable[[Any], dict[str, float]] | None = None
   work: report.Work | None = None
+  writers: Callable[[], Sequence[writing.Writer]] | None = None
 
 
 # Steps that the host queues beyond the last one that is done: the device need not wait
@@ -135,6 +139,7 @@ def _train(programs, batches, workdir, meta, hooks, init_from, trace) -> Result:
     num_steps=num_steps,
     batch_size=train_config["batch_size"],
     work=hooks.work,
+    writers=hooks.writers,
     active=main,
   )
   log.parameters(programs.state_shapes.params)

@@ -1,17 +1,16 @@
-"""What a run leaves for people: progress bar, metrics.jsonl, TensorBoard."""
+"""What a run leaves for people: progress bar, rates, and what its writers write."""
 
 import contextlib
-import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tqdm
 from etils import epath
 
-from vdm_jax.storage import workdirs
 from vdm_jax.training import parameters
+from vdm_jax.training import writers as writing
 
 
 class Work(NamedTuple):
@@ -28,12 +27,7 @@ class Work(NamedTuple):
 
 
 class Report:
-  """Writes one run's progress; does nothing where `active` is false.
-
-  `metrics.jsonl` holds one JSON object per logged step. After a resume it has
-  exactly the lines of steps up to the resumed one: what a killed run logged
-  beyond its last checkpoint is forgotten, since those steps happen again.
-  """
+  """Reports one run's progress; does nothing where `active` is false."""
 
   def __init__(
     self,
@@ -43,6 +37,7 @@ class Report:
     num_steps: int,
     batch_size: int,
     work: Work | None = None,
+    writers: Callable[[], Sequence[writing.Writer]] | None = None,
     active: bool = True,
   ):
     self._active = active
@@ -50,15 +45,12 @@ class Report:
     self._work, self._flops = work, None
     if not active:
       return
-    from tensorboardX import SummaryWriter
-
-    self._path = epath.Path(workdir) / "metrics.jsonl"
-    self._lines = [
-      line for line in workdirs.read_metrics(workdir) if line["step"] <= first_step
+    self._workdir = epath.Path(workdir)
+    self._writers = [
+      *(writers() if writers else ()),  # First: others may refuse.
+      writing.Jsonl(workdir, first_step),
+      writing.TensorBoard(workdir),
     ]
-    self._local = "://" not in str(workdir)
-    self._rewrite()
-    self._board = SummaryWriter(str(epath.Path(workdir) / "tensorboard"))
     self._batch_size = batch_size
     self._bar = tqdm.tqdm(
       total=num_steps,
@@ -102,32 +94,21 @@ class Report:
     self._mark, self._paused = (step, time.perf_counter()), 0.0
     self._waited = 0.0
     # JSON knows no NaN: a window of nothing but skipped steps has the loss null.
-    line = {
-      "step": step,
-      "loss": None,
-      **values,
-      **speed,
-      "time": time.time(),
-    }
-    self._write(line)
+    values = {"loss": None, **values, **speed, "time": time.time()}
+    for writer in self._writers:
+      writer.scalars(step, values)
 
   def gif(self, step: int, tag: str, encoded: bytes, shape: tuple[int, ...]) -> None:
-    """Puts an encoded GIF of [T, H, W, C] frames into TensorBoard."""
-    if not self._active:
-      return
-    from tensorboardX.proto.summary_pb2 import Summary
-
-    image = Summary.Image(
-      height=shape[1], width=shape[2], colorspace=shape[3], encoded_image_string=encoded
-    )
-    summary = Summary(value=[Summary.Value(tag=tag, image=image)])
-    self._board.file_writer.add_summary(summary, step)
+    """Hands on an encoded GIF of [T, H, W, C] frames."""
+    if self._active:
+      for writer in self._writers:
+        writer.gif(step, tag, encoded, shape)
 
   def parameters(self, params: Any) -> None:
     """Writes the table of a network's parameters; prints how many there are."""
     if not self._active:
       return
-    path = self._path.with_name("parameters.txt")
+    path = self._workdir / "parameters.txt"
     path.write_text(parameters.table(params))
     self.say(f"{parameters.count(params):,} parameters: {path}")
 
@@ -139,9 +120,8 @@ class Report:
   def close(self) -> None:
     if self._active:
       self._bar.close()
-      self._board.close()
-      if not self._local:
-        self._rewrite()
+      for writer in self._writers:
+        writer.close()
 
   def _speed(self, step: int) -> dict[str, float]:
     """How fast it was since the last log."""
@@ -179,20 +159,3 @@ class Report:
     elif "tflops_per_second" in speed:
       parts.append(f"{speed['tflops_per_second']:.3g} TFLOP/s")
     return ", ".join(parts)
-
-  def _write(self, line):
-    self._lines.append(line)
-    if self._local:
-      with self._path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-    else:  # Object stores cannot append.
-      self._rewrite()
-    for name, value in line.items():
-      if name not in ("step", "time") and value is not None:
-        self._board.add_scalar(name, value, line["step"])
-
-  def _rewrite(self):
-    text = "".join(json.dumps(line) + "\n" for line in self._lines)
-    part = self._path.with_name(self._path.name + ".part")
-    part.write_text(text)
-    part.replace(self._path)
