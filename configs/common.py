@@ -111,7 +111,9 @@ def base() -> ConfigDict:
       checkpoint_every=1000,
       keep_last=3,  # Checkpoints kept.
       keep_every=0,  # And for good, every so many steps; 0 for none.
-      max_bad_steps=20,  # Skipped (not finite) in a row before the run stops.
+      # Steps skipped (not finite) in a row that stop the run; seen when it logs, or
+      # after a hundred steps. 0 for never.
+      max_bad_steps=20,
     )
   )
   # How devices share the work: 'data' splits batches, 'fsdp' batches and state.

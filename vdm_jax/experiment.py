@@ -16,7 +16,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import save
 from vdm_jax.storage import workdirs
-from vdm_jax.training import loop, program
+from vdm_jax.training import loop, profile, program, report, writers
 
 
 def train(
@@ -24,7 +24,12 @@ def train(
   workdir: str,
   *,
   init_from: str | None = None,
+<<<<<<< HEAD
   command: str = "",
+=======
+  trace: profile.Range | None = None,
+  wandb: str = "",
+>>>>>>> h6
 ) -> loop.Result:
   """Trains what a config describes, or resumes it.
 
@@ -34,13 +39,23 @@ def train(
     config: a complete config as a plain dict.
     workdir: folder of the run, local or gs://.
     init_from: workdir whose averaged weights a new run starts from.
+<<<<<<< HEAD
     command: what a user typed, to be stored beside the config.
+=======
+    trace: steps to trace into `profile/` of the workdir.
+    wandb: project of Weights & Biases to log to as well; '' for none.
+>>>>>>> h6
 
   Raises:
     UserError: anything of the config, the data or the workdir does not fit.
   """
   processes.agree(
-    {"config": config, "vdm_jax": vdm_jax.__version__, "jax": jax.__version__}
+    {
+      "config": config,
+      "--profile": trace,
+      "vdm_jax": vdm_jax.__version__,
+      "jax": jax.__version__,
+    }
   )
   processes.check_shared(workdir)
   system = systems.build(config)
@@ -74,6 +89,10 @@ def train(
     validation=_validation(config, system, programs, split, read),
     sample=_sampling(config, system, workdir),
     measure=_measuring(config, system, workdir),
+    work=_work(programs),
+    writers=(lambda: [writers.WeightsAndBiases(wandb, workdir, config)])
+    if wandb
+    else None,
   )
   meta = workdirs.describe(
     config,
@@ -83,7 +102,13 @@ def train(
   )
   try:
     return loop.train(
-      programs, batches, workdir, meta, hooks=hooks, init_from=init_from
+      programs,
+      batches,
+      workdir,
+      meta,
+      hooks=hooks,
+      init_from=init_from,
+      trace=trace,
     )
   finally:
     batches.close()
@@ -325,3 +350,15 @@ def _measuring(config, system, workdir) -> Callable | None:
   from vdm_jax.evaluation import during_training
 
   return during_training.fvd(config, system, workdir)
+
+
+def _work(programs) -> report.Work:
+  """What a step asks of the devices, and what they can do."""
+  # Preflight knows of training; the other way round it is for those that ask.
+  from vdm_jax.preflight import flops, peaks
+
+  peak = peaks.peak(programs.mesh.devices.flat[0])
+  return report.Work(
+    flops=lambda: flops.count(programs.step, *programs.step_arguments()),
+    peak=peak and peak * programs.mesh.size,
+  )

@@ -53,8 +53,7 @@ def test_the_rate_that_is_logged_is_the_one_that_moves(how):
     given = {"progress": jnp.float32(progress)} if how == "time" else {}
     updates, state = tx.update({"w": jnp.ones(3)}, state, params, **given)
     found.append(-float(updates["w"][0]))
-    run = {"optimizer": settings, "train": {"num_steps": 8}}
-    said.append(optimizer.rate(run, step, progress))
+    said.append(float(optimizer.rate_of_update(settings, 8)(step, progress)))
   np.testing.assert_allclose(said, found, rtol=1e-5)
 
 

@@ -252,8 +252,8 @@ def test_sigterm_saves_and_a_later_run_goes_on(config, finished, tmp_path, monke
   account = loop._Loop.account
   killed = []
 
-  def kill_once(self, step, metrics):
-    account(self, step, metrics)
+  def kill_once(self, step):
+    account(self, step)
     if step == 3 and not killed:
       killed.append(step)
       os.kill(os.getpid(), signal.SIGTERM)

@@ -27,6 +27,7 @@ EXTRAS = {
   "text": "transformers",
   "tpu": "libtpu",
   "gcs": "gcsfs",
+  "wandb": "wandb",
   "test": "pytest",
 }
 

@@ -14,6 +14,17 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, local or gs:
 _INIT_FROM = flags.DEFINE_string(
   "init_from", None, "Workdir whose averaged weights a new run starts from."
 )
+_PROFILE = flags.DEFINE_string(
+  "profile",
+  None,
+  "FIRST:LAST: trace these steps into WORKDIR/profile, for TensorBoard and Perfetto.",
+)
+_WANDB = flags.DEFINE_string(
+  "wandb",
+  "",
+  "Log to this project of Weights & Biases, too (extra wandb); WANDB_MODE=offline "
+  "needs no network.",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -23,6 +34,12 @@ def main(argv: list[str]) -> None:
   config = common.config_dict(_CONFIG)
   if not _WORKDIR.value:
     raise UserError("--workdir: expected a folder for the run")
+  from vdm_jax.training import profile, writers
+
+  # Before anything that takes its time.
+  trace = profile.parse(_PROFILE.value) if _PROFILE.value is not None else None
+  if _WANDB.value:
+    writers.check_installed(_WANDB.value)
   distributed.start()
 
   from vdm_jax import experiment, processes
@@ -33,7 +50,12 @@ def main(argv: list[str]) -> None:
     config,
     _WORKDIR.value,
     init_from=_INIT_FROM.value,
+<<<<<<< HEAD
     command=shlex.join(["vdm-jax", "train", *sys.argv[1:]]),
+=======
+    trace=trace,
+    wandb=_WANDB.value,
+>>>>>>> h6
   )
   if processes.is_first():
     why = {

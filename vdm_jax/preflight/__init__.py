@@ -5,6 +5,7 @@
     measure    compile it and read off memory, work and collectives
     flops      multiply-adds of a jaxpr
     estimate   memory of a jaxpr: refuses in seconds what cannot fit
+    peaks      of the devices at hand, by their data sheets
     rates      of the devices at hand: a product of matrices, a copy
     hlo        collectives and loops of a compiled module
     worker     does that in a process of its own: a compiler may crash

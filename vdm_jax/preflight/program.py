@@ -71,11 +71,10 @@ def _training(config, system, devices) -> Lowerable:
   size = config["train"]["batch_size"]
   rows = sharding.batch(programs.mesh)
   batch = system.batch_spec(size)
-  progress = [jax.ShapeDtypeStruct((), jnp.float32)] * programs.by_time
   return Lowerable(
     call=programs.step,
     lower=programs.lower_step,
-    args=(programs.state_shapes, batch, _key(), *progress),
+    args=programs.step_arguments(),
     argument_bytes=_bytes(programs.state_shapes, programs.state_sharding)
     + _bytes(batch, jax.tree.map(lambda _: rows, batch)),
     parameters=_count(programs.state_shapes.params),

@@ -1,10 +1,9 @@
 """The training loop: it only sequences what the other files do."""
 
+import collections
 import contextlib
-import os
-import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -12,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vdm_jax import errors, processes
+from vdm_jax import errors, processes, sharding
 from vdm_jax.errors import UserError
 from vdm_jax.storage import checkpoint, workdirs
-from vdm_jax.training import optimizer, program, report
+from vdm_jax.training import optimizer, profile, program, report, signals, sums
+from vdm_jax.training import writers as writing
 
 
 class Batches(Protocol):
@@ -37,12 +37,24 @@ class Hooks(NamedTuple):
     validation: a fresh pass over the validation batches, on the mesh.
     sample: (step, averaged params, report) -> None, makes sample videos.
     measure: (averaged params) -> values to log, by name; every `eval_fvd_every` steps.
+    work: what a step asks of the devices, to log how much of them it uses.
+    writers: () -> where figures go beside metrics.jsonl and TensorBoard; called by the
+      first process.
   """
 
   validation: Callable[[], Iterable[Any]] | None = None
   sample: Callable[[int, Any, report.Report], None] | None = None
   measure: Callable[[Any], dict[str, float]] | None = None
+  work: report.Work | None = None
+  writers: Callable[[], Sequence[writing.Writer]] | None = None
 
+
+# Steps that the host queues beyond the last one that is done: the device need not wait
+# for the host, and the host is never far ahead of what it can still stop.
+_AHEAD = 2
+# Metrics stay on the device until they are logged, or for so many steps: then the host
+# looks whether steps are being skipped, and at the loss for the bar.
+_LOOK_EVERY = 100
 
 # Values of `config.train.best_by`, and the logged one that each stands for.
 BEST_BY = {"loss": "validation_loss", "fvd": "fvd"}
@@ -68,6 +80,7 @@ def train(
   *,
   hooks: Hooks | None = None,
   init_from: str | None = None,
+  trace: profile.Range | None = None,
 ) -> Result:
   """Trains to the configured number of steps, or resumes on the way there.
 
@@ -79,18 +92,19 @@ def train(
       checkpoints of another run and to be stored beside new ones.
     hooks: validation and samples.
     init_from: workdir whose averaged weights a *new* run starts from.
+    trace: steps to trace into `profile/` of the workdir, by the first process.
 
   Raises:
     UserError: another run trains in the workdir, it belongs to another config, a
-      checkpoint is damaged or cannot be written, or too many steps in a row were not
-      finite.
+      checkpoint is damaged or cannot be written, too many steps in a row were not
+      finite, or `trace` is outside the steps left.
   """
   main = processes.is_first()
   with workdirs.locked(workdir) if main else contextlib.nullcontext():
-    return _train(programs, batches, workdir, meta, hooks or Hooks(), init_from)
+    return _train(programs, batches, workdir, meta, hooks or Hooks(), init_from, trace)
 
 
-def _train(programs, batches, workdir, meta, hooks, init_from) -> Result:
+def _train(programs, batches, workdir, meta, hooks, init_from, trace) -> Result:
   train_config = programs.config["train"]
   num_steps = train_config["num_steps"]
   main = processes.is_first()
@@ -99,7 +113,7 @@ def _train(programs, batches, workdir, meta, hooks, init_from) -> Result:
     keep_last=train_config["keep_last"],
     keep_every=train_config["keep_every"],
   )
-  key = jax.random.key(programs.config["seed"])
+  seed = programs.config["seed"]
   spent = 0.0
   if checkpoints.steps:
     found = checkpoints.meta()
@@ -111,10 +125,12 @@ def _train(programs, batches, workdir, meta, hooks, init_from) -> Result:
     )
     batches.set_state(position)
   else:
-    state, changed = programs.init(jax.random.fold_in(key, 0)), None
+    state, changed = programs.init(jax.random.fold_in(jax.random.key(seed), 0)), None
     if init_from:
       state = workdirs.warm_start(state, init_from)
   first_step = int(state.step)
+  if trace:
+    profile.check(trace, first_step, num_steps)
   if main:
     workdirs.write_description(workdir, meta)
   log = report.Report(
@@ -122,27 +138,34 @@ def _train(programs, batches, workdir, meta, hooks, init_from) -> Result:
     first_step=first_step,
     num_steps=num_steps,
     batch_size=train_config["batch_size"],
+    work=hooks.work,
+    writers=hooks.writers,
     active=main,
   )
+  log.parameters(programs.state_shapes.params)
   if first_step:
     log.say(f"resuming {workdir} from step {first_step}")
     if jump := optimizer.jump(*changed, first_step, spent):
       log.say(jump)
 
-  key = jax.random.fold_in(key, 1)
-  loop = _Loop(programs, batches, checkpoints, meta, hooks, log, key, spent)
-  try:
-    result = loop.run(state, first_step)
-  finally:
-    log.close()
-  checkpoints.close()
-  return result
+  # On all devices from the start, not moved there at every step.
+  whole = sharding.replicated(programs.mesh)
+  key = jax.jit(
+    lambda: jax.random.fold_in(jax.random.key(seed), 1), out_shardings=whole
+  )()
+  tracer = profile.Profile(trace if main else None, workdir, log)
+  loop = _Loop(programs, batches, checkpoints, meta, hooks, log, tracer, key, spent)
+  # A run that fails still finishes the checkpoint that it is writing.
+  with contextlib.closing(log), contextlib.closing(checkpoints):
+    return loop.run(state, first_step)
 
 
 class _Loop:
   """One run of the loop: what stays the same from step to step."""
 
-  def __init__(self, programs, batches, checkpoints, meta, hooks, log, key, spent):
+  def __init__(
+    self, programs, batches, checkpoints, meta, hooks, log, tracer, key, spent
+  ):
     self.programs = programs
     self.config = programs.config["train"]
     self.best_by = self.config.get("best_by", "loss")
@@ -157,35 +180,57 @@ class _Loop:
     self.meta = meta
     self.hooks = hooks
     self.log = log
+    self.tracer = tracer
     self.key = key
-    self.means = report.Means()
+    self.queued = collections.deque()  # (step, its loss), not known to be done.
+    self.sums = None  # Of the metrics since the host last looked, on the devices.
+    self.means = sums.Means()
     # As if the run had been one: what calls before this one took, counts.
     self.start = time.monotonic() - spent
     self.progress = np.float32(0.0)
+    self.placed = None  # The progress that the devices have, and where.
 
   def run(self, state, first_step):
     step = first_step
-    pending = None  # Metrics of the step before: read while the next one runs.
-    with _Terminate() as terminate:
+    with signals.Terminate() as terminate, self.tracer:
       while True:
         reason = self.stop_reason(step, terminate)
         last = reason is not None
         if step > first_step:
-          if pending is not None and (last or self.due(step)):
-            self.account(*pending)
-            pending = None
+          if last or self.due(step):
+            self.account(step)
           self.milestones(state, step, last and reason != "signal", last)
         if last:
           break
-        extra = (self.progress,) if self.programs.by_time else ()
-        state, metrics = self.programs.step(state, next(self.batches), self.key, *extra)
         step += 1
-        if pending is not None:
-          self.account(*pending)
-        pending = (step, metrics)
+        state = self.tracer.around(self.advance, state, step)
       self.save(state, step)
       self.checkpoints.wait()
     return Result(state, reason)
+
+  def advance(self, state, step):
+    """Queues a step and its metrics; nothing of it comes back to the host."""
+    while len(self.queued) >= _AHEAD:
+      done, loss = self.queued.popleft()
+      jax.block_until_ready(loss)
+      self.log.step(done)
+    with self.log.waiting():
+      batch = next(self.batches)
+    state, metrics = self.programs.step(state, batch, self.key, *self.extra())
+    self.queued.append((step, metrics["loss"]))
+    # Not donated: the queue holds a part of the first one, and they are small.
+    self.sums = metrics if self.sums is None else self.programs.add(self.sums, metrics)
+    return state
+
+  def extra(self):
+    """What a step takes beside state, batch and key."""
+    if not self.programs.by_time:
+      return ()
+    if self.placed is None or self.placed[0] != self.progress:
+      whole = sharding.replicated(self.programs.mesh)
+      array = jax.make_array_from_process_local_data(whole, self.progress)
+      self.placed = self.progress, array
+    return (self.placed[1],)
 
   def milestones(self, state, step, finished, last):
     """Whatever is due after a step; a finished run does all of it once more."""
@@ -199,16 +244,15 @@ class _Loop:
       position = self.batches.get_state()
       self.checkpoints.save_best(step, best, state, position, self.described())
     if self.at("log_every", step) or values or last:
-      rate = optimizer.rate(self.programs.config, step - 1, float(self.progress))
-      self.log.log(step, {**self.means.take(), "learning_rate": rate, **values})
+      self.log.log(step, {**self.means.take(), **values})
     if self.at("sample_every", step) or finished:
       self.sample(state, step)
     if self.at("checkpoint_every", step):
       self.save(state, step)
 
   def due(self, step):
-    """Whether the metrics must be complete after this step."""
-    return any(
+    """Whether the host looks at the metrics after this step."""
+    return step % _LOOK_EVERY == 0 or any(
       self.at(name, step)
       for name in (
         "log_every",
@@ -223,13 +267,15 @@ class _Loop:
     every = self.config.get(name, 0)  # Runs from before the field was there.
     return every > 0 and step % every == 0
 
-  def account(self, step, metrics):
-    """Reads a step's metrics; stops the run after too many bad ones in a row."""
-    metrics = jax.device_get(metrics)
-    self.means.add(metrics)
-    total, count = metrics["loss"]
-    self.log.step(step, total / count if count else float("nan"))
-    bad, most = int(metrics["bad_in_row"][0]), self.config["max_bad_steps"]
+  def account(self, step):
+    """Fetches the sums up to a step; stops the run after too many bad ones in a row."""
+    found, self.sums = jax.device_get(self.sums), None
+    self.queued.clear()
+    self.means.add(found)
+    recent = sums.Means()
+    recent.add(found)
+    self.log.step(step, recent.take())
+    bad, most = int(found["bad_in_row"][0]), self.config["max_bad_steps"]
     if most and bad >= most:
       raise UserError(
         f"step {step}: loss or gradient was not finite {bad} steps in a row; those "
@@ -271,7 +317,7 @@ class _Loop:
     """Validation means, named `validation_...`."""
     if self.hooks.validation is None:
       return {}
-    means = report.Means()
+    means = sums.Means()
     with self.log.paused():
       for i, batch in enumerate(self.hooks.validation()):
         # The same noise at every validation: differences are the model's.
@@ -306,36 +352,3 @@ class _Loop:
   def described(self):
     """What is stored beside a checkpoint: the run, and how long it took so far."""
     return {**self.meta, "seconds": round(time.monotonic() - self.start, 3)}
-
-
-class _Terminate:
-  """Notes SIGTERM and SIGINT instead of dying, so that the run can save.
-
-  With several processes SIGTERM stays with jax.distributed, whose handler tells all of
-  them, so that they stop after the same step; a SIGINT is passed on to it.
-  """
-
-  def __init__(self):
-    self.asked = False
-    self._old = {}
-
-  def __enter__(self):
-    several = jax.process_count() > 1
-    for number in (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM):
-      try:
-        self._old[number] = signal.signal(number, self._note)
-      except ValueError:  # Not the main thread: the caller handles signals.
-        break
-    return self
-
-  def __exit__(self, *exc):
-    for number, handler in self._old.items():
-      signal.signal(number, handler)
-
-  def _note(self, number, frame):
-    del frame
-    if self.asked and number == signal.SIGINT:
-      raise KeyboardInterrupt  # Asked twice: the person means it.
-    self.asked = True
-    if jax.process_count() > 1:
-      os.kill(os.getpid(), signal.SIGTERM)

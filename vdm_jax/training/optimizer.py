@@ -1,6 +1,6 @@
 """The optimizer that `config.optimizer` describes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -69,20 +69,23 @@ def learning_rate(config: Mapping[str, Any], num_steps: int) -> optax.Schedule:
   return optax.join_schedules([ramp, after], [warmup])
 
 
-def rate(config: Mapping[str, Any], step: int, progress: float = 0.0) -> float:
-  """The learning rate of one step.
+def rate_of_update(
+  config: Mapping[str, Any], num_steps: int
+) -> Callable[[Any, Any], jax.Array]:
+  """The learning rate that `build`'s optimizer applies, for the log.
 
-  Args:
-    config: of a run.
-    step: from 0: how many were done before it.
-    progress: the share of the run's seconds that is over, in [0, 1]; it matters with
-      `decay_by = 'time'`.
+  Returns:
+    A function of the updates made so far, steps that were skipped not among them, and
+    of the share of the run that is over, which only `decay_by = 'time'` looks at.
   """
-  optimizer, num_steps = config["optimizer"], config["train"]["num_steps"]
-  if not by_time(optimizer):
-    return float(learning_rate(optimizer, num_steps)(step))
-  warm = learning_rate({**optimizer, "decay": "constant"}, num_steps)(step)
-  return float(warm) * float(_BY_TIME[optimizer["decay"]](progress))
+  if not by_time(config):
+    schedule = learning_rate(config, num_steps)
+    return lambda count, progress: jnp.asarray(schedule(count), jnp.float32)
+  schedule = learning_rate({**config, "decay": "constant"}, num_steps)
+  decay = _BY_TIME[config["decay"]]
+  return lambda count, progress: jnp.asarray(
+    schedule(count) * decay(progress), jnp.float32
+  )
 
 
 def jump(
@@ -103,7 +106,8 @@ def jump(
   def at(config):
     longest = config["train"]["max_seconds"]
     progress = min(seconds / longest, 1.0) if longest > 0 else 0.0
-    return rate(config, step, progress)
+    rate = rate_of_update(config["optimizer"], config["train"]["num_steps"])
+    return float(rate(step, progress))
 
   before, after = at(old), at(new)
   if abs(after - before) <= 1e-3 * before:

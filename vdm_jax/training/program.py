@@ -15,7 +15,7 @@ import optax
 
 from vdm_jax import sharding
 from vdm_jax.errors import UserError
-from vdm_jax.training import optimizer
+from vdm_jax.training import optimizer, sums
 
 # A metric is [total, count]: means merge over micro-batches, steps and hosts.
 Metrics = dict[str, jax.Array]
@@ -75,6 +75,7 @@ class Program:
     init: key -> State.
     step: (State, batch, key) -> (State, metrics); the state is donated. Where `by_time`
       holds it takes, after the key, the share of the run that is over.
+    add: (metrics so far, metrics) -> metrics of all these steps, see `sums.add`.
     by_time: the learning rate falls with the run's clock.
     evaluate: (params, batch, key) -> metrics, without dropout.
   """
@@ -100,6 +101,7 @@ class Program:
     self.mesh = sharding.make_mesh(**config["mesh"], devices=devices)
     train = config["train"]
     self._tx = optimizer.build(config["optimizer"], train["num_steps"])
+    self._rate = optimizer.rate_of_update(config["optimizer"], train["num_steps"])
     self.by_time = optimizer.by_time(config["optimizer"])
     if self.by_time and train["max_seconds"] <= 0:
       raise UserError(
@@ -124,18 +126,23 @@ class Program:
       out_shardings=(self.state_sharding, whole),
       donate_argnums=0,
     )
+    self.add = jax.jit(sums.add, out_shardings=whole)
     self.evaluate = jax.jit(
       self._evaluate,
       in_shardings=(self.state_sharding.params, rows, whole),
       out_shardings=whole,
     )
 
-  def lower_step(self, **kwargs):
-    """Lowers the training step for the mesh's devices, data not needed."""
+  def step_arguments(self) -> tuple[Any, ...]:
+    """Shapes of what `step` takes, as `jax.ShapeDtypeStruct`s."""
     batch = self.trainable.batch_spec(self.config["train"]["batch_size"])
     key = jax.eval_shape(lambda: jax.random.key(0))
     progress = [jax.ShapeDtypeStruct((), jnp.float32)] * self.by_time
-    return self.step.lower(self.state_shapes, batch, key, *progress, **kwargs)
+    return (self.state_shapes, batch, key, *progress)
+
+  def lower_step(self, **kwargs):
+    """Lowers the training step for the mesh's devices, data not needed."""
+    return self.step.lower(*self.step_arguments(), **kwargs)
 
   def _init(self, key):
     params = self.trainable.init(key)
@@ -155,6 +162,8 @@ class Program:
     grads, metrics = self._gradient(state.params, _numbered(batch), key)
     norm = optax.tree.norm(grads)
     good = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"][0])
+    # Steps that were skipped left the optimizer's own count as it was.
+    rate = self._rate(state.step - state.bad_total, *(progress or (None,)))
 
     def apply(state):
       extra = {"progress": progress[0]} if self.by_time else {}
@@ -166,24 +175,30 @@ class Program:
         name: _averaged(state.ema[name], params, rate, state.step - 1)
         for name, rate in self._rates.items()
       }
-      return state.replace(
+      new = state.replace(
         params=params,
         ema=ema,
         opt_state=opt_state,
         bad_in_row=jnp.zeros_like(state.bad_in_row),
       )
+      return new, jnp.stack([optax.tree.norm(updates), jnp.ones(())])
 
     def skip(state):
-      return state.replace(
+      new = state.replace(
         bad_in_row=state.bad_in_row + 1, bad_total=state.bad_total + 1
       )
+      return new, jnp.zeros(2)
 
-    new = jax.lax.cond(good, apply, skip, state.replace(step=state.step + 1))
+    new, update_norm = jax.lax.cond(
+      good, apply, skip, state.replace(step=state.step + 1)
+    )
     one = jnp.ones(())
     metrics = {
       # A bad step counts nowhere but in `bad`: one NaN would hide the others.
       **{k: jnp.where(good, v, jnp.zeros(2)) for k, v in metrics.items()},
       "grad_norm": jnp.where(good, jnp.stack([norm, one]), jnp.zeros(2)),
+      "update_norm": update_norm,
+      "learning_rate": jnp.stack([rate, one]),
       "param_norm": jnp.stack([optax.tree.norm(new.params), one]),
       "bad_in_row": jnp.stack([new.bad_in_row.astype(jnp.float32), one]),
       "bad_total": jnp.stack([new.bad_total.astype(jnp.float32), one]),

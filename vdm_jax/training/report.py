@@ -1,62 +1,56 @@
-"""What a run leaves for people: progress bar, metrics.jsonl, TensorBoard."""
+"""What a run leaves for people: progress bar, rates, and what its writers write."""
 
 import contextlib
-import json
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
 import tqdm
 from etils import epath
 
-from vdm_jax.storage import workdirs
+from vdm_jax.training import parameters
+from vdm_jax.training import writers as writing
 
 
-class Means:
-  """Running means of [total, count] metrics; an empty one is left out."""
+class Work(NamedTuple):
+  """What a training step asks of the devices.
 
-  def __init__(self):
-    self._sums: dict[str, np.ndarray] = {}
+  Attributes:
+    flops: counts the operations of a step, a multiply-add as two, over all devices; a
+      call may take seconds, and is made once.
+    peak: operations a second of all devices together in bfloat16; None if not known.
+  """
 
-  def add(self, metrics: Mapping[str, Any]) -> None:
-    for name, value in metrics.items():
-      self._sums[name] = self._sums.get(name, 0.0) + np.asarray(value, np.float64)
-
-  def take(self) -> dict[str, float]:
-    """The means so far; starts again from nothing."""
-    means = {
-      name: float(total / count) for name, (total, count) in self._sums.items() if count
-    }
-    self._sums = {}
-    return means
+  flops: Callable[[], float]
+  peak: float | None
 
 
 class Report:
-  """Writes one run's progress; does nothing where `active` is false.
-
-  `metrics.jsonl` holds one JSON object per logged step. After a resume it has
-  exactly the lines of steps up to the resumed one: what a killed run logged
-  beyond its last checkpoint is forgotten, since those steps happen again.
-  """
+  """Reports one run's progress; does nothing where `active` is false."""
 
   def __init__(
-    self, workdir: str, *, first_step: int, num_steps: int, batch_size: int, active=True
+    self,
+    workdir: str,
+    *,
+    first_step: int,
+    num_steps: int,
+    batch_size: int,
+    work: Work | None = None,
+    writers: Callable[[], Sequence[writing.Writer]] | None = None,
+    active: bool = True,
   ):
     self._active = active
-    self._paused = 0.0
+    self._paused = self._waited = 0.0
+    self._work, self._flops = work, None
     if not active:
       return
-    from tensorboardX import SummaryWriter
-
-    self._path = epath.Path(workdir) / "metrics.jsonl"
-    self._lines = [
-      line for line in workdirs.read_metrics(workdir) if line["step"] <= first_step
+    self._workdir = epath.Path(workdir)
+    self._writers = [
+      *(writers() if writers else ()),  # First: others may refuse.
+      writing.Jsonl(workdir, first_step),
+      writing.TensorBoard(workdir),
     ]
-    self._local = "://" not in str(workdir)
-    self._rewrite()
-    self._board = SummaryWriter(str(epath.Path(workdir) / "tensorboard"))
     self._batch_size = batch_size
     self._bar = tqdm.tqdm(
       total=num_steps,
@@ -70,12 +64,12 @@ class Report:
     )
     self._mark = (first_step, time.perf_counter())
 
-  def step(self, step: int, loss: float) -> None:
-    """Moves the bar."""
+  def step(self, step: int, recent: Mapping[str, float] | None = None) -> None:
+    """Moves the bar to a step that is done; `recent` are means where they are known."""
     if not self._active:
       return
-    rate = self._rate(step)[1]
-    self._bar.set_postfix_str(f"loss {loss:.4f}, {rate:.1f} videos/s", refresh=False)
+    if recent is not None:
+      self._bar.set_postfix_str(self._short(recent, self._speed(step)), refresh=False)
     self._bar.update(step - self._bar.n)
 
   @contextlib.contextmanager
@@ -85,34 +79,38 @@ class Report:
     yield
     self._paused += time.perf_counter() - start
 
+  @contextlib.contextmanager
+  def waiting(self):
+    """Time within is spent on waiting for a batch."""
+    start = time.perf_counter()
+    yield
+    self._waited += time.perf_counter() - start
+
   def log(self, step: int, values: Mapping[str, float]) -> None:
     """Logs the means since the last log, one line a step."""
     if not self._active:
       return
-    steps_per_s, videos_per_s = self._rate(step)
+    speed = self._speed(step)
     self._mark, self._paused = (step, time.perf_counter()), 0.0
+    self._waited = 0.0
     # JSON knows no NaN: a window of nothing but skipped steps has the loss null.
-    line = {
-      "step": step,
-      "loss": None,
-      **values,
-      "steps_per_second": steps_per_s,
-      "videos_per_second": videos_per_s,
-      "time": time.time(),
-    }
-    self._write(line)
+    values = {"loss": None, **values, **speed, "time": time.time()}
+    for writer in self._writers:
+      writer.scalars(step, values)
 
   def gif(self, step: int, tag: str, encoded: bytes, shape: tuple[int, ...]) -> None:
-    """Puts an encoded GIF of [T, H, W, C] frames into TensorBoard."""
+    """Hands on an encoded GIF of [T, H, W, C] frames."""
+    if self._active:
+      for writer in self._writers:
+        writer.gif(step, tag, encoded, shape)
+
+  def parameters(self, params: Any) -> None:
+    """Writes the table of a network's parameters; prints how many there are."""
     if not self._active:
       return
-    from tensorboardX.proto.summary_pb2 import Summary
-
-    image = Summary.Image(
-      height=shape[1], width=shape[2], colorspace=shape[3], encoded_image_string=encoded
-    )
-    summary = Summary(value=[Summary.Value(tag=tag, image=image)])
-    self._board.file_writer.add_summary(summary, step)
+    path = self._workdir / "parameters.txt"
+    path.write_text(parameters.table(params))
+    self.say(f"{parameters.count(params):,} parameters: {path}")
 
   def say(self, text: str) -> None:
     """Prints a line above the bar."""
@@ -122,29 +120,42 @@ class Report:
   def close(self) -> None:
     if self._active:
       self._bar.close()
-      self._board.close()
-      if not self._local:
-        self._rewrite()
+      for writer in self._writers:
+        writer.close()
 
-  def _rate(self, step):
+  def _speed(self, step: int) -> dict[str, float]:
+    """How fast it was since the last log."""
+    now = time.perf_counter()
+    if self._work is not None and self._flops is None:
+      self._flops = self._work.flops()
+      self._paused += time.perf_counter() - now
     first, start = self._mark
     seconds = max(time.perf_counter() - start - self._paused, 1e-9)
+    steps = max(step - first, 1)
     rate = (step - first) / seconds
-    return rate, rate * self._batch_size
+    speed = {
+      "steps_per_second": rate,
+      "videos_per_second": rate * self._batch_size,
+      "step_seconds": seconds / steps,
+      "data_seconds": self._waited / steps,
+      "compute_seconds": max(seconds - self._waited, 0.0) / steps,
+    }
+    if self._flops:
+      speed["tflops_per_second"] = rate * self._flops / 1e12
+      if self._work.peak:
+        speed["share_of_peak"] = rate * self._flops / self._work.peak
+    return speed
 
-  def _write(self, line):
-    self._lines.append(line)
-    if self._local:
-      with self._path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-    else:  # Object stores cannot append.
-      self._rewrite()
-    for name, value in line.items():
-      if name not in ("step", "time") and value is not None:
-        self._board.add_scalar(name, value, line["step"])
-
-  def _rewrite(self):
-    text = "".join(json.dumps(line) + "\n" for line in self._lines)
-    part = self._path.with_name(self._path.name + ".part")
-    part.write_text(text)
-    part.replace(self._path)
+  def _short(self, recent, speed) -> str:
+    """What of all this fits beside a bar."""
+    parts = [f"loss {recent.get('loss', float('nan')):.4f}"]
+    if "grad_norm" in recent:
+      parts.append(f"gradient {recent['grad_norm']:.3g}")
+    if "learning_rate" in recent:
+      parts.append(f"rate {recent['learning_rate']:.3g}")
+    parts.append(f"{speed['videos_per_second']:.1f} videos/s")
+    if "share_of_peak" in speed:
+      parts.append(f"{speed['share_of_peak']:.0%} of peak")
+    elif "tflops_per_second" in speed:
+      parts.append(f"{speed['tflops_per_second']:.3g} TFLOP/s")
+    return ", ".join(parts)
