@@ -24,12 +24,9 @@ def train(
   workdir: str,
   *,
   init_from: str | None = None,
-<<<<<<< HEAD
   command: str = "",
-=======
   trace: profile.Range | None = None,
   wandb: str = "",
->>>>>>> h6
 ) -> loop.Result:
   """Trains what a config describes, or resumes it.
 
@@ -39,12 +36,9 @@ def train(
     config: a complete config as a plain dict.
     workdir: folder of the run, local or gs://.
     init_from: workdir whose averaged weights a new run starts from.
-<<<<<<< HEAD
     command: what a user typed, to be stored beside the config.
-=======
     trace: steps to trace into `profile/` of the workdir.
     wandb: project of Weights & Biases to log to as well; '' for none.
->>>>>>> h6
 
   Raises:
     UserError: anything of the config, the data or the workdir does not fit.

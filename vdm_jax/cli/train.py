@@ -50,12 +50,9 @@ def main(argv: list[str]) -> None:
     config,
     _WORKDIR.value,
     init_from=_INIT_FROM.value,
-<<<<<<< HEAD
     command=shlex.join(["vdm-jax", "train", *sys.argv[1:]]),
-=======
     trace=trace,
     wandb=_WANDB.value,
->>>>>>> h6
   )
   if processes.is_first():
     why = {
