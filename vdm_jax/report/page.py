@@ -88,8 +88,8 @@ def write(
       "No films of `vdm-jax sample` lie in a folder of the run (or were named by "
       "--with).",
     ),
+    "Data": _data(runs, room),
     "Samples while it trained": _samples(runs, room),
-    "Data": _data(runs),
     "Config": tables.configs(runs, base),
     "Resume and sample": "".join(map(tables.commands, runs, tables.names(runs))),
   }
@@ -212,9 +212,9 @@ def _samples(runs: Sequence[Run], room: pictures.Room) -> str:
   )
 
 
-def _data(runs: Sequence[Run]) -> str:
+def _data(runs: Sequence[Run], room: pictures.Room) -> str:
   sets = {(run.field("data.name"), run.field("data.data_dir")): run for run in runs}
-  return "".join(map(pictures.data_sheet, sets.values()))
+  return "".join(pictures.data_sheet(run, room) for run in sets.values())
 
 
 def _each(runs: Sequence[Run], make, nothing: str) -> str:

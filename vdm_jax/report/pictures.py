@@ -19,6 +19,7 @@ MOST_STEPS = 30  # Of samples.
 _MOST_FILMS = 8  # Of a folder.
 _MOST_FOLDERS = 2  # Of films: the latest.
 _MOST_SHEET = 6  # Videos of the data set.
+_MOST_WIDTH = 1400  # Pixels of their sheet, so that large frames stay small files.
 _KINDS = {".gif": "image/gif", ".png": "image/png", ".mp4": "video/mp4"}
 
 T = TypeVar("T")
@@ -142,7 +143,7 @@ def films(found: Sequence[Films], room: Room) -> str:
   return "".join(parts)
 
 
-def data_sheet(run: Run) -> str:
+def data_sheet(run: Run, room: Room) -> str:
   """The first videos of the data set, frame by frame, where it is on this machine."""
   name, folder = run.field("data.name"), run.field("data.data_dir") or None
   if not name:
@@ -157,9 +158,12 @@ def data_sheet(run: Run) -> str:
     why = " ".join(str(error).split())
     return document.paragraph(f"Not shown: {why}", "note")
   captions = [_caption(source, i) for i in range(count)]
-  buffer = io.BytesIO()
   image = PIL.Image.fromarray(sheet.contact_sheet(clips, captions=captions))
+  if image.width > _MOST_WIDTH:
+    image.thumbnail((_MOST_WIDTH, image.height), PIL.Image.Resampling.BOX)
+  buffer = io.BytesIO()
   image.save(buffer, format="PNG")
+  room.left -= buffer.tell()
   shape = "x".join(map(str, source.frame_shape))
   words = f"The first {count} training videos of {name}, a row each: " + "; ".join(
     captions

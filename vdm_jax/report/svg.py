@@ -30,8 +30,8 @@ figure.chart > figcaption { color: var(--ink); font-weight: 600; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: 0 1.1rem;
   padding: 0; margin: .2rem 0; font-size: .85rem; }
 .legend svg { width: 1.8rem; height: .8rem; vertical-align: middle; }
-.read { display: block; min-height: 1.4em; font-size: .85rem; color: var(--soft);
-  font-variant-numeric: tabular-nums; }
+.read { display: block; min-height: 1.4em; margin-top: .3rem;
+  font-size: .85rem; color: var(--soft); font-variant-numeric: tabular-nums; }
 """ + "".join(
   f".s{i} {{ stroke: var(--s{i}); }} .dot.s{i} {{ fill: var(--s{i}); }}\n"
   for i in range(8)
