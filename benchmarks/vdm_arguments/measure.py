@@ -4,7 +4,6 @@ import json
 import pathlib
 from collections.abc import Iterable
 
-import jax
 import numpy as np
 import scipy.spatial
 
@@ -74,9 +73,6 @@ def report(
   data_dir: str,
 ) -> str:
   """Measures what is not measured yet; returns tables, and writes OUT/tables.txt."""
-  from vdm_jax.cli import common
-
-  common.start_jax() if jax.default_backend() == "cpu" else None
   test = sources.load(settings.DATA, data_dir or None, "test")
   reader, _ = digits.train(settings.DATA, str(out / "classifier"))
   extractor = features.Extractor(weights.load("i3d"))
@@ -86,9 +82,11 @@ def report(
   for setting in chosen:
     for seed in seeds:
       name = f"{setting.file}_{seed}"
-      if name in found:
+      path = out / "samples" / f"{name}.npz"
+      # Made on another machine, there may be fewer: the table counts seeds.
+      if name in found or not path.exists():
         continue
-      with np.load(out / "samples" / f"{name}.npz") as file:
+      with np.load(path) as file:
         videos, labels = file["videos"], file["labels"]
         about = json.loads(str(file["about"]))
       videos = videos[:, -LATE:]
@@ -106,11 +104,15 @@ def report(
 
 
 def _table(rows, seeds, found) -> str:
-  lines = [[f"{rows[0].comparison}: model", "setting", *_COLUMNS.values()]]
+  lines = [[f"{rows[0].comparison}: model", "setting", "seeds", *_COLUMNS.values()]]
   for setting in rows:
-    of = [found[f"{setting.file}_{seed}"] for seed in seeds]
+    names = [f"{setting.file}_{seed}" for seed in seeds]
+    of = [found[name] for name in names if name in found]
+    if not of:
+      continue
     name = f"{setting.base} + {setting.model}" if setting.base else setting.model
-    lines.append([name, setting.name, *(_cell(of, key) for key in _COLUMNS)])
+    cells = [_cell(of, key) for key in _COLUMNS]
+    lines.append([name, setting.name, str(len(of)), *cells])
   return protocol.table(lines)
 
 
