@@ -127,6 +127,21 @@ def test_two_processes_start_from_the_weights_of_a_run(alone, tmp_path):
   assert abs(several[1][0] - fresh) > 1e-3 * fresh  # It did not start anew.
 
 
+def test_two_processes_share_a_clock_and_the_first_one_traces(alone, tmp_path):
+  flags = ["--config.optimizer.decay=linear", "--config.optimizer.decay_by=time",
+    "--config.train.max_seconds=6000", "--config.train.log_every=2",
+    "--config.train.eval_every=0", "--profile=2:3"]  # fmt: skip
+  train(tmp_path / "run", alone / "data", steps=4, processes=2, devices=2, flags=flags)
+  lines = workdirs.read_metrics(str(tmp_path / "run"))
+  assert [line["step"] for line in lines] == [2, 4]
+  # The first steps began at once; the clock is shared where it logs.
+  peak = 1e-3
+  assert lines[1]["learning_rate"] < peak
+  assert lines[1]["learning_rate"] > 0.9 * peak
+  traces = list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
+  assert len(traces) == 1
+
+
 @pytest.mark.parametrize(
   ("number", "to"),
   [
