@@ -124,7 +124,7 @@ SCHEMA = {
     "resample": int,
     "restore_given": bool,
   },
-  "plan": {"name": str},
+  "plan": dict,
   "preflight": {"topology": str},
 }
 TASKS = {

@@ -203,6 +203,9 @@ class AttentionPool(nn.Module):
     """
     heads = math.gcd(self.heads, self.features)
     dim = self.features // heads
+    # Encoders differ in scale, and what is small is learned late.
+    tokens = nn.LayerNorm(use_bias=False, use_scale=False, dtype=jnp.float32)(tokens)
+    tokens = tokens.astype(self.dtype)
     kv = layers.Dense(2 * self.features, dtype=self.dtype, name="kv")(tokens)
     k, v = jnp.split(kv.reshape(*kv.shape[:-1], heads, 2 * dim), 2, axis=-1)
     query = self.param("query", nn.initializers.normal(1.0), (heads, dim))
