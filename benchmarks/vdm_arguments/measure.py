@@ -14,7 +14,7 @@ from vdm_jax.evaluation import protocol
 from vdm_jax.metrics import features, frechet, weights
 
 LATE = 16  # Frames at the end of a long film, where errors have added up.
-REFERENCE = 200  # Real test clips.
+REFERENCE = 100  # Real test clips.
 _COLUMNS = {
   "fvd": "FVD",
   "frechet": "Frechet of frames",
