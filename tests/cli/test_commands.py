@@ -182,7 +182,7 @@ def test_fvd_of_two_folders_of_films(tmp_path):
   result = json.loads((tmp_path / "out" / "results.json").read_text())
   assert result["fvd"]["value"] > 0
   assert result["extractor"]["sha256"].startswith("af5c50f0df57cc48")
-  assert "2 videos, 400 dimensions" in result["warnings"][0]
+  assert "2 videos, 400 dimensions" in " ".join(result["warnings"])
   listed = vdm_jax(
     "weights", "list", cwd=tmp_path, data_dir=tmp_path / "data",
     XDG_CACHE_HOME=str(tmp_path / "cache"),

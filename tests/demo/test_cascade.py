@@ -88,7 +88,7 @@ def configs(tmp_path):
 def test_runs_and_keeps_what_is_there(configs, tmp_path, monkeypatch):
   monkeypatch.setattr(timed, "_ANNEALED", {})
   out = tmp_path / "out"
-  results = cascade.run(*configs, out, seconds=30, per_digit=1, classifier_steps=20)
+  results = cascade.run(*configs, out, seconds=600, per_digit=1, classifier_steps=20)
   assert results["run"]["steps"] == [3, 3] and results["note"]
   assert len(results["goals"]) == 3
   assert 0 <= results["disagreement"] < 0.5
@@ -100,5 +100,5 @@ def test_runs_and_keeps_what_is_there(configs, tmp_path, monkeypatch):
   with np.load(out / "samples" / "stage_0" / "videos.npz") as file:
     assert file["videos"].shape == (20, 4, 8, 8, 1)
   monkeypatch.setattr(cascade.cascade, "enlarge", None)  # Would raise if called.
-  again = cascade.run(*configs, out, seconds=30, per_digit=1, classifier_steps=20)
+  again = cascade.run(*configs, out, seconds=600, per_digit=1, classifier_steps=20)
   assert again["digit"] == results["digit"]

@@ -60,7 +60,8 @@ def sample_window(
   observed = frames.observed[..., None, None, None]
   video = jnp.where(observed, video, 0.0)
   cond = dict(cond)
-  against = system.cond.hide_all(cond) | cond.pop("against", {})
+  named = cond.pop("against", {})
+  against = system.cond.hide_all(cond) | named
   encoded = system.encode(params, video, frames, cond, state)
   denoiser = system.denoiser(params, frames, encoded.context)
   if settings.guidance:
