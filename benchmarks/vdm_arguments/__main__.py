@@ -59,7 +59,7 @@ def main() -> None:
       return
   from benchmarks.vdm_arguments import measure
 
-  print(measure.report(args.out, chosen, seeds, args.data_dir))
+  print(measure.report(args.out, chosen, seeds, args.data_dir, args.clips))
 
 
 def started(job: str) -> int:

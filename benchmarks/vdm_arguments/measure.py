@@ -71,8 +71,17 @@ def report(
   chosen: list[settings.Setting],
   seeds: Iterable[int],
   data_dir: str,
+  clips: int = settings.CLIPS,
 ) -> str:
-  """Measures what is not measured yet; returns tables, and writes OUT/tables.txt."""
+  """Measures what is not measured yet; returns tables, and writes OUT/tables.txt.
+
+  Args:
+    out: folder of the samples.
+    chosen: settings to compare.
+    seeds: of each.
+    data_dir: where data sets are; '' for the default place.
+    clips: of each setting and seed, the first ones.
+  """
   test = sources.load(settings.DATA, data_dir or None, "test")
   reader, _ = digits.train(settings.DATA, str(out / "classifier"))
   extractor = features.Extractor(weights.load("i3d"))
@@ -87,7 +96,7 @@ def report(
       if name in found or not path.exists():
         continue
       with np.load(path) as file:
-        videos, labels = file["videos"], file["labels"]
+        videos, labels = file["videos"][:clips], file["labels"][:clips]
         about = json.loads(str(file["about"]))
       videos = videos[:, -LATE:]
       key = (setting.stride, videos.shape[1])
