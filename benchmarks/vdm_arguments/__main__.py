@@ -25,6 +25,7 @@ def main() -> None:
   parser.add_argument("--steps", type=int, default=3000, help="of training")
   parser.add_argument("--clips", type=int, default=settings.CLIPS)
   parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
+  parser.add_argument("--no_fvd", action="store_true", help="what a classifier says")
   parser.add_argument("--data_dir", default="", help="default $VDM_JAX_DATA")
   parser.add_argument(
     "--stop_after", choices=("train", "sample"), help="without what follows"
@@ -59,7 +60,8 @@ def main() -> None:
       return
   from benchmarks.vdm_arguments import measure
 
-  print(measure.report(args.out, chosen, seeds, args.data_dir, args.clips))
+  print(measure.report(args.out, chosen, seeds, args.data_dir, args.clips,
+                       not args.no_fvd))  # fmt: skip
 
 
 def started(job: str) -> int:

@@ -35,7 +35,8 @@ class Judge:
     fast = digit_clips.Measured.of(self._real, reader, 8)
     self._limit = max(2, int(np.ceil(2 * fast.speed.max())))
     self._seen = digit_clips.Measured.of(self._real, reader, self._limit)
-    self._moments = frechet.Moments.of(extractor(self._real.videos))
+    if extractor is not None:
+      self._moments = frechet.Moments.of(extractor(self._real.videos))
 
   def __call__(self, videos: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Measures clips uint8 [N, T, H, W, C] that should show `labels`."""
@@ -46,8 +47,9 @@ class Judge:
       for row in digit_clips.ROWS
       if row.key in _COLUMNS
     }
-    moments = frechet.Moments.of(self._extractor(videos))
-    found["fvd"] = frechet.distance(moments, self._moments)
+    if self._extractor is not None:
+      moments = frechet.Moments.of(self._extractor(videos))
+      found["fvd"] = frechet.distance(moments, self._moments)
     found["diversity"] = _spread(mine) / _spread(self._seen)
     return {key: float(value) for key, value in found.items()}
 
@@ -72,6 +74,7 @@ def report(
   seeds: Iterable[int],
   data_dir: str,
   clips: int = settings.CLIPS,
+  fvd: bool = True,
 ) -> str:
   """Measures what is not measured yet; returns tables, and writes OUT/tables.txt.
 
@@ -81,11 +84,12 @@ def report(
     seeds: of each.
     data_dir: where data sets are; '' for the default place.
     clips: of each setting and seed, the first ones.
+    fvd: measure it; a clip takes half a second on a CPU.
   """
   test = sources.load(settings.DATA, data_dir or None, "test")
   reader, _ = digits.train(settings.DATA, str(out / "classifier"))
-  extractor = features.Extractor(weights.load("i3d"))
-  kept = out / "measured.json"
+  extractor = features.Extractor(weights.load("i3d")) if fvd else None
+  kept = out / ("measured.json" if fvd else "measured_without_fvd.json")
   found = json.loads(kept.read_text()) if kept.exists() else {}
   judges = {}
   for setting in chosen:
@@ -113,14 +117,20 @@ def report(
 
 
 def _table(rows, seeds, found) -> str:
-  lines = [[f"{rows[0].comparison}: model", "setting", "seeds", *_COLUMNS.values()]]
+  lines = [[f"{rows[0].comparison}: model", "setting", "seeds"]]
+  columns = {
+    key: title
+    for key, title in _COLUMNS.items()
+    if all(key in values for values in found.values())
+  }
+  lines[0] += columns.values()
   for setting in rows:
     names = [f"{setting.file}_{seed}" for seed in seeds]
     of = [found[name] for name in names if name in found]
     if not of:
       continue
     name = f"{setting.base} + {setting.model}" if setting.base else setting.model
-    cells = [_cell(of, key) for key in _COLUMNS]
+    cells = [_cell(of, key) for key in columns]
     lines.append([name, setting.name, str(len(of)), *cells])
   return protocol.table(lines)
 
