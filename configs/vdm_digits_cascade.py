@@ -49,5 +49,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.sampling.super_resolution_weight = 8.0
   config.data.update(dict(text_encoder="minilm", max_tokens=16))
   config.model.token_dim = 384
-  config.sampling.guidance = 2.0 if stage == "base" else 0.0
+  config.sampling.guidance = 4.0 if stage == "base" else 0.0
   return config
