@@ -31,8 +31,6 @@ def main() -> None:
   parser.add_argument("--dtype", default="float32")
   parser.add_argument("--turns", type=int, default=5)
   args = parser.parse_args()
-  if jax.default_backend() == "cpu":
-    jax.config.update("jax_num_cpu_devices", 1)
   config = runpy.run_path(str(args.config))["get_config"]()
   config = json.loads(config.to_json_best_effort())
   config["dtype"] = args.dtype
