@@ -25,9 +25,9 @@ import scipy.ndimage
 
 from vdm_jax.evaluation import (
   clip_sources,
+  distances,
   feature_store,
   figures,
-  fvd_protocol,
   protocol,
 )
 from vdm_jax.metrics import features, weights
@@ -136,7 +136,7 @@ def run(
   real = of(0, "none")
   found = {}
   for name in DAMAGE:
-    measured = fvd_protocol.measure(real, of(half, name))
+    measured = distances.measure(real, of(half, name))
     found[name] = {key: measured[key] for key in ("fvd", "kvd")}
   return {
     "data": data,

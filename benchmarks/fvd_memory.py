@@ -35,7 +35,7 @@ class Means:
 
 def measure(count: int, network: str) -> None:
   """Prints largest resident size in MiB and seconds of one comparison."""
-  from vdm_jax.evaluation import clip_sources, feature_store, fvd_protocol
+  from vdm_jax.evaluation import clip_sources, distances, feature_store
   from vdm_jax.metrics import features, weights
 
   extractor = Means() if network == "none" else features.Extractor(weights.load("i3d"))
@@ -56,7 +56,7 @@ def measure(count: int, network: str) -> None:
       )
       for seed, name in enumerate("ab")
     )  # fmt: skip
-    fvd_protocol.measure(a, b)
+    distances.measure(a, b)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
   print(f"{peak:.0f} {time.monotonic() - start:.1f}")
 

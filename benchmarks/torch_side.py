@@ -3,10 +3,11 @@
 import contextlib
 import importlib.util
 import json
-import os
 import pathlib
 import subprocess
 import sys
+
+from vdm_jax import user_files
 
 TORCH = "torch==2.13.0+cpu"  # Only CPU builds are called so.
 PACKAGES = (
@@ -84,5 +85,4 @@ def environment(folder: pathlib.Path) -> str:
 
 
 def cache_folder() -> pathlib.Path:
-  cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  return pathlib.Path(cache) / "vdm_jax" / "benchmark_torch"
+  return user_files.cache("benchmark_torch")

@@ -1,6 +1,7 @@
 """Data sets that several tests read; built once."""
 
 import pytest
+from absl import logging
 
 from tests.data import helpers
 from vdm_jax.data import records
@@ -26,3 +27,11 @@ def coded(data_dir) -> source_lib.VideoSource:
 @pytest.fixture
 def digits(data_dir) -> source_lib.VideoSource:
   return source_lib.load(DIGITS, data_dir)
+
+
+@pytest.fixture
+def report(caplog):
+  """Gives the warnings so far."""
+  logging.use_absl_handler()
+  with caplog.at_level("WARNING", logger="absl"):
+    yield lambda: caplog.text

@@ -10,7 +10,6 @@ import time
 
 import numpy as np
 import pytest
-from absl import logging
 
 from tests.data import helpers
 from vdm_jax.data import builders, parts, records, shards, video, workers
@@ -18,13 +17,6 @@ from vdm_jax.data import source as source_lib
 from vdm_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-@pytest.fixture
-def report(caplog):
-  logging.use_absl_handler()
-  with caplog.at_level("WARNING", logger="absl"):
-    yield lambda: caplog.text
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import struct
 import numpy as np
 import PIL.Image
 import pytest
-from absl import logging
 
 from tests.data import helpers
 from tests.data.test_video_folder import build
@@ -20,13 +19,6 @@ from vdm_jax.errors import UserError
 def clip(count=4, size=16):
   rng = np.random.default_rng(0)
   return rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
-
-
-@pytest.fixture
-def report(caplog):
-  logging.use_absl_handler()
-  with caplog.at_level("WARNING", logger="absl"):
-    yield lambda: caplog.text
 
 
 @pytest.fixture

@@ -34,14 +34,14 @@ def fake(monkeypatch):
 def test_it_is_logged_and_chooses_the_best_checkpoint(tmp_path, monkeypatch):
   # So that the first is the better one, whatever the samples.
   values = iter([1.0, 2.0, 3.0])
-  measure = during_training.fvd_protocol.measure
+  measure = during_training.distances.measure
 
   def falling(*args, **kwargs):
     found = measure(*args, **kwargs)
     found["fvd"]["value"] = next(values)
     return found
 
-  monkeypatch.setattr(during_training.fvd_protocol, "measure", falling)
+  monkeypatch.setattr(during_training.distances, "measure", falling)
   workdir = str(tmp_path / "run")
   experiment.train(config(tmp_path, best_by="fvd"), workdir)
   lines = {line["step"]: line for line in workdirs.read_metrics(workdir)}

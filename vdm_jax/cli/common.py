@@ -17,6 +17,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 import vdm_jax
+from vdm_jax import user_files
 from vdm_jax.errors import UserError
 
 # Of compiled programs on disk; the ones used longest ago go first.
@@ -112,9 +113,8 @@ def _keep_programs(folder: str) -> None:
     jax.config.update("jax_enable_compilation_cache", False)
     return
   if not folder and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     # Programs are made for a processor's instructions, and a cluster may share a home.
-    folder = os.path.join(cache, "vdm_jax", "programs", _processor())
+    folder = str(user_files.cache("programs", _processor()))
   if folder:
     jax.config.update("jax_compilation_cache_dir", folder)
   # What compiles in less is not worth a file.

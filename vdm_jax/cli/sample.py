@@ -156,10 +156,13 @@ def main(argv: list[str]) -> None:
     given_frames=places,
   )
   videos, last = None, len(models) - 1
-  later = _later(models, labels, captions, asked["length"] or model.system.window)
-  for number, model in enumerate(models):
+  asked_for = [
+    _signals(model, labels, captions, optional=bool(number))
+    for number, model in enumerate(models)
+  ]
+  later = _later(models, asked_for, asked["length"] or model.system.window)
+  for number, (model, signals) in enumerate(zip(models, asked_for, strict=True)):
     out = _OUT.value if number == last else f"{_OUT.value}/stage_{number}"
-    signals = _signals(model, labels, captions, optional=bool(number))
     if number and not model.settings(bool(signals), **later).guidance:
       signals.pop("against", None)
     shared = dict(
@@ -191,7 +194,7 @@ def main(argv: list[str]) -> None:
     videos = to_float(_made(make, out, record, places, final=number == last))
 
 
-def _later(models, labels, captions, length):
+def _later(models, asked_for, length):
   """Checks the later models of a cascade before the first one samples for hours.
 
   Returns:
@@ -205,9 +208,10 @@ def _later(models, labels, captions, length):
       "--then_sampling: is for the models of --then, of which there is none"
     )
   settings = ensembles.key_values(_THEN_SAMPLING.value, flag="then_sampling")
-  for below, above in itertools.pairwise(models):
+  pairs = zip(itertools.pairwise(models), asked_for[1:], strict=True)
+  for (below, above), signals in pairs:
     length = cascade.length(above, below.system, length)
-    above.settings(bool(_signals(above, labels, captions, optional=True)), **settings)
+    above.settings(bool(signals), **settings)
   return settings
 
 

@@ -25,6 +25,7 @@ import ml_dtypes
 import numpy as np
 import tqdm
 
+from vdm_jax import user_files
 from vdm_jax.data import source as sources
 from vdm_jax.data import text
 from vdm_jax.errors import UserError
@@ -113,13 +114,14 @@ def ensure(source: sources.VideoSource, spec: str, length: int) -> StoredCaption
   name = re.sub(r"[^A-Za-z0-9._-]+", "_", spec)[-60:]
   folder = _place(source, f"{name}-{length}")
   with filelock.FileLock(folder.with_name(f".{folder.name}.lock")):
-    if text.is_heavy(spec):
-      # Its checksum alone would take its libraries: a table that is done is trusted.
-      if not _is_done(folder, _wanted(captions, spec, length)):
-        command = [sys.executable, "-m", "vdm_jax.data.captions"]
-        command += [str(source.directory), source.split, str(folder), spec, str(length)]
-        if subprocess.run(command, check=False).returncode:
-          raise UserError(f"config.data.text_encoder: {spec} failed, see above")
+    # A finished table is trusted: not even its encoder need be installed.
+    if _is_done(folder, _wanted(captions, spec, length)):
+      pass
+    elif text.is_heavy(spec):
+      command = [sys.executable, "-m", "vdm_jax.data.captions"]
+      command += [str(source.directory), source.split, str(folder), spec, str(length)]
+      if subprocess.run(command, check=False).returncode:
+        raise UserError(f"config.data.text_encoder: {spec} failed, see above")
     else:
       embed(captions, text.make_encoder(spec, length), folder)
   return StoredCaptions(folder, source)
@@ -181,8 +183,7 @@ def _place(source: sources.VideoSource, name: str) -> pathlib.Path:
     if (beside / name).exists() or os.access(directory, os.W_OK):
       beside.mkdir(exist_ok=True)
       return beside / name
-  cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-  place = pathlib.Path(cache, "vdm_jax", "text", source.dataset_name)
+  place = user_files.cache("text", source.dataset_name)
   place.mkdir(parents=True, exist_ok=True)
   return place / f"{source.config_name or 'default'}-{name}"
 

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from etils import epath
@@ -188,6 +188,30 @@ class FolderBuilder(records.ChunkBuilder):
         self.skip(job.name, part.damage, split)
       else:
         yield job.name, part
+
+  def read_named(
+    self,
+    names: Sequence[str],
+    found: Mapping[str, epath.Path],
+    split: str,
+    options: dict[str, Any],
+  ) -> Iterator[records.Video]:
+    """Reads the films that a list names; says which of them are missing.
+
+    Args:
+      names: in order.
+      found: films by name.
+      split: of the data set.
+      options: of every `parts.Job`.
+    """
+    self.note_some(
+      f"{{}} videos of the split {split} are missing",
+      [name for name in names if name not in found],
+    )
+    there = [name for name in names if name in found]
+    jobs = [parts.Job(name, os.fspath(found[name]), options) for name in there]
+    for name, part in self.read_all(jobs, split):
+      yield self.video(name, part)
 
   def video(self, name: str, part: parts.Part) -> records.Video:
     """The whole of `part`, called `name`, with what is known of it."""

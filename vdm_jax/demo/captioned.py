@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-import scipy.special
 
 from vdm_jax.data.builders import moving_digits
 from vdm_jax.demo import digits
@@ -69,12 +68,6 @@ def directions(clips: np.ndarray, first: int, last: int) -> np.ndarray:
   ways /= np.linalg.norm(ways, axis=-1, keepdims=True)
   nearest = (np.nan_to_num(moved) @ ways.T).argmax(-1)
   return np.where(np.nan_to_num(length) >= 0.5, nearest, -1)
-
-
-def read_digits(clips: np.ndarray, reader: digits.DigitReader) -> np.ndarray:
-  """int [N]: the digit that all frames of a clip vote for."""
-  logits, _ = reader(clips)
-  return scipy.special.log_softmax(logits, axis=-1).mean(1).argmax(-1)
 
 
 def rates(right: np.ndarray, held: np.ndarray) -> dict[str, dict[str, float]]:

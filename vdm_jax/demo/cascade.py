@@ -91,7 +91,7 @@ def run(
     real, wanted = _real(upper, models, len(asked))
     results = measure(asked, small, large, reader, models)
     results[REAL] = {
-      "digit": float(np.mean(captioned.read_digits(real, reader) == wanted[:, 0])),
+      "digit": float(np.mean(reader.vote(real) == wanted[:, 0])),
       "direction": float(
         np.mean(captioned.directions(real, 0, _READ_WAY) == wanted[:, 1])
       ),
@@ -148,7 +148,7 @@ def measure(
   way = np.array([one.direction for one in asked])
   step = models[0].system.stride  # Of the base films, one frame.
   return {
-    "digit": captioned.rates(captioned.read_digits(large, reader) == digit, held),
+    "digit": captioned.rates(reader.vote(large) == digit, held),
     "direction": captioned.rates(
       captioned.directions(large, 0, _READ_WAY // models[1].system.stride) == way, held
     ),

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.special
 import scipy.stats
 
 from vdm_jax.data import source as sources
@@ -141,8 +140,7 @@ def _asked_frames(clips: Measured, reference: Measured) -> float:
 
 
 def _asked_clips(clips: Measured, reference: Measured) -> float:
-  vote = _log_softmax(clips.logits).mean(1).argmax(-1)
-  return float(np.mean(vote == clips.asked))
+  return float(np.mean(digits.most_likely(clips.logits) == clips.asked))
 
 
 def _same_digit(clips: Measured, reference: Measured) -> float:
@@ -283,7 +281,3 @@ def _mean(values: Sequence[float] | np.ndarray) -> float:
   values = np.asarray(values)
   values = values[np.isfinite(values)]
   return float(values.mean()) if len(values) else float("nan")
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-  return logits - scipy.special.logsumexp(logits, axis=-1, keepdims=True)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import scipy.special
 from etils import epath
 from flax import linen as nn
 
@@ -200,12 +201,25 @@ class DigitReader:
     logits, features = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
     return logits.reshape(*lead, -1), features.reshape(*lead, -1)
 
+  def vote(self, videos: np.ndarray) -> np.ndarray:
+    """int [N]: the digit that the frames of each clip read as together.
+
+    Args:
+      videos: uint8 [N, T, H, W, C].
+    """
+    return most_likely(self(videos)[0])
+
   def accuracy(self, rendering: Rendering, places: int = 4, seed: int = 0) -> float:
     """Share of a split's digits read right, each at some random places."""
     rng = np.random.default_rng(seed)
     batch = rendering.render(np.tile(np.arange(len(rendering)), places), rng)
     logits, _ = self(batch["image"])
     return float(np.mean(logits.argmax(-1) == batch["label"]))
+
+
+def most_likely(logits: np.ndarray) -> np.ndarray:
+  """int [N]: the digit that frames with logits [N, T, 10] read as together."""
+  return scipy.special.log_softmax(logits, axis=-1).mean(1).argmax(-1)
 
 
 def config(dataset: str, num_steps: int = 400, seed: int = 0) -> dict[str, Any]:

@@ -28,7 +28,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.special
 from etils import epath
 
 from vdm_jax import experiment, sampling
@@ -183,8 +182,7 @@ class Judge:
 
   def read(self, videos: np.ndarray) -> np.ndarray:
     """The digit [N] that the frames of each video read as together."""
-    logits = self._reader(videos)[0]
-    return scipy.special.log_softmax(logits, axis=-1).mean(1).argmax(-1)
+    return digits.most_likely(self._reader(videos)[0])
 
   def __call__(self, videos: np.ndarray, asked: np.ndarray) -> dict[str, Any]:
     """{"value", "error"} for every key of `ROWS`; jackknife errors over videos.

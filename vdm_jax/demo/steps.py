@@ -23,7 +23,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import scipy.special
 import tqdm
 from etils import epath
 
@@ -204,9 +203,7 @@ def table(results: Mapping[str, Any], found: Sequence[goals.Goal]) -> str:
 
 def _extended(clips, reader, window: int) -> dict[str, Any]:
   """How many longer clips keep their digit in the frames after the first window."""
-  logits = reader(clips.videos[:, window:])[0]
-  vote = scipy.special.log_softmax(logits, axis=-1).mean(1).argmax(-1)
-  kept = vote == clips.labels
+  kept = reader.vote(clips.videos[:, window:]) == clips.labels
   value, error = protocol.jackknife(lambda n: kept[n].mean(), len(kept))
   return {"clips": len(kept), "asked_clips": {"value": value, "error": error}}
 

@@ -13,7 +13,7 @@ from etils import epath
 
 from vdm_jax import experiment
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import feature_store, fvd_protocol
+from vdm_jax.evaluation import distances, feature_store
 from vdm_jax.evaluation.clip_sources import Source
 from vdm_jax.metrics import features, weights
 from vdm_jax.pixels import to_float
@@ -60,7 +60,7 @@ def fvd(
   sample, _ = experiment.sampler(config, system, count, length, given)
 
   def measure(params: Any) -> dict[str, float]:
-    found = fvd_protocol.measure(of_real, extractor(sample(params)))
+    found = distances.measure(of_real, extractor(sample(params)))
     return {
       "fvd": found["fvd"]["value"],
       "fvd_error": found["fvd"]["error"],

@@ -14,27 +14,23 @@ import numpy as np
 from etils import epath
 
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import clip_sources, ensembles, feature_store, presets, protocol
+from vdm_jax.evaluation import (
+  clip_sources,
+  distances,
+  ensembles,
+  feature_store,
+  fvd_table,
+  presets,
+  protocol,
+)
 from vdm_jax.metrics import (
   features,
-  frechet,
-  frechet_variants,
   inception,
-  kernel,
   resize,
   weights,
 )
 from vdm_jax.metrics.networks import c3d, i3d
 
-_ROOTS = {
-  "exact": lambda a, b, ddof: frechet.distance_of_features(a, b, ddof=ddof),
-  "sqrtm": lambda a, b, ddof: frechet_variants.sqrtm(a, b, ddof=ddof),
-  "tfgan": lambda a, b, ddof: frechet_variants.tfgan(a, b),
-  "tfgan_float32": lambda a, b, ddof: frechet_variants.tfgan(a, b, dtype=np.float32),
-}
-_GROUPS = 10  # Of the jackknife.
-_LINE_LEAST = 20  # Videos that a line towards infinitely many is drawn from.
-_KERNEL_MAX = 1000  # Videos up to which all pairs are taken, over and over.
 _WINDOWS = ("first", "random")
 _SAME_FPS = 0.05  # A GIF's times are hundredths of a second: 12 frames become 12.5.
 # The least that a number may be.
@@ -72,7 +68,9 @@ class Fvd:
   bn_eps: float = setting(0.0, "epsilon of I3D's batch norms")
   dtype: str = setting("float32", "of I3D's convolutions; bfloat16 is another number")
   ddof: int = setting(-1, "covariances are divided by n minus this")
-  root: str = setting("", f"of the product of covariances: {', '.join(_ROOTS)}")
+  root: str = setting(
+    "", f"of the product of covariances: {', '.join(distances.ROOTS)}"
+  )
   inception_splits: int = setting(0, "Inception score of --a in so many parts (C3D)")
   fps: float = setting(0.0, "frames a second that films are read at")
   size: int = setting(0, "height and width that films are fitted to first")
@@ -109,9 +107,11 @@ class Fvd:
     ]
     found, logits, about = self._features(parts, b, wanted, skipped, out)
     first, second = np.concatenate(found[:-1]), found[-1]
-    result = measure(first, second, root=wanted["root"], ddof=wanted["ddof"])
+    result = distances.measure(first, second, root=wanted["root"], ddof=wanted["ddof"])
     if len(parts) > 1:
-      each = [_ROOTS[wanted["root"]](x, second, wanted["ddof"]) for x in found[:-1]]
+      each = [
+        distances.ROOTS[wanted["root"]](x, second, wanted["ddof"]) for x in found[:-1]
+      ]
       result["fvd_trajectories"] = {
         "value": float(np.mean(each)),
         "error": float(np.std(each, ddof=1) / np.sqrt(len(each))),
@@ -139,7 +139,7 @@ class Fvd:
       "a": [part.describe() for part in parts],
       "b": b.describe(),
     }
-    return protocol.Outcome(result, table(result))
+    return protocol.Outcome(result, fvd_table.table(result))
 
   def _resolve(self, preset: presets.Preset) -> tuple[dict[str, Any], list[str]]:
     """All settings, and which of them are not the preset's."""
@@ -173,7 +173,7 @@ class Fvd:
         departs.append(f"{key} {value} instead of {wanted[key]}")
       wanted[key] = value
     for key, known in (
-      ("window", _WINDOWS), ("root", tuple(_ROOTS)), ("resize", resize.RULES),
+      ("window", _WINDOWS), ("root", tuple(distances.ROOTS)), ("resize", resize.RULES),
       ("network", tuple(features.LAYERS)),
     ):  # fmt: skip
       if wanted[key] not in known:
@@ -356,114 +356,3 @@ def _shorten(wanted, shapes, skipped: int) -> list[str]:
   )
   wanted["num_frames"] = lengths[name]
   return [text]
-
-
-def measure(
-  first: np.ndarray, second: np.ndarray, *, root: str = "exact", ddof: int = 1
-) -> dict[str, Any]:
-  """Distances of features [N1, D] and [N2, D], each with an error.
-
-  Errors of FVD and KVD are a jackknife's over ten parts of both sets at once; that of
-  FVD at infinity is of its line. Above 1000 videos KVD is the mean over random subsets
-  of 1000, with its own error, as torch-fidelity takes it.
-  """
-  if min(len(first), len(second)) < 2:
-    raise UserError(
-      f"fvd: expected 2 videos or more of each, found {len(first)} and {len(second)}"
-    )
-  for flag, x in (("a", first), ("b", second)):
-    wrong = int((~np.isfinite(x)).any(axis=1).sum())
-    if wrong:
-      raise UserError(
-        f"--{flag}: features of {wrong} of {len(x)} videos are not finite: are the "
-        "weights those of the network?"
-      )
-  dims, least = first.shape[1], min(len(first), len(second))
-  fvd = _with_error(lambda a, b: _ROOTS[root](a, b, ddof), first, second)
-  if least > _KERNEL_MAX:  # Its cost grows with the square of their number.
-    value, error = kernel.of_subsets(first, second, size=_KERNEL_MAX)
-    kvd = {"value": value, "error": error}
-    jedi = {"value": kernel.jedi(first, second), "error": math.nan}
-  else:
-    kvd = _with_error(kernel.distance, first, second)
-    jedi = _with_error(kernel.jedi, first, second)
-  found = {
-    "fvd": fvd,
-    "kvd": kvd,
-    "jedi_mmd": jedi,
-    "n_a": len(first),
-    "n_b": len(second),
-    "dimensions": dims,
-    "warnings": [],
-  }
-  if least >= _LINE_LEAST:
-    line = frechet.infinity(first, second, seed=0)
-    found["fvd_infinity"] = {"value": line.value, "error": line.error}
-  else:
-    found["warnings"].append(
-      f"{least} videos: FVD at infinitely many wants {_LINE_LEAST} or more of each"
-    )
-  if least <= dims:
-    found["warnings"].append(
-      f"{least} videos, {dims} dimensions: covariances are singular, and the distance "
-      "is mostly bias; compare at equal counts alone"
-    )
-  return found
-
-
-def _with_error(distance, first, second) -> dict[str, float]:
-  value = distance(first, second)
-  groups = min(_GROUPS, len(first) // 2, len(second) // 2)
-  error = math.nan
-  if groups >= 2:
-    parts = [np.array_split(np.arange(len(x)), groups) for x in (first, second)]
-    left = np.array(
-      [
-        distance(np.delete(first, i, axis=0), np.delete(second, j, axis=0))
-        for i, j in zip(*parts, strict=True)
-      ]
-    )
-    spread = np.sum((left - left.mean()) ** 2)
-    error = float(np.sqrt((groups - 1) / groups * spread))
-  return {"value": float(value), "error": error}
-
-
-_TITLES = {
-  "fvd": "FVD",
-  "fvd_trajectories": "FVD, mean of one sample a video",
-  "fvd_infinity": "FVD, at infinitely many videos",
-  "kvd": "KVD",
-  "jedi_mmd": "100 MMD^2, quadratic kernel",
-  "inception_score": "Inception score of --a",
-}
-
-
-def table(result: dict[str, Any]) -> str:
-  """The numbers as text; every line says under which name they were taken."""
-  preset, departs = result["preset"], result["departs"]
-  network = result["extractor"]
-  own = "layer" not in network
-  name = "features of the user's own" if own else preset["name"]
-  name += " (departs)" * bool(departs)
-  if network.get("network") == "c3d":
-    titles = {**_TITLES, "fvd": "Frechet distance, C3D"}
-  else:
-    titles = _TITLES
-  rows = [["", "value", "protocol", "n"]]
-  for key, title in titles.items():
-    if key in result:
-      value = result[key]["value"]
-      if key.startswith("fvd"):
-        value = max(value, 0.0)  # Equal sets are a rounding error below it.
-      value = protocol.cell(value, result[key]["error"])
-      rows.append([title, value, name, f"{result['n_a']} / {result['n_b']}"])
-  measured = ", ".join(part["name"] for part in result["a"])
-  lines = [f"{measured} against {result['b']['name']}", protocol.table(rows)]
-  if not own or departs:
-    lines += [f"{preset['name']}: {preset['text']}" + (
-      f". Published: {preset['published']}" if preset["published"] else ""
-    )]  # fmt: skip
-  lines += [f"departs: {text}" for text in departs]
-  lines += [f"note: {text}" for text in result["notes"]]
-  lines += [f"warning: {text}" for text in result["warnings"]]
-  return "\n".join(lines)

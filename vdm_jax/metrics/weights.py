@@ -5,8 +5,6 @@ them); their code is not imported. Whatever is read ends as a safetensors file i
 `folder()`, with its source and checksum, from where it is loaded from then on.
 """
 
-import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -17,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vdm_jax import user_files
 from vdm_jax.errors import UserError, unknown
 from vdm_jax.metrics import layouts
 
@@ -85,8 +84,7 @@ class Weights(NamedTuple):
 
 def folder() -> pathlib.Path:
   """Where weights are kept: under the user's cache."""
-  cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-  return pathlib.Path(cache, "vdm_jax", "weights")
+  return user_files.cache("weights")
 
 
 def load(name: str) -> Weights:
@@ -111,21 +109,15 @@ def load(name: str) -> Weights:
       f"what is there, `vdm-jax weights import {network} FILE` brings more"
     )
   package = PACKAGES[name]
-  found = _in_package(package)
+  found = user_files.in_package(package.module, package.file)
   if found is None:
     raise UserError(
       f"weights {name!r}: not installed; {INSTALL} brings them, or "
       f"`vdm-jax weights import {network} FILE` a file of your own"
     )
-  data = found.read_bytes()
-  digest = hashlib.sha256(data).hexdigest()
-  if digest != package.sha256:
-    raise UserError(
-      f"{found}: expected the file of {package.requirement} with SHA-256 "
-      f"{package.sha256}, found {digest}; install the package again"
-    )
+  data = user_files.read_checked(found, package.sha256, package.requirement)
   params = layouts.convert(network, read_pickle(data, str(found)), str(found))
-  return keep(Weights(name, params, package.requirement, digest))
+  return keep(Weights(name, params, package.requirement, package.sha256))
 
 
 def network_of(name: str) -> str:
@@ -157,7 +149,7 @@ def installed() -> list[dict[str, str]]:
   """All weights that `load` finds, by name; without reading them."""
   found = {}
   for name, package in PACKAGES.items():
-    if _in_package(package) is not None:
+    if user_files.in_package(package.module, package.file) is not None:
       found[name] = {"source": package.requirement, "sha256": package.sha256}
   for path in sorted(folder().glob("[!.]*.safetensors")):
     found[path.name.removesuffix(".safetensors")] = _metadata(path)
@@ -235,16 +227,6 @@ def read_pickle(data: bytes, name: str) -> dict[str, np.ndarray]:
   if not isinstance(contents, Mapping):
     raise UserError(f"{name}: expected arrays by name, found {type(contents).__name__}")
   return flatten(contents)
-
-
-def _in_package(package: Package) -> pathlib.Path | None:
-  """The package's file; without importing the package."""
-  spec = importlib.util.find_spec(package.module)
-  for place in (spec.submodule_search_locations or ()) if spec else ():
-    path = pathlib.Path(place, package.file)
-    if path.is_file():
-      return path
-  return None
 
 
 def _safetensors() -> Any:

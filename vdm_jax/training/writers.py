@@ -103,7 +103,7 @@ class WeightsAndBiases:
   """
 
   def __init__(self, project: str, workdir: str, config: Mapping[str, Any]):
-    """Starts the run, or goes on with it.
+    """Starts the run, or resumes it.
 
     Raises:
       UserError: the package is missing, or refuses, as without a login.

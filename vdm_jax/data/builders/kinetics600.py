@@ -12,14 +12,13 @@ are skipped and reported.
 import csv
 import dataclasses
 import io
-import os
 from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
 from etils import epath
 
 from vdm_jax import errors
-from vdm_jax.data import decode, folder, parts, records
+from vdm_jax.data import decode, folder, records
 
 _COLUMNS = ("youtube_id", "time_start", "time_end", "split")
 _SPLITS = {
@@ -73,23 +72,13 @@ class Kinetics600(folder.FolderBuilder):
 
   def _read(self, split: str, found: dict) -> Iterator[records.Video]:
     names = [name for name, line in self._lines.items() if line.split == split]
-    self.note_some(
-      f"{{}} videos of the split {split} are missing",
-      [name for name in names if name not in found],
-    )
     config = self.builder_config
     options = dict(
       size=(config.image_size, config.image_size),
       fps=config.fps,
       max_frames=config.max_frames,
     )
-    jobs = [
-      parts.Job(name, os.fspath(found[name]), options)
-      for name in names
-      if name in found
-    ]
-    for name, part in self.read_all(jobs, split):
-      yield self.video(name, part)
+    return self.read_named(names, found, split, options)
 
   def facts(self, name: str) -> tuple[int, str]:
     return self._numbers.get(self._lines[name].label, -1), ""

@@ -10,14 +10,13 @@ videos: fold 0.
 """
 
 import dataclasses
-import os
 import re
 from collections.abc import Iterator
 from typing import ClassVar
 
 from etils import epath
 
-from vdm_jax.data import decode, folder, parts, records
+from vdm_jax.data import decode, folder, records
 
 
 @dataclasses.dataclass(eq=False)
@@ -68,19 +67,9 @@ class Ucf101(folder.FolderBuilder):
     return {split: self._read(split, names, found) for split, names in splits.items()}
 
   def _read(self, split: str, names: list[str], found: dict) -> Iterator[records.Video]:
-    self.note_some(
-      f"{{}} videos of the split {split} are missing",
-      [name for name in names if name not in found],
-    )
     config = self.builder_config
     options = dict(size=(config.image_size, config.image_size), fps=config.fps)
-    jobs = [
-      parts.Job(name, os.fspath(found[name]), options)
-      for name in names
-      if name in found
-    ]
-    for name, part in self.read_all(jobs, split):
-      yield self.video(name, part)
+    return self.read_named(names, found, split, options)
 
   def facts(self, name: str) -> tuple[int, str]:
     match = re.fullmatch(r"v_(\w+)_g\d+_c\d+", name)

@@ -1,0 +1,90 @@
+"""Distances of features with their errors: what protocol `fvd` computes."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from vdm_jax.errors import UserError
+from vdm_jax.metrics import frechet, frechet_variants, kernel
+
+# Of the product of covariances.
+ROOTS = {
+  "exact": lambda a, b, ddof: frechet.distance_of_features(a, b, ddof=ddof),
+  "sqrtm": lambda a, b, ddof: frechet_variants.sqrtm(a, b, ddof=ddof),
+  "tfgan": lambda a, b, ddof: frechet_variants.tfgan(a, b),
+  "tfgan_float32": lambda a, b, ddof: frechet_variants.tfgan(a, b, dtype=np.float32),
+}
+_GROUPS = 10  # Of the jackknife.
+_LINE_LEAST = 20  # Videos that a line towards infinitely many is drawn from.
+_KERNEL_MAX = 1000  # Videos up to which all pairs are taken, over and over.
+
+
+def measure(
+  first: np.ndarray, second: np.ndarray, *, root: str = "exact", ddof: int = 1
+) -> dict[str, Any]:
+  """Distances of features [N1, D] and [N2, D], each with an error.
+
+  Errors of FVD and KVD are a jackknife's over ten parts of both sets at once; that of
+  FVD at infinity is of its line. Above 1000 videos KVD is the mean over random subsets
+  of 1000, with its own error, as torch-fidelity takes it.
+  """
+  if min(len(first), len(second)) < 2:
+    raise UserError(
+      f"fvd: expected 2 videos or more of each, found {len(first)} and {len(second)}"
+    )
+  for flag, x in (("a", first), ("b", second)):
+    wrong = int((~np.isfinite(x)).any(axis=1).sum())
+    if wrong:
+      raise UserError(
+        f"--{flag}: features of {wrong} of {len(x)} videos are not finite: are the "
+        "weights those of the network?"
+      )
+  dims, least = first.shape[1], min(len(first), len(second))
+  fvd = _with_error(lambda a, b: ROOTS[root](a, b, ddof), first, second)
+  if least > _KERNEL_MAX:  # Its cost grows with the square of their number.
+    value, error = kernel.of_subsets(first, second, size=_KERNEL_MAX)
+    kvd = {"value": value, "error": error}
+    jedi = {"value": kernel.jedi(first, second), "error": math.nan}
+  else:
+    kvd = _with_error(kernel.distance, first, second)
+    jedi = _with_error(kernel.jedi, first, second)
+  found = {
+    "fvd": fvd,
+    "kvd": kvd,
+    "jedi_mmd": jedi,
+    "n_a": len(first),
+    "n_b": len(second),
+    "dimensions": dims,
+    "warnings": [],
+  }
+  if least >= _LINE_LEAST:
+    line = frechet.infinity(first, second, seed=0)
+    found["fvd_infinity"] = {"value": line.value, "error": line.error}
+  else:
+    found["warnings"].append(
+      f"{least} videos: FVD at infinitely many wants {_LINE_LEAST} or more of each"
+    )
+  if least <= dims:
+    found["warnings"].append(
+      f"{least} videos, {dims} dimensions: covariances are singular, and the distance "
+      "is mostly bias; compare at equal counts alone"
+    )
+  return found
+
+
+def _with_error(distance, first, second) -> dict[str, float]:
+  value = distance(first, second)
+  groups = min(_GROUPS, len(first) // 2, len(second) // 2)
+  error = math.nan
+  if groups >= 2:
+    parts = [np.array_split(np.arange(len(x)), groups) for x in (first, second)]
+    left = np.array(
+      [
+        distance(np.delete(first, i, axis=0), np.delete(second, j, axis=0))
+        for i, j in zip(*parts, strict=True)
+      ]
+    )
+    spread = np.sum((left - left.mean()) ** 2)
+    error = float(np.sqrt((groups - 1) / groups * spread))
+  return {"value": float(value), "error": error}
