@@ -134,11 +134,24 @@ class Program:
     )
 
   def step_arguments(self) -> tuple[Any, ...]:
-    """Shapes of what `step` takes, as `jax.ShapeDtypeStruct`s."""
+    """Shapes and places of what `step` takes, as `jax.ShapeDtypeStruct`s.
+
+    With the places, JAX finds the step traced already once it has run.
+    """
+
+    def placed(leaf, place):
+      return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+
+    rows, whole = sharding.batch(self.mesh), sharding.replicated(self.mesh)
     batch = self.trainable.batch_spec(self.config["train"]["batch_size"])
     key = jax.eval_shape(lambda: jax.random.key(0))
-    progress = [jax.ShapeDtypeStruct((), jnp.float32)] * self.by_time
-    return (self.state_shapes, batch, key, *progress)
+    progress = [jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)] * self.by_time
+    return (
+      jax.tree.map(placed, self.state_shapes, self.state_sharding),
+      jax.tree.map(lambda leaf: placed(leaf, rows), batch),
+      placed(key, whole),
+      *progress,
+    )
 
   def lower_step(self, **kwargs):
     """Lowers the training step for the mesh's devices, data not needed."""
