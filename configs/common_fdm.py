@@ -91,12 +91,12 @@ def fdm(clip_length: int, max_frames: int = 20) -> ConfigDict:
 
 def fdm_small(
   data: str,
-  channels: int,
-  clip_length: int,
+  frame_shape: tuple[int, int, int],
+  length: int,
   num_obs: int,
   plan_names: tuple[str, ...],
 ) -> ConfigDict:
-  """FDM for frames of 16x16 and a CPU, all of it our choice (docs/fdm.md).
+  """FDM for small frames and a CPU, all of it our choice (docs/fdm.md).
 
   Minutes of training are enough because x is predicted, at lower log SNRs; the network
   works on patches of 2x2 pixels; every frame is shown the given frames next to it and
@@ -104,10 +104,10 @@ def fdm_small(
   are all that is trained; given frames are noisy in training, as in a long video they
   are the model's own; Muon trains it; padding reaches no other frame.
   """
-  config = fdm(clip_length, max_frames=8)
-  small(config, data, (16, 16, channels))
+  config = fdm(length, max_frames=8)
+  small(config, data, frame_shape)
   config.task = plan_stages(
-    length=100, num_obs=num_obs, max_frames=8, step_size=2, plan_names=plan_names
+    length=length, num_obs=num_obs, max_frames=8, step_size=2, plan_names=plan_names
   )
   config.model.update(
     dict(
@@ -117,7 +117,7 @@ def fdm_small(
       channels=32,
       channel_mults=(1, 2),
       blocks=1,
-      attention_resolutions=(4,),
+      attention_resolutions=(frame_shape[0] // 4,),
       padding_in_norm=False,
     )
   )

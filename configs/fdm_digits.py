@@ -21,8 +21,8 @@ common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_fdm.py")))
 def get_config() -> ConfigDict:
   return common["fdm_small"](
     "moving_digits/16px_1digit_100frames_2000videos_1minspeed_deterministic",
-    channels=1,
-    clip_length=100,
+    frame_shape=(16, 16, 1),
+    length=100,
     num_obs=8,
     plan_names=("autoreg", "long-range", "hierarchy-2"),
   )

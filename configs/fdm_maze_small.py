@@ -23,8 +23,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   arguments = common["arguments"](arg, name="maze/16px_300frames_8videos_4heldout")
   return common["fdm_small"](
     arguments["name"],
-    channels=3,
-    clip_length=300,
+    frame_shape=(16, 16, 3),
+    length=100,
     num_obs=10,
     plan_names=("hierarchy-2", "long-range", "autoreg"),
   )

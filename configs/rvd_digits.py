@@ -5,12 +5,8 @@ Nothing to download:
     vdm-jax data build moving_digits/16px_1digit_20frames_1minspeed
     vdm-jax train --config=configs/rvd_digits.py --workdir=runs/rvd_digits
 
-All settings are our choice; no published number belongs to it. What makes minutes
-enough (docs/rvd.md has the measurements): the predictor is trained by itself first, and
-Muon trains it; x is predicted; the denoiser sees prediction and last frame, comes up to
-the finest level, estimates the frame that the residual makes, and reads the predictor's
-states instead of having a context net.
-`make forecast-demo` does both stages:
+All settings are our choice (`common_rvd.rvd_small`); docs/rvd.md has measurements. The
+predictor is trained by itself first; `make forecast-demo` does both stages:
 
     vdm-jax train --config=configs/rvd_digits.py --workdir=runs/predictor \
       --config.diffusion.train_only=predictor
@@ -27,23 +23,6 @@ common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_rvd.py")))
 
 
 def get_config() -> ConfigDict:
-  config = common["rvd"](64)
-  common["small"](config, "moving_digits/16px_1digit_20frames_1minspeed", (16, 16, 1))
-  config.task = common["next_frame"](num_frames=10)
-  config.model.update(
-    dict(
-      channels=16,
-      channel_mults=(1, 2),
-      predictor_mults=(1, 2),
-      context_factor=0.0,
-      finest_skip=True,
-      join=True,
-      estimate_frame=True,
-    )
+  return common["rvd_small"](
+    "moving_digits/16px_1digit_20frames_1minspeed", (16, 16, 1), channels=16
   )
-  config.diffusion.update(dict(predict="x", regression_weight=1.0, step_per_frame=True))
-  config.optimizer.decay = "constant"
-  # A stage has some hundred steps; a sample takes 25 network calls a frame.
-  config.train.update(dict(ema=(0.99,), eval_every=500, sample_every=20_000))
-  config.sampling.update(dict(sampler="ddim", steps=25))
-  return config

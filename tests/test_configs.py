@@ -18,7 +18,10 @@ CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 NAMES = sorted(
   path.stem for path in CONFIGS.glob("*.py") if not path.stem.startswith("common")
 )
-VDM = [name for name in NAMES if name.startswith("vdm_") or name == "debug"]
+VDM = [
+  name for name in NAMES
+  if name.startswith("vdm_") or name in ("debug", "video_folder")
+]  # fmt: skip
 # Values of the configs' arguments that are not the default.
 VARIANTS = [
   "vdm_bair:sampler=ancestral",
@@ -26,10 +29,10 @@ VARIANTS = [
   "vdm_text_small:images=0",
   "vdm_text_small:images=4",
   "vdm_text_large:frameskip=4",
-  "vdm_video_folder:name=other,size=tiny",
-  "vdm_video_folder:size=small",
-  "vdm_video_folder:size=large",
-  "vdm_video_folder:size=tiny,text=minilm",
+  "video_folder:name=other,size=tiny",
+  "video_folder:size=small,minutes=30",
+  "video_folder:size=large",
+  "video_folder:size=tiny,text=minilm",
   "vdm_digits_cascade:stage=upper",
 ]
 
@@ -222,6 +225,17 @@ def test_schema(name):
   check_schema(config.task, TASKS[config.task.name], "config.task")
 
 
+@pytest.mark.parametrize("size", ["tiny", "small", "base", "large"])
+@pytest.mark.parametrize("system", ["fdm", "ramvid", "rvd"])
+def test_the_template_has_every_system(system, size):
+  config = load(f"video_folder:system={system},size={size}")
+  built = systems.build(json.loads(config.to_json_best_effort()))
+  assert config.system == system and config.data.name == "video_folder/mine"
+  spec = built.batch_spec(config.train.batch_size)
+  assert spec["video"].shape[2:] == config.data.frame_shape
+  assert bool(config.train.max_seconds) == (size == "tiny")
+
+
 @pytest.mark.parametrize("name", VDM + VARIANTS)
 def test_describes_a_system(name):
   config = load(name)
@@ -253,7 +267,7 @@ def test_arguments_reach_the_config():
   assert load("vdm_text_large:frameskip=4").task.stride == 4
   assert load("vdm_bair:sampler=ancestral").sampling.steps == 512
   assert load("vdm_kinetics600:sampler=ancestral").sampling.steps == 256
-  assert load("vdm_video_folder:name=other").data.name == "video_folder/other"
+  assert load("video_folder:name=other").data.name == "video_folder/other"
 
 
 def test_the_template_reads_the_data_set_that_was_built(tmp_path):
@@ -268,31 +282,37 @@ def test_the_template_reads_the_data_set_that_was_built(tmp_path):
     label_folders=True,
   )  # fmt: skip
   where = f"name=mine,data_dir={tmp_path / 'data'}"
-  tiny = load(f"vdm_video_folder:{where},size=tiny")
+  tiny = load(f"video_folder:{where},size=tiny")
   assert (tiny.data.frame_shape, tiny.data.pool) == ((32, 32, 3), 3)
   assert tiny.model.num_labels == 2
-  base = load(f"vdm_video_folder:{where},size=base")
+  assert tiny.train.max_seconds == 600 and tiny.optimizer.decay_by == "time"
+  fdm = load(f"video_folder:{where},size=tiny,system=fdm")
+  assert fdm.task.length == 20  # As the videos.
+  base = load(f"video_folder:{where},size=base")
   assert (base.data.frame_shape, base.data.pool) == ((96, 96, 3), 0)
-  for config in (tiny, base):
+  for config in (tiny, fdm, base):
     systems.build(json.loads(config.to_json_best_effort()))
 
 
 def test_the_templates_size_is_that_of_the_machine(monkeypatch, capsys):
   monkeypatch.setattr("glob.glob", lambda pattern: [])
-  assert load("vdm_video_folder").model.patch == 2
+  assert load("video_folder").model.patch == 2
   assert "size tiny, as this machine has no GPU or TPU" in capsys.readouterr().err
   monkeypatch.setattr(
     "glob.glob", lambda pattern: ["/dev/nvidia0"] if "nvidia" in pattern else []
   )
-  assert load("vdm_video_folder").train.batch_size == 32
+  assert load("video_folder").train.batch_size == 32
   assert "size base, as there is /dev/nvidia0" in capsys.readouterr().err
-  assert load("vdm_video_folder:size=large").model.channels == 256
+  assert load("video_folder:size=large").model.channels == 256
 
 
 @pytest.mark.parametrize(
   "name",
   [
-    "vdm_video_folder:size=huge",
+    "video_folder:size=huge",
+    "video_folder:system=gan",
+    "video_folder:minutes=-1",
+    "video_folder:system=rvd,text=minilm",
     "vdm_bair:sampler=magic",
     "vdm_text_small:image=4",
     "vdm_text_small:images=x",

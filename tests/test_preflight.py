@@ -302,9 +302,31 @@ class TestEstimate:
     with pytest.raises(UserError, match="fewer or smaller frames"):
       estimate.check(config, devices)
 
+  def test_more_videos_at_a_time_than_fit_are_refused_and_how_many_do(
+    self, monkeypatch
+  ):
+    config = helpers.load_config(
+      data={"frame_shape": [128, 128, 1]}, model={"attention_resolutions": []}
+    )
+    devices = jax.devices()[:2]
+    monkeypatch.setattr(measure, "capacity", lambda devices: 64 << 20)
+    with pytest.raises(UserError, match="--batch_size=64: so many videos") as caught:
+      estimate.check_sampling(config, "sample", devices, 64)
+    size = int(re.search(r"--batch_size=(\d+) may fit", str(caught.value))[1])
+    assert 2 <= size < 64
+    estimate.check_sampling(config, "sample", devices, size)
+    guided = {**config, "sampling": {**config["sampling"], "guidance": 1.0}}
+    one, two = (estimate.sampling(c, "sample", devices, 64) for c in (config, guided))
+    assert 1.5 < two / one < 2.5  # Conditional and unconditional are one batch.
+    monkeypatch.setattr(measure, "capacity", lambda devices: 1 << 20)
+    with pytest.raises(UserError, match="Neither would --batch_size=2"):
+      estimate.check_sampling(config, "sample", devices, 64)
+
   def test_a_small_run_is_not_even_traced(self, monkeypatch):
     monkeypatch.setattr(estimate, "training", None)
     estimate.check(helpers.load_config(), jax.devices())
+    monkeypatch.setattr(estimate, "sampling", None)
+    estimate.check_sampling(helpers.load_config(), "sample", jax.devices(), 16)
 
 
 def test_knobs_are_cheapest_first_and_valid():

@@ -165,6 +165,8 @@ def main(argv: list[str]) -> None:
     out = _OUT.value if number == last else f"{_OUT.value}/stage_{number}"
     if number and not model.settings(bool(signals), **later).guidance:
       signals.pop("against", None)
+    used = model.settings(bool(signals), **(later if number else settings))
+    _check_fits(model, used, num_videos, bool(places), enlarges=bool(number))
     shared = dict(
       seed=_SEED.value,
       batch_size=_BATCH_SIZE.value,
@@ -192,6 +194,24 @@ def main(argv: list[str]) -> None:
     )
     # As it is on disk: a stage that is read again leads to the same videos.
     videos = to_float(_made(make, out, record, places, final=number == last))
+
+
+def _check_fits(model, settings, num_videos, given, enlarges):
+  """Refuses what cannot fit before anything is compiled."""
+  import jax
+
+  from vdm_jax.preflight import estimate
+
+  config = model.info["config"]
+  sampling = dataclasses.asdict(settings)
+  if not given:
+    sampling["method"] = "replacement"  # Nothing to guide towards.
+  estimate.check_sampling(
+    {**config, "sampling": {**config["sampling"], **sampling}},
+    "enlarge" if enlarges else "sample",
+    jax.local_devices(),
+    min(_BATCH_SIZE.value, num_videos),
+  )
 
 
 def _later(models, asked_for, length):

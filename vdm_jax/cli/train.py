@@ -60,4 +60,24 @@ def main(argv: list[str]) -> None:
       "time": "time limit reached",
       "signal": "stopped by a signal",
     }[result.reason]
-    print(f"{why}: step {int(result.state.step)}, run in {_WORKDIR.value}")
+    workdir = _WORKDIR.value
+    print(f"{why}: step {int(result.state.step)}, run in {workdir}")
+    if result.reason == "signal":
+      print("the same command resumes it")
+    else:
+      print(f"next: vdm-jax report {workdir}; {_sampling(config, workdir)}")
+
+
+def _sampling(config, workdir: str) -> str:
+  """A command that samples a run."""
+  from vdm_jax import experiment, systems
+
+  system = systems.build(config)
+  count, given = 8, system.min_given
+  start = ""
+  if given:
+    split = experiment.held_out_split(config)
+    count = min(count, experiment.open_split(config, system, split).num_videos)
+    start = f" --split={split} --num_obs={given}"
+  out = f"{workdir.rstrip('/')}_samples"
+  return f"vdm-jax sample --workdir={workdir}{start} --num_videos={count} --out={out}"

@@ -40,7 +40,7 @@ def check(config: Mapping[str, Any], devices: Sequence[jax.Device]) -> None:
     UserError: it cannot fit; or the config itself is refused.
   """
   available = measure.capacity(devices)
-  if _small(config, available * len(devices)):
+  if _small(config, config["train"]["batch_size"], available * len(devices)):
     return
   needed, found = training(config, devices)
   if needed <= available:
@@ -72,14 +72,65 @@ def check(config: Mapping[str, Any], devices: Sequence[jax.Device]) -> None:
   )
 
 
-def _small(config: Mapping[str, Any], available: int) -> bool:
+def check_sampling(
+  config: Mapping[str, Any],
+  what: str,
+  devices: Sequence[jax.Device],
+  batch_size: int,
+) -> None:
+  """Refuses to sample more videos at a time than can fit, and says how many may.
+
+  Args:
+    config: as a plain dict; `sampling` as the call has it.
+    what: 'sample', or 'enlarge' under the guidance of a smaller video.
+    devices: that it would run on.
+    batch_size: videos at a time.
+
+  Raises:
+    UserError: so many cannot fit.
+  """
+  available = measure.capacity(devices)
+  if _small(config, 2 * batch_size, available * len(devices)):
+    return
+  size, needed = batch_size, sampling(config, what, devices, batch_size)
+  first = needed
+  while needed > available and size > len(devices):
+    size = max(size // 2, len(devices))
+    needed = sampling(config, what, devices, size)
+  if size == batch_size and needed <= available:
+    return
+  head = (
+    f"--batch_size={batch_size}: so many videos at a time would not fit: a device "
+    f"needs at least {first / slices.GIB:.1f} GiB and has {available / slices.GIB:.1f}. "
+  )
+  if needed <= available:
+    raise UserError(f"{head}--batch_size={size} may fit")
+  raise UserError(
+    f"{head}Neither would --batch_size={size} ({needed / slices.GIB:.1f} GiB): split "
+    "the weights over more devices (config.mesh.fsdp of the run), or sample without "
+    "guidance"
+  )
+
+
+def sampling(
+  config: Mapping[str, Any],
+  what: str,
+  devices: Sequence[jax.Device],
+  batch_size: int,
+) -> float:
+  """Estimates the least bytes of sampling a window on a device."""
+  built = program.build(config, what, devices, batch_size)
+  alive = peak(built.call, *built.args) / len(devices)
+  return built.argument_bytes + _SURE * alive
+
+
+def _small(config: Mapping[str, Any], videos: int, available: int) -> bool:
   """Tells whether a thousand float32 arrays, as large as the finest level's, fit."""
   height, width, _ = config["data"]["frame_shape"]
   task, channels = config["task"], config["model"].get("channels", 256)
   frames = task.get("num_frames") or task.get("max_frames") or 1
   frames += task.get("num_images") or 0
-  rows = config["train"]["batch_size"] * frames
-  return 4000 * rows * height * width * channels < available
+  return 4000 * videos * frames * height * width * channels < available
 
 
 def training(
