@@ -12,6 +12,7 @@ from vdm_jax.diffusion.process import Estimate
 from vdm_jax.diffusion.schedule import (
   CosineSchedule,
   DiscreteSchedule,
+  StraightSchedule,
   stratified_times,
 )
 from vdm_jax.errors import UserError
@@ -53,13 +54,14 @@ def test_discretised_gaussian_is_a_distribution():
     np.testing.assert_allclose(jnp.exp(log_p), np.diff(normal.cdf(edges)), atol=3e-4)
 
 
+@pytest.mark.parametrize("kind", [CosineSchedule, StraightSchedule])
 @pytest.mark.parametrize("std", [0.3, 1.0])
-def test_continuous_bound_of_gaussian_data(gaussian, std):
+def test_continuous_bound_of_gaussian_data(gaussian, std, kind):
   """Diffusion: 1/2 log((1 + SNR_max s^2) / (1 + SNR_min s^2)). With the prior and a
   Gaussian decoder the bound is tight: the entropy of the data.
   """
   # Narrower than the default: fewer samples for the same accuracy.
-  schedule = CosineSchedule(logsnr_min=-8.0, logsnr_max=8.0)
+  schedule = kind(logsnr_min=-8.0, logsnr_max=8.0)
   shape = (2048, 512)
   keys = jax.random.split(jax.random.key(2), 3)
   x = std * jax.random.normal(keys[0], shape)

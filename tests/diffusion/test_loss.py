@@ -28,20 +28,20 @@ def denoising_loss(kind, data, **kwargs):
 
 
 def test_one_estimate_has_one_loss_in_a_space_whatever_the_network(data):
-  for space in ("x", "eps", "v"):
+  for space in ("x", "eps", "v", "flow"):
     for norm in ("l1", "l2"):
       losses = [
         denoising_loss(kind, data, space=space, norm=norm).per_example
-        for kind in ("x", "eps", "v")
+        for kind in ("x", "eps", "v", "flow")
       ]
-      np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
-      np.testing.assert_allclose(losses[0], losses[2], rtol=1e-3)
+      for other in losses[1:]:
+        np.testing.assert_allclose(losses[0], other, rtol=1e-3)
 
 
 def test_the_space_is_where_the_error_is(data):
   """Against errors of converted predictions, which no loss computes."""
   x, eps, z, wrong = data
-  for space in ("x", "eps", "v"):
+  for space in ("x", "eps", "v", "flow"):
     right = process.target(space, x, eps, LEVEL)
     error = process.from_x(space, wrong, z, LEVEL) - right
     found = denoising_loss("v", data, space=space).mean
@@ -54,7 +54,7 @@ def test_weightings_mean_the_same_in_every_space(data):
   for make in (loss.snr, loss.truncated_snr, loss.min_snr, loss.p2):
     values = [
       denoising_loss("v", data, space=space, weighting=make()).mean
-      for space in ("x", "eps", "v")
+      for space in ("x", "eps", "v", "flow")
     ]
     np.testing.assert_allclose(values, values[0], rtol=1e-5)
 

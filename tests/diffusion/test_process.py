@@ -37,7 +37,9 @@ def test_levels_broadcast_from_the_left(data):
       np.testing.assert_allclose(z[b, t], one, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind,limit", [("x", 0), ("eps", 1e-2), ("v", 3e-6)])
+@pytest.mark.parametrize(
+  "kind,limit", [("x", 0), ("eps", 1e-2), ("v", 3e-6), ("flow", 3e-6)]
+)
 def test_targets_give_back_x_at_extreme_levels(data, kind, limit):
   x, eps, _ = data
   z = process.forward(x, eps, level(LOGSNR))
@@ -46,7 +48,7 @@ def test_targets_give_back_x_at_extreme_levels(data, kind, limit):
   assert jnp.abs(found - x).max() <= limit
 
 
-@pytest.mark.parametrize("kind", ["x", "eps", "v"])
+@pytest.mark.parametrize("kind", ["x", "eps", "v", "flow"])
 def test_conversions_are_inverse(data, kind):
   x, _, z = data
   middle = level(jnp.linspace(-8, 8, 41))

@@ -5,7 +5,11 @@ import pytest
 
 from vdm_jax.diffusion import guidance, process, sampler
 from vdm_jax.diffusion.process import Estimate
-from vdm_jax.diffusion.schedule import CosineSchedule, DiscreteSchedule
+from vdm_jax.diffusion.schedule import (
+  CosineSchedule,
+  DiscreteSchedule,
+  StraightSchedule,
+)
 from vdm_jax.errors import UserError
 
 RULES = [
@@ -116,6 +120,29 @@ def test_solvers_agree_with_many_steps(gaussian):
     grid = CosineSchedule().grid(200)
     found = sample(gaussian(0.5), rule, grid, start()).x
     np.testing.assert_allclose(found, 0.5 * start(), rtol=limit)
+
+
+def test_a_step_along_the_straight_line_is_eulers():
+  """With any denoiser: dw/dtau = flow, for w = z / (alpha + sigma)."""
+
+  def denoise(z, level):
+    return Estimate(jnp.tanh(z) * jnp.cos(level.logsnr / 8))
+
+  grid = StraightSchedule().grid(9)
+  found = sample(denoise, sampler.Ddim(), grid, start(), final="state").x
+  alpha, sigma = process.alpha(grid.logsnr), process.sigma(grid.logsnr)
+  tau = sigma / (alpha + sigma)
+  w = start() / (alpha[0] + sigma[0])
+  for n in range(9):
+    z = w * (alpha[n] + sigma[n])
+    flow = process.from_x("flow", denoise(z, grid[n]).x, z, grid[n])
+    w = w + (tau[n + 1] - tau[n]) * flow
+  np.testing.assert_allclose(found, w * (alpha[-1] + sigma[-1]), atol=2e-5)
+
+
+def test_the_straight_line_leads_to_the_data(gaussian):
+  found = sample(gaussian(0.5), sampler.Ddim(), StraightSchedule().grid(400), start()).x
+  np.testing.assert_allclose(found, 0.5 * start(), rtol=0.01)
 
 
 def test_a_sample_does_not_depend_on_its_batch(gaussian):

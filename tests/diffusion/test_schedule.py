@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from vdm_jax.diffusion import process
+from vdm_jax.diffusion.respacing import retained_steps
 from vdm_jax.diffusion.schedule import (
   CosineSchedule,
   DiscreteSchedule,
+  StraightSchedule,
   network_time,
-  retained_steps,
   stratified_times,
 )
 from vdm_jax.errors import UserError
@@ -18,10 +19,15 @@ COSINES = [
   CosineSchedule(shift=-1.386),
   CosineSchedule(logsnr_min=-10, logsnr_max=15, shift=2.0),
 ]
+CONTINUOUS = [
+  *COSINES,
+  StraightSchedule(),
+  StraightSchedule(logsnr_min=-10, logsnr_max=15, shift=2.0),
+]
 
 
-@pytest.mark.parametrize("schedule", COSINES)
-def test_cosine_keeps_its_ends_and_decreases(schedule):
+@pytest.mark.parametrize("schedule", CONTINUOUS)
+def test_schedules_keep_their_ends_and_decrease(schedule):
   t = jnp.linspace(0, 1, 1001)
   logsnr = schedule.logsnr(t)
   assert (jnp.diff(logsnr) < 0).all()
@@ -30,8 +36,8 @@ def test_cosine_keeps_its_ends_and_decreases(schedule):
   )
 
 
-@pytest.mark.parametrize("schedule", COSINES)
-def test_cosine_inverse_and_derivative(schedule):
+@pytest.mark.parametrize("schedule", CONTINUOUS)
+def test_inverse_and_derivative(schedule):
   t = jnp.linspace(0, 1, 101)
   np.testing.assert_allclose(schedule.inverse(schedule.logsnr(t)), t, atol=1e-6)
   slopes = jax.vmap(jax.grad(schedule.logsnr))(t)
@@ -44,6 +50,15 @@ def test_cosine_is_a_cosine():
     np.asarray(process.alpha(CosineSchedule().logsnr(jnp.linspace(0.1, 0.9, 9))))
   )
   np.testing.assert_allclose(np.diff(angle, 2), 0, atol=1e-6)
+
+
+def test_straight_is_a_straight_line():
+  """The share of noise in z / (alpha + sigma) is linear in t."""
+  logsnr = StraightSchedule().logsnr(jnp.linspace(0, 1, 11))
+  alpha, sigma = process.alpha(logsnr), process.sigma(logsnr)
+  share = sigma / (alpha + sigma)
+  np.testing.assert_allclose(share, np.linspace(0, 1, 11), atol=1e-4)
+  np.testing.assert_allclose(np.diff(share, 2), 0, atol=1e-6)
 
 
 def test_network_time_inverts_the_cosine_schedule():

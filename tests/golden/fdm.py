@@ -11,7 +11,8 @@ import numpy as np
 from tests.golden import case as case_lib
 from tests.golden import tables
 from vdm_jax import plans, sampling, systems
-from vdm_jax.diffusion import bound, sampler, schedule
+from vdm_jax.diffusion import bound, sampler
+from vdm_jax.diffusion.respacing import retained_steps
 from vdm_jax.diffusion.schedule import Level
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
@@ -24,7 +25,7 @@ from vdm_jax.systems.parts import Noise
 
 def _wrong_respacing(example: dict) -> bool:
   try:
-    steps = schedule.retained_steps(example["num_timesteps"], example["section_counts"])
+    steps = retained_steps(example["num_timesteps"], example["section_counts"])
   except UserError:
     return "error" not in example
   return steps != example.get("timesteps")

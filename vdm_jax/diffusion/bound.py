@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from vdm_jax.diffusion import loss, process
 from vdm_jax.diffusion import noise as noise_lib
 from vdm_jax.diffusion.process import Denoiser, Estimate
-from vdm_jax.diffusion.schedule import CosineSchedule, DiscreteSchedule, Level
+from vdm_jax.diffusion.schedule import ContinuousSchedule, DiscreteSchedule, Level
 from vdm_jax.errors import UserError
 
 LOG2 = math.log(2.0)
@@ -216,7 +216,7 @@ def discrete_bound(
 
 def continuous_bound(
   denoiser: Denoiser,
-  schedule: CosineSchedule,
+  schedule: ContinuousSchedule,
   x: jax.Array,
   t: jax.Array,
   eps: jax.Array,

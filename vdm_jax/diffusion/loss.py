@@ -1,9 +1,10 @@
 """Training losses: where the error is measured, how it is weighted and averaged.
 
-For one estimate, the errors of x, eps and v differ only by a factor that depends on
-the level: with SNR = alpha^2 / sigma^2 and squared errors,
+For one estimate, the errors of x, eps, v and the flow differ only by a factor that
+depends on the level: with SNR = alpha^2 / sigma^2 and squared errors,
 
-    |eps - eps_hat|^2 = SNR |x - x_hat|^2,   |v - v_hat|^2 = (SNR + 1) |x - x_hat|^2.
+    |eps - eps_hat|^2 = SNR |x - x_hat|^2,   |v - v_hat|^2 = (SNR + 1) |x - x_hat|^2,
+    |flow - flow_hat|^2 = (sqrt(SNR) + 1)^2 |x - x_hat|^2.
 
 So a loss in another space than the network's is the network's own error times a
 factor; nothing is converted, and no precision is lost. A weighting is named by what
@@ -41,6 +42,7 @@ def _log_space_factor(space: process.Kind, logsnr: jax.Array) -> jax.Array:
     "x": jnp.zeros_like(logsnr),
     "eps": logsnr,
     "v": jax.nn.softplus(logsnr),
+    "flow": 2.0 * jax.nn.softplus(logsnr / 2.0),
   }[space]
 
 

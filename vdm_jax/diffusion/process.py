@@ -1,9 +1,17 @@
 """The Gaussian process: forward, posterior, and what a network's output means.
 
-Notation: clean video `x`, noisy video `z = alpha x + sigma eps`, and
-`v = alpha eps - sigma x`. Levels have shape [], [B] or [B, T] and are broadcast to
-videos [B, T, H, W, C] (or any array) by appending axes. Everything is computed in
-float32, whatever the network's dtype; `s` is a level cleaner than `t`.
+    z = alpha x + sigma eps         x clean video, z noisy video, eps standard normal
+    alpha^2 = sigmoid(logsnr)       sigma^2 = sigmoid(-logsnr)
+    v = alpha eps - sigma x         flow = eps - x, the velocity of rectified flow
+
+and for a level s cleaner than t, with d = logsnr_s - logsnr_t,
+
+    q(z_s | z_t, x) = N(exp(-d) alpha_s / alpha_t z_t + (1 - exp(-d)) alpha_s x,
+                        (1 - exp(-d)) sigma_s^2)
+
+Levels have shape [], [B] or [B, T] and are broadcast to videos [B, T, H, W, C] (or
+any array) by appending axes. Everything is computed in float32, whatever the network's
+dtype.
 """
 
 from collections.abc import Callable
@@ -16,7 +24,7 @@ import jax.numpy as jnp
 from vdm_jax.diffusion.schedule import CLEAN_LOGSNR, Level
 from vdm_jax.errors import UserError, unknown
 
-Kind = Literal["x", "eps", "v"]
+Kind = Literal["x", "eps", "v", "flow"]
 
 
 @flax.struct.dataclass
@@ -38,7 +46,7 @@ Denoiser = Callable[[jax.Array, Level], Estimate]
 
 
 def check_kind(kind: str) -> None:
-  """Raises UserError if `kind` is none of "x", "eps", "v"."""
+  """Raises UserError if `kind` is none of "x", "eps", "v", "flow"."""
   if kind not in get_args(Kind):
     raise unknown("prediction", kind, get_args(Kind))
 
@@ -90,6 +98,8 @@ def to_x(kind: Kind, value: jax.Array, z: jax.Array, level: Level) -> jax.Array:
   value, z = at_least_float32(value), at_least_float32(z)
   if kind == "x":
     return value
+  if kind == "flow":
+    return (z - s * value) / (a + s)
   return (z - s * value) / a if kind == "eps" else a * z - s * value
 
 
@@ -100,6 +110,8 @@ def from_x(kind: Kind, x: jax.Array, z: jax.Array, level: Level) -> jax.Array:
   x, z = at_least_float32(x), at_least_float32(z)
   if kind == "x":
     return x
+  if kind == "flow":
+    return (z - (a + s) * x) / s
   return (z - a * x) / s if kind == "eps" else (a * z - x) / s
 
 
@@ -107,7 +119,7 @@ def target(kind: Kind, x: jax.Array, eps: jax.Array, level: Level) -> jax.Array:
   """What a network of this kind should have predicted."""
   check_kind(kind)
   a, s = _coefficients(level, x.ndim)
-  return {"x": x, "eps": eps, "v": a * eps - s * x}[kind]
+  return {"x": x, "eps": eps, "v": a * eps - s * x, "flow": eps - x}[kind]
 
 
 def split_output(

@@ -2,15 +2,17 @@
 
 Everything about noise is a function of `logsnr = log(alpha^2 / sigma^2)`. A
 schedule only says which log SNR a time has, and which number the network is told
-(its `time` input). Two kinds cover the papers:
+(its `time` input). Two kinds cover the papers, a third is that of rectified flow:
 
 * `CosineSchedule`: continuous time in [0, 1], 1 is noise (VDM, section 2).
+* `StraightSchedule`: the same, along a straight line from data to noise.
 * `DiscreteSchedule`: the integer steps of a list of betas (FDM, RaMViD, RVD), that
   is, a table of levels. Step 0 is the cleanest.
 
 Tables and grids are built on the host in float64 and rounded once.
 """
 
+import abc
 import dataclasses
 import math
 from typing import Self
@@ -20,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vdm_jax.diffusion.respacing import retained_steps
 from vdm_jax.errors import UserError
 
 # The log SNR of clean data: finite, so that no difference of levels is NaN, and
@@ -67,11 +70,14 @@ def network_time(logsnr: jax.Array, xp=jnp) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class CosineSchedule:
-  """alpha = cos(a t + b), truncated to a range of log SNR (VDM, section 2).
+class ContinuousSchedule(abc.ABC):
+  """A schedule in continuous time: log SNR falls from t = 0, data, to t = 1, noise.
 
-  `shift` moves the log SNR of all times but the two ends, which keep `logsnr_min`
-  and `logsnr_max`; for a resolution d use 2 log(64 / d) (Hoogeboom et al. 2023).
+  Attributes:
+    logsnr_min: at t = 1.
+    logsnr_max: at t = 0.
+    shift: moves the log SNR of all times but the two ends; for a resolution d use
+      2 log(64 / d) (Hoogeboom et al. 2023).
   """
 
   logsnr_min: float = -20.0
@@ -85,38 +91,21 @@ class CosineSchedule:
         f"{self.logsnr_min} and {self.logsnr_max}"
       )
 
-  def _angles(self) -> tuple[float, float, float]:
-    """Slope a; angle at t=0; and pi/2 minus the angle at t=1, without cancellation."""
-    start = math.atan(math.exp(-(self.logsnr_max - self.shift) / 2))
-    end = math.atan(math.exp((self.logsnr_min - self.shift) / 2))
-    return math.pi / 2 - start - end, start, end
-
+  @abc.abstractmethod
   def _logsnr(self, t, xp):
-    # log tan is accurate for small angles only: the noisy half of the schedule
-    # measures its angle from pi/2 instead, where log tan changes sign. The bounds
-    # keep the half that is not used finite, and with it the gradient.
-    slope, start, end = self._angles()
-    clean = -2.0 * xp.log(xp.tan(slope * xp.minimum(t, 0.75) + start))
-    noisy = 2.0 * xp.log(xp.tan(slope * xp.minimum(1.0 - t, 0.75) + end))
-    return xp.where(t < 0.5, clean, noisy) + self.shift
+    """Log SNR at times; `xp` is jnp, or np on the host."""
+
+  @abc.abstractmethod
+  def derivative(self, t: jax.Array) -> jax.Array:
+    """d logsnr / dt, negative, any shape."""
+
+  @abc.abstractmethod
+  def inverse(self, logsnr: jax.Array) -> jax.Array:
+    """The time that has this log SNR."""
 
   def logsnr(self, t: jax.Array) -> jax.Array:
     """Log SNR at times in [0, 1], any shape."""
     return self._logsnr(jnp.asarray(t), jnp)
-
-  def derivative(self, t: jax.Array) -> jax.Array:
-    """d logsnr / dt, negative, any shape."""
-    slope, start, end = self._angles()
-    t = jnp.asarray(t)
-    angle = jnp.where(t < 0.5, slope * t + start, slope * (1.0 - t) + end)
-    return -4.0 * slope / jnp.sin(2.0 * angle)
-
-  def inverse(self, logsnr: jax.Array) -> jax.Array:
-    """The time that has this log SNR."""
-    slope, start, end = self._angles()
-    half = (jnp.asarray(logsnr) - self.shift) / 2.0
-    angle = jnp.arctan(jnp.exp(-jnp.abs(half)))
-    return jnp.where(half > 0, (angle - start) / slope, 1.0 - (angle - end) / slope)
 
   def level(self, t: jax.Array) -> Level:
     """The level at times in [0, 1], any shape."""
@@ -142,51 +131,71 @@ class CosineSchedule:
     return jax.tree.map(jnp.asarray, Level(logsnr, network_time(logsnr, np)))
 
 
-def retained_steps(num_steps: int, spec: str | int) -> list[int]:
-  """The steps that a respacing keeps, as improved-diffusion's `space_timesteps`.
+@dataclasses.dataclass(frozen=True)
+class CosineSchedule(ContinuousSchedule):
+  """alpha = cos(a t + b), truncated to a range of log SNR (VDM, section 2)."""
 
-  Args:
-    num_steps: length of the schedule.
-    spec: "" keeps all; "a,b,c" cuts the schedule into equal sections, of which the
-      first keeps `a` evenly spaced steps and so on; "ddimK" keeps every i-th step,
-      with the smallest i that gives K of them.
+  def _angles(self) -> tuple[float, float, float]:
+    """Slope a; angle at t=0; and pi/2 minus the angle at t=1, without cancellation."""
+    start = math.atan(math.exp(-(self.logsnr_max - self.shift) / 2))
+    end = math.atan(math.exp((self.logsnr_min - self.shift) / 2))
+    return math.pi / 2 - start - end, start, end
 
-  Returns:
-    Increasing steps.
+  def _logsnr(self, t, xp):
+    # log tan is accurate for small angles only: the noisy half of the schedule
+    # measures its angle from pi/2 instead, where log tan changes sign. The bounds
+    # keep the half that is not used finite, and with it the gradient.
+    slope, start, end = self._angles()
+    clean = -2.0 * xp.log(xp.tan(slope * xp.minimum(t, 0.75) + start))
+    noisy = 2.0 * xp.log(xp.tan(slope * xp.minimum(1.0 - t, 0.75) + end))
+    return xp.where(t < 0.5, clean, noisy) + self.shift
 
-  Raises:
-    UserError: the spec cannot be read or cannot be met.
+  def derivative(self, t: jax.Array) -> jax.Array:
+    slope, start, end = self._angles()
+    t = jnp.asarray(t)
+    angle = jnp.where(t < 0.5, slope * t + start, slope * (1.0 - t) + end)
+    return -4.0 * slope / jnp.sin(2.0 * angle)
+
+  def inverse(self, logsnr: jax.Array) -> jax.Array:
+    slope, start, end = self._angles()
+    half = (jnp.asarray(logsnr) - self.shift) / 2.0
+    angle = jnp.arctan(jnp.exp(-jnp.abs(half)))
+    return jnp.where(half > 0, (angle - start) / slope, 1.0 - (angle - end) / slope)
+
+
+@dataclasses.dataclass(frozen=True)
+class StraightSchedule(ContinuousSchedule):
+  """A straight line from data to noise: rectified flow (Liu et al. 2023, eq. 1).
+
+  z / (alpha + sigma) = (1 - tau) x + tau eps with tau = sigma / (alpha + sigma), so
+  that log SNR = 2 log((1 - tau) / tau); tau is linear in t, truncated to a range of log
+  SNR. With predictions of the flow (`process.Kind`) a plain loss is theirs, and a DDIM
+  step is Euler's along the flow.
   """
-  spec = str(spec)
-  if not spec:
-    return list(range(num_steps))
-  try:
-    counts = [int(count) for count in spec.removeprefix("ddim").split(",")]
-  except ValueError:
-    raise UserError(
-      f"respacing: expected '', '250', '10,15,20' or 'ddim50', found {spec!r}"
-    ) from None
-  if spec.startswith("ddim"):
-    for stride in range(1, num_steps):
-      if [len(range(0, num_steps, stride))] == counts:
-        return list(range(0, num_steps, stride))
-    raise UserError(f"respacing: no stride keeps {spec!r} of {num_steps} steps")
-  size, longer = divmod(num_steps, len(counts))
-  steps, start = [], 0
-  for section, count in enumerate(counts):
-    length = size + (section < longer)
-    if not 1 <= count <= length:
-      raise UserError(
-        f"respacing: {spec!r} asks for {count} steps of a section of {length}"
-      )
-    stride = (length - 1) / (count - 1) if count > 1 else 1.0
-    # Summed, and rounded half to even: what published checkpoints were tuned with.
-    position = 0.0
-    for _ in range(count):
-      steps.append(start + round(position))
-      position += stride
-    start += length
-  return steps
+
+  def _ends(self) -> tuple[float, float, float]:
+    """tau at t = 0; 1 - tau at t = 1; and the length in between."""
+    start = 1.0 / (1.0 + math.exp((self.logsnr_max - self.shift) / 2))
+    end = 1.0 / (1.0 + math.exp(-(self.logsnr_min - self.shift) / 2))
+    return start, end, 1.0 - start - end
+
+  def _logsnr(self, t, xp):
+    start, end, length = self._ends()
+    # Neither is a difference of numbers near one.
+    return 2.0 * (xp.log(end + length * (1.0 - t)) - xp.log(start + length * t)) + (
+      self.shift
+    )
+
+  def derivative(self, t: jax.Array) -> jax.Array:
+    start, end, length = self._ends()
+    t = jnp.asarray(t)
+    return -2.0 * length / ((start + length * t) * (end + length * (1.0 - t)))
+
+  def inverse(self, logsnr: jax.Array) -> jax.Array:
+    start, end, length = self._ends()
+    half = (jnp.asarray(logsnr) - self.shift) / 2.0
+    small = jax.nn.sigmoid(-jnp.abs(half))
+    return jnp.where(half > 0, (small - start) / length, 1.0 - (small - end) / length)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

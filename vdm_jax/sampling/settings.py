@@ -25,7 +25,7 @@ class Settings:
     steps: N, intervals of the grid of noise levels; 0: every step of a discrete
       schedule.
     respacing: of a discrete schedule, in place of `steps`: 'ddim50', or counts of equal
-      sections, '10,15,20' (see `diffusion.schedule.retained_steps`).
+      sections, '10,15,20' (see `diffusion.respacing.retained_steps`).
     gamma: variance of ancestral steps, 0 lower to 1 upper bound.
     eta: of 'ddim', 0 deterministic to 1 ancestral.
     langevin_delta: step size of 'langevin'.

@@ -20,8 +20,8 @@ class Objective:
   """How a prediction is scored; see `diffusion.loss`.
 
   Attributes:
-    predict: what the network's output is: 'x', 'eps' or 'v'.
-    space: in which of the three the error is taken.
+    predict: what the network's output is: 'x', 'eps', 'v' or 'flow'.
+    space: in which of these the error is taken.
     weighting: named weighting of the noise levels.
     norm: 'l2' or 'l1'.
     where: which frames count: 'latent', 'unobserved' (padding too) or 'all'.

@@ -10,8 +10,8 @@ from vdm_jax.diffusion import schedule as schedules
 from vdm_jax.systems import parts
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-SCHEDULES = ("cosine", "cosine_steps", "linear_steps")
-Schedule = schedules.CosineSchedule | schedules.DiscreteSchedule
+SCHEDULES = ("cosine", "straight", "cosine_steps", "linear_steps")
+Schedule = schedules.ContinuousSchedule | schedules.DiscreteSchedule
 
 
 def dtype(config: Mapping[str, Any]) -> Any:
@@ -24,7 +24,8 @@ def dtype(config: Mapping[str, Any]) -> Any:
 def schedule(d: Mapping[str, Any]) -> Schedule:
   """The schedule that `config.diffusion` describes.
 
-  'cosine' is in continuous time (`logsnr_min`, `logsnr_max`, `logsnr_shift`);
+  'cosine' and 'straight' are in continuous time (`logsnr_min`, `logsnr_max`,
+  `logsnr_shift`);
   'cosine_steps' and 'linear_steps' are lists of `num_steps` levels (`rescale_time`,
   and for the first `cosine_s` and `max_beta`, see `DiscreteSchedule`).
 
@@ -32,8 +33,12 @@ def schedule(d: Mapping[str, Any]) -> Schedule:
     UserError: there is no such schedule.
   """
   name = d["schedule"]
-  if name == "cosine":
-    return schedules.CosineSchedule(d["logsnr_min"], d["logsnr_max"], d["logsnr_shift"])
+  continuous = {
+    "cosine": schedules.CosineSchedule,
+    "straight": schedules.StraightSchedule,
+  }
+  if name in continuous:
+    return continuous[name](d["logsnr_min"], d["logsnr_max"], d["logsnr_shift"])
   if name == "linear_steps":
     return schedules.DiscreteSchedule.linear(
       d["num_steps"], rescale_time=d["rescale_time"]

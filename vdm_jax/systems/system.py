@@ -53,7 +53,7 @@ class DiffusionSystem:
   """
 
   network: Network
-  schedule: schedules.CosineSchedule | schedules.DiscreteSchedule
+  schedule: schedules.ContinuousSchedule | schedules.DiscreteSchedule
   objective: Objective
   task: Task
   frame_shape: tuple[int, int, int]
