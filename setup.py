@@ -1,4 +1,4 @@
-"""Packaging of vdm_jax; `make venv` installs it as constraints.txt pins it."""
+"""What vdm_jax needs; `make venv` installs it as constraints.txt pins it."""
 
 import pathlib
 import re
@@ -9,7 +9,6 @@ HERE = pathlib.Path(__file__).parent
 VERSION = re.search(
   r'^__version__ = "(.+)"$', (HERE / "vdm_jax" / "__init__.py").read_text(), re.M
 )[1]
-README = HERE / "README.md"
 
 # No TensorFlow: TFDS is used through ArrayRecord, TensorBoard through tensorboardX.
 CORE = [
@@ -21,6 +20,7 @@ CORE = [
   "grain>=0.2.13",
   "importlib_resources>=6.0",  # TFDS needs it and does not declare it.
   "jax>=0.9",
+  "lazy_loader>=0.4",
   "matplotlib>=3.9",
   "ml-collections>=1.0",
   "ml_dtypes>=0.4",
@@ -89,15 +89,10 @@ EXTRAS["all"] = sorted(
 )
 
 setuptools.setup(
-  name="vdm_jax",
   version=VERSION,
-  description="Video diffusion models in JAX: VDM, FDM, RaMViD and RVD as one design",
-  long_description=README.read_text() if README.exists() else "",
-  long_description_content_type="text/markdown",
-  license="Apache-2.0",
-  python_requires=">=3.11",
+  # vdm_jax/configs is a link to configs/, whose files so become part of the package.
   packages=setuptools.find_packages(include=["vdm_jax", "vdm_jax.*"]),
+  package_data={"vdm_jax": ["py.typed"]},
   install_requires=CORE,
   extras_require=EXTRAS,
-  entry_points={"console_scripts": ["vdm-jax = vdm_jax.cli.main:run"]},
 )

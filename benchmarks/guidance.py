@@ -1,7 +1,7 @@
 """What guidance costs: a step of the ancestral sampler, in plain steps.
 
     python -m benchmarks.guidance
-    python -m benchmarks.guidance --config=configs/vdm_ucf101.py --batch=1
+    python -m benchmarks.guidance --config=vdm_ucf101 --batch=1
 
 Guidance without a classifier runs the network on twice the batch; guidance towards
 given frames or a low-resolution video takes one backward pass a step, whatever there
@@ -10,28 +10,25 @@ is of it.
 
 import argparse
 import json
-import pathlib
-import runpy
 import time
 
 import jax
 import numpy as np
 
-from vdm_jax import sampling, systems
+from vdm_jax import configs, sampling, systems
 from vdm_jax.evaluation import protocol
 
-CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "vdm_digits.py"
 STEPS = 8
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--config", type=pathlib.Path, default=CONFIG)
+  parser.add_argument("--config", default="vdm_digits")
   parser.add_argument("--batch", type=int, default=16)
   parser.add_argument("--dtype", default="float32")
   parser.add_argument("--turns", type=int, default=5)
   args = parser.parse_args()
-  config = runpy.run_path(str(args.config))["get_config"]()
+  config = configs.get(args.config)
   config = json.loads(config.to_json_best_effort())
   config["dtype"] = args.dtype
   config["sampling"].update(steps=STEPS, guidance=0.0)

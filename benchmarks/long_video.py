@@ -11,16 +11,12 @@ length.
 """
 
 import argparse
-import pathlib
-import runpy
 import time
 
 import jax
 import numpy as np
 
-from vdm_jax import plans, sampling, systems
-
-CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "fdm_maze_small.py"
+from vdm_jax import configs, plans, sampling, systems
 
 
 def main() -> None:
@@ -32,7 +28,7 @@ def main() -> None:
   options = parser.parse_args()
 
   jax.config.update("jax_num_cpu_devices", 1)
-  config = runpy.run_path(str(CONFIG))["get_config"]().to_dict()
+  config = configs.get("fdm_maze_small").to_dict()
   config["sampling"]["steps"] = options.steps
   system = systems.build(config)
   params = jax.jit(system.init)(jax.random.key(0))

@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
-import pathlib
-import runpy
 from typing import Any
 
-CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
+from vdm_jax import configs
+from vdm_jax.configs import common
+
 SAMPLER_STEPS = 4  # In one call; times are of one.
 
 
@@ -155,8 +155,7 @@ def shared(smoke: bool = False) -> Size:
 
 def _changed(file: str, changes: dict[str, Any]) -> dict[str, Any]:
   """A config by its file's name, with other values of 'section.field's."""
-  found = runpy.run_path(str(CONFIGS / f"{file}.py"))["get_config"]()
-  found = json.loads(found.to_json_best_effort())
+  found = json.loads(configs.get(file).to_json_best_effort())
   for key, value in changes.items():
     section, field = key.split(".")
     found[section][field] = value
@@ -165,12 +164,11 @@ def _changed(file: str, changes: dict[str, Any]) -> dict[str, Any]:
 
 def config_of(size: Size) -> dict:
   """A config of ours for a size, with common.py's defaults for the rest."""
-  common = runpy.run_path(str(CONFIGS / "common.py"))
-  config = json.loads(common["base"]().to_json_best_effort())
+  config = json.loads(common.base().to_json_best_effort())
   config["dtype"] = "float32"
   shape = (size.pixels, size.pixels, size.channels)
   config["data"].update(frame_shape=shape, num_threads=2, prefetch_mb=64)
-  config["task"] = common["unconditional"](num_frames=size.frames).to_dict()
+  config["task"] = common.unconditional(num_frames=size.frames).to_dict()
   config["model"].update(
     channels=size.width,
     channel_mults=size.mults,

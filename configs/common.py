@@ -1,13 +1,15 @@
 """Every field of a config, with its default and what it means.
 
-A config file starts from `base()` and changes what differs. It finds this file
-beside itself, so that `--config=configs/vdm_ucf101.py` works from any folder:
+A config file starts from `base()` and changes what differs:
 
-    common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
-    config = common["base"]()
+    from vdm_jax.configs import common
+
+    config = common.base()
+
+A copy of it elsewhere does the same: `--config=path/to/own.py`.
 
 What the models of one paper share is in common_fdm.py, common_ramvid.py and
-common_rvd.py, which have this file's functions that their configs need, too.
+common_rvd.py.
 
 Where VDM's paper names a value that all of its models share, that value is the
 default; where it is silent, the comment says "our choice".
@@ -58,11 +60,13 @@ def base() -> ConfigDict:
   )
   config.diffusion = ConfigDict(
     dict(
-      schedule="cosine",  # Or lists of steps: 'linear_steps', 'cosine_steps'.
+      # 'cosine'; 'straight', of rectified flow; lists of steps: 'linear_steps',
+      # 'cosine_steps'.
+      schedule="cosine",
       logsnr_min=-20.0,
       logsnr_max=20.0,
       logsnr_shift=0.0,  # Added to log SNR; 2 log(64 / height) for larger frames.
-      predict="eps",  # What the network's output is: 'eps', 'v' or 'x'.
+      predict="eps",  # What the network's output is: 'eps', 'v', 'x' or 'flow'.
       loss_space="eps",  # In which of them the error is taken.
       # Of noise levels, on top of loss_space: 'simple', 'snr', 'truncated_snr',
       # 'min_snr', 'p2'.

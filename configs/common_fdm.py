@@ -1,17 +1,8 @@
 """What the configs of FDM share: task, network, diffusion and training."""
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
-arguments = common["arguments"]
-base = common["base"]
-improved_unet = common["improved_unet"]
-linear_steps = common["linear_steps"]
-small = common["small"]
-x_at_low_logsnr = common["x_at_low_logsnr"]
+from vdm_jax.configs import common
 
 
 def random_subsets(
@@ -50,7 +41,7 @@ def plan_stages(
 
 def fdm_model() -> ConfigDict:
   """Network of FDM for frames of 64 pixels, as its authors build it."""
-  return improved_unet(
+  return common.improved_unet(
     # Norms over time see padding, too, as in the authors' code; their weights want it
     # so. False keeps padding from reaching real frames at all.
     padding_in_norm=True,
@@ -62,7 +53,7 @@ def fdm_diffusion() -> ConfigDict:
   """Diffusion and objective of FDM, as its authors train it."""
   # All frames that are not given count, padding too; the mean is over all frames of a
   # window, those given as zeros. 'latent' leaves padding out.
-  return linear_steps(where="unobserved", normalise="all")
+  return common.linear_steps(where="unobserved", normalise="all")
 
 
 def fdm(clip_length: int, max_frames: int = 20) -> ConfigDict:
@@ -71,7 +62,7 @@ def fdm(clip_length: int, max_frames: int = 20) -> ConfigDict:
   Our choice, where it is not theirs: bfloat16, how often it is reported, and a batch of
   8, one video for each chip of a small slice (theirs is 2 or 1, on one GPU).
   """
-  config = base()
+  config = common.base()
   config.system = "fdm"
   config.task = random_subsets(max_frames, clip_length)
   config.model = fdm_model()
@@ -105,7 +96,7 @@ def fdm_small(
   are the model's own; Muon trains it; padding reaches no other frame.
   """
   config = fdm(length, max_frames=8)
-  small(config, data, frame_shape)
+  common.small(config, data, frame_shape)
   config.task = plan_stages(
     length=length, num_obs=num_obs, max_frames=8, step_size=2, plan_names=plan_names
   )
@@ -122,7 +113,9 @@ def fdm_small(
     )
   )
   config.diffusion.update(
-    dict(**x_at_low_logsnr(), where="latent", normalise="selected", given_noise=0.3)
+    dict(
+      **common.x_at_low_logsnr(), where="latent", normalise="selected", given_noise=0.3
+    )
   )
   config.sampling.update(dict(sampler="ddim", steps=15))
   config.plan = ConfigDict(dict(name=plan_names[0], max_frames=8, step_size=2))

@@ -1,17 +1,8 @@
 """What the configs of RaMViD share: task, network, diffusion and training."""
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
-arguments = common["arguments"]
-base = common["base"]
-improved_unet = common["improved_unet"]
-linear_steps = common["linear_steps"]
-small = common["small"]
-x_at_low_logsnr = common["x_at_low_logsnr"]
+from vdm_jax.configs import common
 
 
 def random_mask(
@@ -61,7 +52,7 @@ def past_future(
 
 def ramvid_model() -> ConfigDict:
   """Network of RaMViD's published models."""
-  return improved_unet(
+  return common.improved_unet(
     scale_time_dim=0,  # Frames, to halve time with space; 0 takes any length.
     num_labels=0,
     cond_drop=0.0,  # How often training hides the label.
@@ -72,7 +63,7 @@ def ramvid_diffusion() -> ConfigDict:
   """Diffusion and objective of RaMViD's published models."""
   # Given frames do not count, and each example is averaged over its others. 'all' and
   # 'all' is the authors' exclude_conditional=False.
-  return linear_steps(where="latent", normalise="example")
+  return common.linear_steps(where="latent", normalise="example")
 
 
 def ramvid(num_frames: int = 16, uncondition_rate: float = 0.25) -> ConfigDict:
@@ -80,7 +71,7 @@ def ramvid(num_frames: int = 16, uncondition_rate: float = 0.25) -> ConfigDict:
 
   Our choice, where it is not theirs: bfloat16, and how often it is reported.
   """
-  config = base()
+  config = common.base()
   config.system = "ramvid"
   config.task = random_mask(num_frames, uncondition_rate=uncondition_rate)
   config.model = ramvid_model()
@@ -106,7 +97,7 @@ def ramvid_small(
   places of the coarser level attend; Muon trains it.
   """
   config = ramvid()
-  small(config, data, frame_shape)
+  common.small(config, data, frame_shape)
   # Fewer given frames than the paper's 4: the fewer, the more is to be learnt.
   config.task = random_mask(8, 3, 0.05)
   config.model.update(
@@ -119,7 +110,7 @@ def ramvid_small(
       attention_resolutions=(frame_shape[0] // 4,),
     )
   )
-  config.diffusion.update(x_at_low_logsnr())
+  config.diffusion.update(common.x_at_low_logsnr())
   config.sampling.update(dict(sampler="ddim", steps=25))
   # Of a window without frames after it, the two next ones are kept.
   config.plan.update(dict(overlap=3, keep=2))

@@ -1,14 +1,8 @@
 """What the configs of RVD share: task, network, diffusion and training."""
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
-arguments = common["arguments"]
-base = common["base"]
-small = common["small"]
+from vdm_jax.configs import common
 
 
 def next_frame(
@@ -74,7 +68,7 @@ def rvd(height: int) -> ConfigDict:
   Our choice, where it is not theirs: bfloat16; an average in every step, where they
   have one of rate 0.99 in every fifth.
   """
-  config = base()
+  config = common.base()
   config.system = "rvd"
   config.model = rvd_model(height)
   config.diffusion = rvd_diffusion()
@@ -118,7 +112,7 @@ def rvd_small(
   residual makes, and reads the predictor's states instead of having a context net.
   """
   config = rvd(64)
-  small(config, data, frame_shape)
+  common.small(config, data, frame_shape)
   config.task = next_frame(num_frames=10)
   config.model.update(
     dict(

@@ -5,16 +5,13 @@
 Twelve pixels, as a digit is 8 and needs room to move.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+from vdm_jax.configs import common
 
 
 def get_config() -> ConfigDict:
-  config = common["base"]()
+  config = common.base()
   config.dtype = "float32"
   config.data.update(
     dict(
@@ -24,7 +21,7 @@ def get_config() -> ConfigDict:
       prefetch_mb=16,
     )
   )
-  config.task = common["joint_images"](num_frames=4, num_images=1)
+  config.task = common.joint_images(num_frames=4, num_images=1)
   config.model.update(
     dict(
       channels=8,

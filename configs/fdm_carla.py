@@ -12,17 +12,14 @@ Data, the authors' files (needs the extra `torch`):
 Their weights: `vdm-jax import --system=fdm ema_0.9999_550000.pt --out=DIR`.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_fdm.py")))
+from vdm_jax.configs import common, common_fdm
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  arguments = common["arguments"](arg, batch=8)
-  config = common["fdm"](clip_length=1000)
+  arguments = common.arguments(arg, batch=8)
+  config = common_fdm.fdm(clip_length=1000)
   config.data.update(dict(name="carla/128px", frame_shape=(128, 128, 3)))
   config.model.update(
     dict(

@@ -10,16 +10,13 @@ What `make long-demo` trains. Nothing to download:
 All settings are our choice (`common_fdm.fdm_small`); docs/fdm.md has measurements.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_fdm.py")))
+from vdm_jax.configs import common_fdm
 
 
 def get_config() -> ConfigDict:
-  return common["fdm_small"](
+  return common_fdm.fdm_small(
     "moving_digits/16px_1digit_100frames_2000videos_1minspeed_deterministic",
     frame_shape=(16, 16, 1),
     length=100,

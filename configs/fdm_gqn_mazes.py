@@ -11,16 +11,13 @@ Data, in the authors' format:
     vdm-jax data build gqn_mazes FOLDER
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_fdm.py")))
+from vdm_jax.configs import common_fdm
 
 
 def get_config() -> ConfigDict:
-  config = common["fdm"](clip_length=300)
+  config = common_fdm.fdm(clip_length=300)
   config.data.update(dict(name="gqn_mazes/64px", frame_shape=(64, 64, 3)))
   config.model.remat = "block"
   config.train.num_steps = 950_000

@@ -13,17 +13,14 @@ choice: v-prediction and a cosine schedule learn faster, and sampling takes 100 
 No published number belongs to it.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_fdm.py")))
+from vdm_jax.configs import common, common_fdm
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  arguments = common["arguments"](arg, name="maze/64px_300frames_100videos", batch=8)
-  config = common["fdm"](clip_length=300)
+  arguments = common.arguments(arg, name="maze/64px_300frames_100videos", batch=8)
+  config = common_fdm.fdm(clip_length=300)
   config.data.update(dict(name=arguments["name"], frame_shape=(64, 64, 3)))
   config.model.update(dict(channels=64, blocks=1))
   config.diffusion.update(dict(schedule="cosine_steps", predict="v", loss_space="v"))

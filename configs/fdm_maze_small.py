@@ -11,17 +11,14 @@ Argument: name, the data set to train on.
 All settings are our choice (`common_fdm.fdm_small`); docs/fdm.md has measurements.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_fdm.py")))
+from vdm_jax.configs import common, common_fdm
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  arguments = common["arguments"](arg, name="maze/16px_300frames_8videos_4heldout")
-  return common["fdm_small"](
+  arguments = common.arguments(arg, name="maze/16px_300frames_8videos_4heldout")
+  return common_fdm.fdm_small(
     arguments["name"],
     frame_shape=(16, 16, 3),
     length=100,

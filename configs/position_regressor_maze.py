@@ -10,17 +10,14 @@ maze must be one and the same in all videos; `model.bounds` are those of its map
 All settings are our choice: the authors train two ResNet-152.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+from vdm_jax.configs import common
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  values = common["arguments"](arg, name="maze/64px_300frames_100videos", size=64)
-  config = common["base"]()
+  values = common.arguments(arg, name="maze/64px_300frames_100videos", size=64)
+  config = common.base()
   config.system = "position_regressor"
   config.dtype = "float32"
   for section in ("diffusion", "plan", "sampling"):
@@ -34,7 +31,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
   )
   # Four frames of a video, far apart: a batch of 16 has 64 places.
-  config.task = common["unconditional"](num_frames=4, stride=25)
+  config.task = common.unconditional(num_frames=4, stride=25)
   config.model = ConfigDict(
     dict(
       extra="pose",  # Per-frame extra of the data set that starts with (x, y).

@@ -9,16 +9,13 @@ says, so that their 4 videos a process make 32. Published for it: FVD 84.20.
 Data: see docs/data.md. Our choice: bfloat16.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_ramvid.py")))
+from vdm_jax.configs import common_ramvid
 
 
 def get_config() -> ConfigDict:
-  config = common["ramvid"](num_frames=20, uncondition_rate=0.25)
+  config = common_ramvid.ramvid(num_frames=20, uncondition_rate=0.25)
   config.data.name = "bair"
   config.train.update(dict(batch_size=32, num_steps=250_000))
   return config

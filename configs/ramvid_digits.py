@@ -13,26 +13,23 @@ All settings are our choice (`common_ramvid.ramvid_small`); docs/ramvid.md has
 measurements. `make tasks-demo` lets the learning rate fall with its clock.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_ramvid.py")))
+from vdm_jax.configs import common, common_ramvid
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  arguments = common["arguments"](arg, p=0.05, task="random")
+  arguments = common.arguments(arg, p=0.05, task="random")
   tasks = {
-    "random": common["random_mask"](8, 3, arguments["p"]),
-    "mcvd": common["past_future"](2, 4, 2, drop_past=0.5, drop_future=0.5),
+    "random": common_ramvid.random_mask(8, 3, arguments["p"]),
+    "mcvd": common_ramvid.past_future(2, 4, 2, drop_past=0.5, drop_future=0.5),
   }
   if arguments["task"] not in tasks:
     raise ValueError(
       f"config argument task: expected one of {', '.join(tasks)}, "
       f"found {arguments['task']!r}"
     )
-  config = common["ramvid_small"](
+  config = common_ramvid.ramvid_small(
     "moving_digits/16px_1digit_8frames_1minspeed_deterministic",
     (16, 16, 1),
     channels=32,

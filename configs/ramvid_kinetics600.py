@@ -9,16 +9,13 @@ given, 11 predicted).
 Data: see docs/data.md. Our choice: bfloat16.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_ramvid.py")))
+from vdm_jax.configs import common_ramvid
 
 
 def get_config() -> ConfigDict:
-  config = common["ramvid"](num_frames=16, uncondition_rate=0.25)
+  config = common_ramvid.ramvid(num_frames=16, uncondition_rate=0.25)
   config.data.name = "kinetics600"
   config.model.blocks = 3
   config.train.num_steps = 500_000

@@ -6,16 +6,13 @@ steps, as for Kinetics-600, is our choice, and so are 8 processes of their 8 vid
 Data: see docs/data.md. Our choice: bfloat16.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_ramvid.py")))
+from vdm_jax.configs import common_ramvid
 
 
 def get_config() -> ConfigDict:
-  config = common["ramvid"](num_frames=16, uncondition_rate=0.75)
+  config = common_ramvid.ramvid(num_frames=16, uncondition_rate=0.75)
   config.data.name = "ucf101"
   config.model.blocks = 3
   config.train.num_steps = 500_000

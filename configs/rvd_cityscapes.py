@@ -7,16 +7,13 @@ frames; the rest is theirs (`common.rvd`). To sample as they do, give 4 frames:
 `--num_obs=4 --length=20`.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_rvd.py")))
+from vdm_jax.configs import common_rvd
 
 
 def get_config() -> ConfigDict:
-  config = common["rvd"](128)
+  config = common_rvd.rvd(128)
   config.data.update(dict(name="cityscapes", frame_shape=(128, 128, 3)))
-  config.task = common["next_frame"](num_frames=8)
+  config.task = common_rvd.next_frame(num_frames=8)
   return config

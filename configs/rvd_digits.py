@@ -14,15 +14,12 @@ predictor is trained by itself first; `make forecast-demo` does both stages:
       --config.diffusion.train_only=denoiser --init_from=runs/predictor
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_rvd.py")))
+from vdm_jax.configs import common_rvd
 
 
 def get_config() -> ConfigDict:
-  return common["rvd_small"](
+  return common_rvd.rvd_small(
     "moving_digits/16px_1digit_20frames_1minspeed", (16, 16, 1), channels=16
   )

@@ -7,16 +7,13 @@ the rest is theirs (`common.rvd`). To sample as they do, give 4 frames:
 `--num_obs=4 --length=16`.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common_rvd.py")))
+from vdm_jax.configs import common_rvd
 
 
 def get_config() -> ConfigDict:
-  config = common["rvd"](64)
+  config = common_rvd.rvd(64)
   config.data.update(dict(name="kth", frame_shape=(64, 64, 1)))
-  config.task = common["next_frame"](num_frames=8)
+  config.task = common_rvd.next_frame(num_frames=8)
   return config

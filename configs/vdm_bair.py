@@ -16,25 +16,22 @@ Our choice, where the paper is silent: weight decay is AdamW's (decoupled, kerne
 alone); warm-up, gradient clipping, no decay of the learning rate, bfloat16.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+from vdm_jax.configs import common
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  arguments = common["arguments"](arg, sampler="langevin", chips=128)
+  arguments = common.arguments(arg, sampler="langevin", chips=128)
   sampler = arguments["sampler"]
   steps = {"langevin": 256, "ancestral": 512}
   if sampler not in steps:
     raise ValueError(
       f"config argument sampler: expected one of {', '.join(steps)}, found {sampler!r}"
     )
-  config = common["base"]()
+  config = common.base()
   config.data.name = "bair"
-  config.task = common["joint_images"](num_frames=16, num_images=8, flip=True)
+  config.task = common.joint_images(num_frames=16, num_images=8, flip=True)
   config.model.update(
     dict(
       channels=128,

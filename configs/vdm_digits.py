@@ -7,19 +7,16 @@ What `make demo` trains. Nothing to download:
 All settings are our choice; no published number belongs to it.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+from vdm_jax.configs import common
 
 
 def get_config() -> ConfigDict:
-  config = common["base"]()
-  common["small"](config, "moving_digits/16px_1digit_8frames_12digitpx", (16, 16, 1))
-  config.task = common["unconditional"](num_frames=8)
-  common["small_vdm"](config, channels=32)
+  config = common.base()
+  common.small(config, "moving_digits/16px_1digit_8frames_12digitpx", (16, 16, 1))
+  config.task = common.unconditional(num_frames=8)
+  common.small_vdm(config, channels=32)
   config.model.num_labels = 10
   config.sampling.guidance = 0.5
   return config

@@ -8,20 +8,17 @@ All settings are our choice; no published number belongs to it. The built data s
 has 20 frames a video, a clip is 16 of them.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+from vdm_jax.configs import common
 
 
 def get_config() -> ConfigDict:
-  config = common["base"]()
+  config = common.base()
   config.data.update(
     dict(name="moving_digits/64px_2digits_20frames", frame_shape=(64, 64, 1))
   )
-  config.task = common["joint_images"](num_frames=16, num_images=4)
+  config.task = common.joint_images(num_frames=16, num_images=4)
   config.model.update(
     dict(
       channels=64,

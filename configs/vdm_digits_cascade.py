@@ -14,12 +14,9 @@ Captions are embedded by MiniLM (extra `minilm`). All settings are our choice; n
 published number belongs to it.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+from vdm_jax.configs import common
 
 DATA = "_".join(
   ["moving_digits/32px", "1digit", "29frames", "20digitpx", "4000videos", "1maxspeed"]
@@ -28,19 +25,19 @@ DATA = "_".join(
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  stage = common["arguments"](arg, stage="base")["stage"]
+  stage = common.arguments(arg, stage="base")["stage"]
   if stage not in ("base", "upper"):
     raise ValueError(f"config argument stage: expected base or upper, found {stage!r}")
-  config = common["base"]()
+  config = common.base()
   if stage == "base":
-    common["small"](config, DATA, (16, 16, 1))
+    common.small(config, DATA, (16, 16, 1))
     config.data.pool = 2
-    config.task = common["unconditional"](num_frames=8, stride=4)
-    common["small_vdm"](config, channels=32)
+    config.task = common.unconditional(num_frames=8, stride=4)
+    common.small_vdm(config, channels=32)
   else:
-    common["small"](config, DATA, (32, 32, 1))
-    config.task = common["unconditional"](num_frames=9)
-    common["small_vdm"](config, channels=32)
+    common.small(config, DATA, (32, 32, 1))
+    config.task = common.unconditional(num_frames=9)
+    common.small_vdm(config, channels=32)
     config.model.update(dict(patch=4, attention_resolutions=(4,)))
     config.plan.overlap = 1  # Of the window before, beside the smaller film.
     # The smaller film guides; each step costs a backward pass.

@@ -16,25 +16,22 @@ Our choice, where the paper is silent: warm-up, gradient clipping, no decay of t
 learning rate, bfloat16.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+from vdm_jax.configs import common
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  arguments = common["arguments"](arg, sampler="langevin", chips=256)
+  arguments = common.arguments(arg, sampler="langevin", chips=256)
   sampler = arguments["sampler"]
   steps = {"langevin": 128, "ancestral": 256}
   if sampler not in steps:
     raise ValueError(
       f"config argument sampler: expected one of {', '.join(steps)}, found {sampler!r}"
     )
-  config = common["base"]()
+  config = common.base()
   config.data.name = "kinetics600"
-  config.task = common["joint_images"](num_frames=16, num_images=8)
+  config.task = common.joint_images(num_frames=16, num_images=8)
   config.model.update(
     dict(
       channels=256,

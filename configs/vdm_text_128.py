@@ -17,17 +17,14 @@ number of tokens, cased or uncased BERT, warm-up, gradient clipping, no decay of
 learning rate, bfloat16.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+from vdm_jax.configs import common
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  arguments = common["arguments"](arg, chips=128)
-  config = common["base"]()
+  arguments = common.arguments(arg, chips=128)
+  config = common.base()
   config.data.update(
     dict(
       name="video_folder/text128",
@@ -36,7 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       max_tokens=64,  # Our choice.
     )
   )
-  config.task = common["joint_images"](num_frames=9, num_images=7, stride=1)
+  config.task = common.joint_images(num_frames=9, num_images=7, stride=1)
   config.model.update(
     dict(
       channels=128,

@@ -20,18 +20,15 @@ number of tokens, cased or uncased BERT, warm-up, gradient clipping, no decay of
 learning rate, bfloat16.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+from vdm_jax.configs import common
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  arguments = common["arguments"](arg, frameskip=1, chips=128)
+  arguments = common.arguments(arg, frameskip=1, chips=128)
   frameskip = arguments["frameskip"]
-  config = common["base"]()
+  config = common.base()
   config.data.update(
     dict(
       name="video_folder/text64",
@@ -40,7 +37,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       max_tokens=64,  # Our choice.
     )
   )
-  config.task = common["joint_images"](num_frames=16, num_images=8, stride=frameskip)
+  config.task = common.joint_images(num_frames=16, num_images=8, stride=frameskip)
   config.model.update(
     dict(
       channels=256,

@@ -11,19 +11,16 @@ Our choice, where the paper is silent: warm-up, gradient clipping, no decay of t
 learning rate, bfloat16.
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-common = runpy.run_path(str(pathlib.Path(__file__).with_name("common.py")))
+from vdm_jax.configs import common
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  arguments = common["arguments"](arg, chips=128)
-  config = common["base"]()
+  arguments = common.arguments(arg, chips=128)
+  config = common.base()
   config.data.name = "ucf101/64px_0fold"
-  config.task = common["joint_images"](num_frames=16, num_images=8)
+  config.task = common.joint_images(num_frames=16, num_images=8)
   config.model.update(
     dict(
       channels=256,

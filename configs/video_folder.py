@@ -6,13 +6,13 @@ Put the videos in a folder, anywhere, and build a data set under a name:
 
 then
 
-    vdm-jax train --config=configs/video_folder.py:name=mine --workdir=runs/mine
+    vdm-jax train --config=video_folder:name=mine --workdir=runs/mine
 
 Frame size, channels, number of labels and, for FDM, how long videos are, are those of
 the data set; frames that are larger than a size wants are averaged down by a whole
 number (`data.pool`). Which model, and how large:
 
-    --config=configs/video_folder.py:name=mine,system=fdm,size=small
+    --config=video_folder:name=mine,system=fdm,size=small
 
     system  vdm (default): clips, with labels or captions
             fdm: any frames from any others, long videos by a plan
@@ -32,18 +32,12 @@ refuses what cannot fit and names settings that may; `vdm-jax preflight --config
 
 import dataclasses
 import glob
-import pathlib
-import runpy
 import sys
 
 from ml_collections import ConfigDict
 
+from vdm_jax.configs import common, common_fdm, common_ramvid, common_rvd
 
-def _functions(name: str) -> dict:
-  return runpy.run_path(str(pathlib.Path(__file__).with_name(f"{name}.py")))
-
-
-common = _functions("common")
 SIZES = ("tiny", "small", "base", "large")
 TEXT = {"": 0, "minilm": 384, "bytes": 64}  # Encoders and their width.
 TINY_MINUTES = 10.0
@@ -65,7 +59,7 @@ class Facts:
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  asked = common["arguments"](
+  asked = common.arguments(
     arg, name="mine", system="vdm", size="", minutes=0.0, data_dir="", text=""
   )
   _one_of("system", asked["system"], SYSTEMS)
@@ -110,9 +104,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def _vdm(size: str, name: str, facts: Facts) -> ConfigDict:
-  config = common["base"]()
+  config = common.base()
   # `min_length` = (num_frames - 1) * stride + 1: shorter videos are left out.
-  config.task = common["joint_images"](
+  config.task = common.joint_images(
     num_frames=8 if size == "tiny" else 16,
     num_images=0 if size == "tiny" else 4,
     stride=1,
@@ -122,8 +116,8 @@ def _vdm(size: str, name: str, facts: Facts) -> ConfigDict:
   config.model.dropout = 0.1  # Small data sets want more.
   config.diffusion.update(dict(predict="v", loss_space="v"))
   if size == "tiny":
-    common["small"](config, name, facts.frame_shape)
-    common["small_vdm"](config, channels=64)
+    common.small(config, name, facts.frame_shape)
+    common.small_vdm(config, channels=64)
     config.train.batch_size = 4
     return config
   config.model.channels = {"small": 64, "base": 128, "large": 256}[size]
@@ -137,16 +131,15 @@ def _vdm(size: str, name: str, facts: Facts) -> ConfigDict:
 
 
 def _fdm(size: str, name: str, facts: Facts) -> ConfigDict:
-  functions = _functions("common_fdm")
   if size == "tiny":
-    return functions["fdm_small"](
+    return common_fdm.fdm_small(
       name,
       frame_shape=facts.frame_shape,
       length=facts.length,
       num_obs=min(4, facts.length // 2),
       plan_names=("autoreg",),
     )
-  config = functions["fdm"](clip_length=facts.length)
+  config = common_fdm.fdm(clip_length=facts.length)
   config.model.channels = 64 if size == "small" else 128
   config.train.update(dict(batch_size=8 if size == "large" else 4, num_steps=200_000))
   config.model.remat = "block" if size == "large" else "none"
@@ -154,10 +147,9 @@ def _fdm(size: str, name: str, facts: Facts) -> ConfigDict:
 
 
 def _ramvid(size: str, name: str, facts: Facts) -> ConfigDict:
-  functions = _functions("common_ramvid")
   if size == "tiny":
-    return functions["ramvid_small"](name, facts.frame_shape, channels=64)
-  config = functions["ramvid"]()
+    return common_ramvid.ramvid_small(name, facts.frame_shape, channels=64)
+  config = common_ramvid.ramvid()
   config.model.channels = {"small": 64, "base": 96, "large": 128}[size]
   batch_size = {"small": 8, "base": 16, "large": 64}[size]
   config.train.update(dict(batch_size=batch_size, num_steps=200_000))
@@ -165,11 +157,10 @@ def _ramvid(size: str, name: str, facts: Facts) -> ConfigDict:
 
 
 def _rvd(size: str, name: str, facts: Facts) -> ConfigDict:
-  functions = _functions("common_rvd")
   if size == "tiny":
-    return functions["rvd_small"](name, facts.frame_shape, channels=32)
-  config = functions["rvd"](64)
-  config.task = functions["next_frame"](num_frames=min(8, facts.length))
+    return common_rvd.rvd_small(name, facts.frame_shape, channels=32)
+  config = common_rvd.rvd(64)
+  config.task = common_rvd.next_frame(num_frames=min(8, facts.length))
   config.model.channels = {"small": 32, "base": 48, "large": 64}[size]
   config.train.update(dict(batch_size=8 if size == "small" else 16, num_steps=200_000))
   return config

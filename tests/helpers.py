@@ -2,13 +2,12 @@
 
 import json
 import pathlib
-import runpy
 from typing import Any
 
 import jax
 import numpy as np
 
-from vdm_jax import tasks
+from vdm_jax import configs, tasks
 from vdm_jax.frames import Frames
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -16,8 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 def load_config(name: str = "debug", **sections: Any) -> dict[str, Any]:
   """A config of the checkout as plain dicts; sections are merged over it."""
-  module = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))
-  config = json.loads(module["get_config"]().to_json_best_effort())
+  config = json.loads(configs.get(name).to_json_best_effort())
   for section, values in sections.items():
     if isinstance(values, dict):
       config[section] = {**config[section], **values}

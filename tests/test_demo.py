@@ -2,7 +2,6 @@
 
 import json
 import re
-import runpy
 import subprocess
 import sys
 import types
@@ -12,7 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from vdm_jax import demo
+from vdm_jax import configs, demo
 from vdm_jax.demo import digit_clips, digits, steps, timed
 from vdm_jax.errors import UserError
 from vdm_jax.pixels import to_float
@@ -22,8 +21,7 @@ from vdm_jax.training import loop
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-  path = __file__.replace("tests/test_demo.py", "configs/debug.py")
-  config = runpy.run_path(path)["get_config"]()
+  config = configs.get("debug")
   config.data.name = "moving_digits/12px_1digit_4frames_8digitpx_1000videos"
   config.data.data_dir = str(tmp_path_factory.mktemp("data"))
   config.model.update(dict(channel_mults=(1,), attention_resolutions=()))

@@ -1,12 +1,14 @@
 """From a config to a run: data, system, programs and hooks put together."""
 
 import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
+from ml_collections import ConfigDict
 
 import vdm_jax
 from vdm_jax import processes, sampling, sharding, systems
@@ -33,7 +35,7 @@ def train(
   An embedded data set that is missing is built first.
 
   Args:
-    config: a complete config as a plain dict.
+    config: a complete config, as a plain dict or a ConfigDict.
     workdir: folder of the run, local or gs://.
     init_from: workdir whose averaged weights a new run starts from.
     command: what a user typed, to be stored beside the config.
@@ -43,6 +45,9 @@ def train(
   Raises:
     UserError: anything of the config, the data or the workdir does not fit.
   """
+  if isinstance(config, ConfigDict):
+    # As a config is stored: tuples are lists.
+    config = json.loads(config.to_json_best_effort())
   processes.agree(
     {
       "config": config,

@@ -2,11 +2,10 @@
 
 import dataclasses
 import json
-import pathlib
-import runpy
 from typing import Any
 
-CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
+from vdm_jax import configs
+
 DATA = "moving_digits/16px_1digit_160frames_2000videos_1minspeed_deterministic"
 WINDOW = 10  # Frames: I3D sees no fewer than 9.
 LONG = 4 * WINDOW
@@ -108,7 +107,7 @@ def config(model: str, seed: int, steps: int, data_dir: str) -> dict[str, Any]:
 
   Those would mix a clip with its independent images.
   """
-  found = runpy.run_path(str(CONFIGS / "vdm_digits.py"))["get_config"]()
+  found = configs.get("vdm_digits")
   found = json.loads(found.to_json_best_effort())
   found["seed"] = seed
   found["data"].update(name=DATA, data_dir=data_dir)

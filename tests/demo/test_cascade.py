@@ -1,18 +1,16 @@
 """The demo of a cascade: its judge on real and on broken clips, and once for real."""
 
 import json
-import pathlib
-import runpy
 
 import numpy as np
 import pytest
 
+from vdm_jax import configs
 from vdm_jax.data.builders import moving_digits
 from vdm_jax.demo import captioned, cascade, timed
 from vdm_jax.errors import UserError
 
 NAME = "32px_1digit_9frames_deterministic_captions"
-CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 
 def clips(count=60):
@@ -62,12 +60,12 @@ def test_other_data_are_refused(tmp_path):
 
 
 @pytest.fixture
-def configs(tmp_path):
+def stages(tmp_path):
   """Both stages, of networks that train in a moment."""
   found = []
   for stage, size in (("base", 8), ("upper", 16)):
-    load = runpy.run_path(str(CONFIGS / "vdm_digits_cascade.py"))["get_config"]
-    config = json.loads(load(f"stage={stage}").to_json_best_effort())
+    config = configs.get(f"vdm_digits_cascade:stage={stage}")
+    config = json.loads(config.to_json_best_effort())
     config["data"].update(
       name="moving_digits/16px_1digit_15frames_8digitpx_600videos_deterministic_captions",
       data_dir=str(tmp_path / "data"),
@@ -85,10 +83,10 @@ def configs(tmp_path):
   return found
 
 
-def test_runs_and_keeps_what_is_there(configs, tmp_path, monkeypatch):
+def test_runs_and_keeps_what_is_there(stages, tmp_path, monkeypatch):
   monkeypatch.setattr(timed, "_ANNEALED", {})
   out = tmp_path / "out"
-  results = cascade.run(*configs, out, seconds=600, per_digit=1, classifier_steps=20)
+  results = cascade.run(*stages, out, seconds=600, per_digit=1, classifier_steps=20)
   assert results["run"]["steps"] == [3, 3] and results["note"]
   assert len(results["goals"]) == 3
   assert 0 <= results["disagreement"] < 0.5
@@ -100,5 +98,5 @@ def test_runs_and_keeps_what_is_there(configs, tmp_path, monkeypatch):
   with np.load(out / "samples" / "stage_0" / "videos.npz") as file:
     assert file["videos"].shape == (20, 4, 8, 8, 1)
   monkeypatch.setattr(cascade.cascade, "enlarge", None)  # Would raise if called.
-  again = cascade.run(*configs, out, seconds=600, per_digit=1, classifier_steps=20)
+  again = cascade.run(*stages, out, seconds=600, per_digit=1, classifier_steps=20)
   assert again["digit"] == results["digit"]

@@ -5,8 +5,8 @@ from absl import flags
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
-_BASE = common.define_config("vdm_digits_cascade.py:stage=base", "base")
-_UPPER = common.define_config("vdm_digits_cascade.py:stage=upper", "upper")
+_BASE = common.define_config("vdm_digits_cascade:stage=base", "base")
+_UPPER = common.define_config("vdm_digits_cascade:stage=upper", "upper")
 _OUT = flags.DEFINE_string("out", "runs/cascade_demo", "Folder of the demo.")
 _SECONDS = flags.DEFINE_float(
   "seconds", 640.0, "Wall clock for training both models, in all."

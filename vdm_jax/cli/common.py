@@ -7,17 +7,16 @@ import hashlib
 import importlib.util
 import json
 import os
-import pathlib
 import platform
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
-import vdm_jax
-from vdm_jax import user_files
+from vdm_jax import configs, user_files
 from vdm_jax.errors import UserError
 
 # Of compiled programs on disk; the ones used longest ago go first.
@@ -41,18 +40,40 @@ def define_config(default: str | None = None, name: str = "config") -> flags.Fla
   """The --config flag with --config.a.b=value overrides.
 
   Args:
-    default: file in the checkout's configs/, which lies beside the package there, and
-      its argument after a colon; a package without configs needs the flag.
+    default: name of a config, and its argument after a colon.
     name: of the flag.
   """
-  path = None
-  if default is not None:
-    file, colon, argument = default.partition(":")
-    found = pathlib.Path(vdm_jax.__file__).parents[1] / "configs" / file
-    path = f"{found}{colon}{argument}" if found.exists() else None
   return config_flags.DEFINE_config_file(
-    name, path, f"Config file, for example configs/{default or 'vdm_digits.py'}."
+    name,
+    None if default is None else _file_of(default),
+    f"Config: a name, for example {default or 'vdm_digits'}, or the path of a file.",
   )
+
+
+def named_configs(words: Sequence[str]) -> list[str]:
+  """Puts files in place of the names of configs on a command line.
+
+  `--config=vdm_ucf101:chips=8` becomes `--config=PATH/vdm_ucf101.py:chips=8`; what has
+  a folder or a suffix is a path already.
+
+  Raises:
+    UserError: there is no config of that name.
+  """
+  found = list(words)
+  for number, word in enumerate(words):
+    if word in ("--config", "-config") and number + 1 < len(found):
+      found[number + 1] = _file_of(words[number + 1])
+    elif word.startswith(("--config=", "-config=")):
+      flag, _, value = word.partition("=")
+      found[number] = f"{flag}={_file_of(value)}"
+  return found
+
+
+def _file_of(name: str) -> str:
+  """The file, and its argument, of a config's name; a path stays."""
+  stem, colon, argument = name.partition(":")
+  is_path = not stem or stem.endswith(".py") or "/" in stem or os.sep in stem
+  return name if is_path else f"{configs.path(stem)}{colon}{argument}"
 
 
 def config_dict(holder: flags.FlagHolder) -> dict[str, Any]:
@@ -63,7 +84,8 @@ def config_dict(holder: flags.FlagHolder) -> dict[str, Any]:
   """
   if holder.value is None:
     raise UserError(
-      f"--{holder.name}: expected a config file, for example configs/vdm_digits.py"
+      f"--{holder.name}: expected a config, for example vdm_digits; there are "
+      f"{', '.join(configs.names())}"
     )
   try:
     return json.loads(holder.value.to_json_best_effort())

@@ -18,7 +18,7 @@ from absl import app, flags
 from etils import epath
 
 from vdm_jax import errors, tasks
-from vdm_jax.data import builders, pipeline, records, sheet, video
+from vdm_jax.data import builders, pipeline, sheet, video
 from vdm_jax.data import source as source_lib
 from vdm_jax.errors import UserError
 
@@ -87,9 +87,12 @@ def _build(arguments: list[str]) -> None:
     config_name = _NAME.value or config_name
   elif len(arguments) > 1:
     raise UserError(f"data build {dataset}: takes no path, found {arguments[1]!r}")
-  cls, config = builders.parse(f"{dataset}/{config_name}", **options)
-  data_dir = _data_dir()
-  directory = records.build(cls, config, data_dir, overwrite=_OVERWRITE.value)
+  directory = builders.build(
+    f"{dataset}/{config_name}",
+    data_dir=_data_dir(),
+    overwrite=_OVERWRITE.value,
+    **options,
+  )
   print(_describe(directory))
   print(f"in {directory}")
 

@@ -7,7 +7,7 @@ from absl import flags
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
-_CONFIG = common.define_config("vdm_digits.py")
+_CONFIG = common.define_config("vdm_digits")
 _OUT = flags.DEFINE_string("out", "runs/demo", "Folder of the demo.")
 _SECONDS = flags.DEFINE_float("seconds", 600.0, "Wall clock for training, in all.")
 _NUM_CLIPS = flags.DEFINE_integer("num_clips", 100, "Clips to sample, in twenties.")

@@ -5,7 +5,7 @@ from absl import flags
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
-_CONFIG = common.define_config("fdm_digits.py")
+_CONFIG = common.define_config("fdm_digits")
 _OUT = flags.DEFINE_string("out", "runs/long_demo", "Folder of the demo.")
 _SECONDS = flags.DEFINE_float(
   "seconds", 660.0, "Wall clock for training the model, in all."

@@ -54,8 +54,10 @@ def run(argv: list[str] | None = None) -> None:
     if set(rest) & {"-h", "--help"}:
       print(_help(module))
       return
+    from vdm_jax.cli import common
+
     # ml_collections reads the overrides of a config from sys.argv itself.
-    sys.argv = [f"vdm-jax {name}", *rest]
+    sys.argv = [f"vdm-jax {name}", *common.named_configs(rest)]
     app.run(_checked(module.main), argv=sys.argv, flags_parser=_parse)
   except errors.UserError as error:
     _fail(error)

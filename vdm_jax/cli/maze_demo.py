@@ -1,16 +1,13 @@
 """`vdm-jax maze-demo --out=DIR [--seconds=N]`: FDM walks through a maze."""
 
 import json
-import pathlib
-import runpy
 
 from absl import flags
 
-import vdm_jax
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
-_CONFIG = common.define_config("fdm_maze_small.py")
+_CONFIG = common.define_config("fdm_maze_small")
 _OUT = flags.DEFINE_string("out", "runs/maze_demo", "Folder of the demo.")
 _SECONDS = flags.DEFINE_float(
   "seconds", 300.0, "Wall clock for training the model, in all."
@@ -32,9 +29,8 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise UserError(f"maze-demo takes flags only, found {argv[1]!r}")
   config = common.config_dict(_CONFIG)
-  path = pathlib.Path(vdm_jax.__file__).parents[1] / "configs"
-  module = runpy.run_path(str(path / "position_regressor_maze.py"))
-  regressor = json.loads(module["get_config"]().to_json_best_effort())
+  regressor = configs.get("position_regressor_maze")
+  regressor = json.loads(regressor.to_json_best_effort())
 
   from vdm_jax.demo import maze, timed
 

@@ -1,7 +1,7 @@
 """`vdm-jax report RUN [RUN2]`: a page about a run, or about two side by side.
 
 vdm-jax report runs/mine
-vdm-jax report runs/mine --config=configs/video_folder.py:name=mine
+vdm-jax report runs/mine --config=video_folder:name=mine
 vdm-jax report runs/mine runs/other --with=runs/fvd_mine --out=compared.html
 
 One HTML file that needs no other one: curves, samples over time, films, results of

@@ -99,9 +99,10 @@ def check_sampling(
     needed = sampling(config, what, devices, size)
   if size == batch_size and needed <= available:
     return
+  least, most = first / slices.GIB, available / slices.GIB
   head = (
     f"--batch_size={batch_size}: so many videos at a time would not fit: a device "
-    f"needs at least {first / slices.GIB:.1f} GiB and has {available / slices.GIB:.1f}. "
+    f"needs at least {least:.1f} GiB and has {most:.1f}. "
   )
   if needed <= available:
     raise UserError(f"{head}--batch_size={size} may fit")

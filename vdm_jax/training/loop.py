@@ -138,6 +138,7 @@ def _train(programs, batches, workdir, meta, hooks, init_from, trace) -> Result:
     first_step=first_step,
     num_steps=num_steps,
     batch_size=train_config["batch_size"],
+    timed=train_config["max_seconds"] > 0,
     work=hooks.work,
     writers=hooks.writers,
     active=main,
@@ -213,7 +214,7 @@ class _Loop:
     while len(self.queued) >= _AHEAD:
       done, loss = self.queued.popleft()
       jax.block_until_ready(loss)
-      self.log.step(done)
+      self.log.step(done, share=float(self.progress))
     with self.log.waiting():
       batch = next(self.batches)
     state, metrics = self.programs.step(state, batch, self.key, *self.extra())
@@ -274,7 +275,7 @@ class _Loop:
     self.means.add(found)
     recent = sums.Means()
     recent.add(found)
-    self.log.step(step, recent.take())
+    self.log.step(step, recent.take(), float(self.progress))
     bad, most = int(found["bad_in_row"][0]), self.config["max_bad_steps"]
     if most and bad >= most:
       raise UserError(

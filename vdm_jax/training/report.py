@@ -27,7 +27,10 @@ class Work(NamedTuple):
 
 
 class Report:
-  """Reports one run's progress; does nothing where `active` is false."""
+  """Reports one run's progress; does nothing where `active` is false.
+
+  A run that its clock will stop (`timed`) shows which share of its time is over.
+  """
 
   def __init__(
     self,
@@ -36,6 +39,7 @@ class Report:
     first_step: int,
     num_steps: int,
     batch_size: int,
+    timed: bool = False,
     work: Work | None = None,
     writers: Callable[[], Sequence[writing.Writer]] | None = None,
     active: bool = True,
@@ -43,6 +47,7 @@ class Report:
     self._active = active
     self._paused = self._waited = 0.0
     self._work, self._flops = work, None
+    self._timed = timed
     if not active:
       return
     self._workdir = epath.Path(workdir)
@@ -53,7 +58,7 @@ class Report:
     ]
     self._batch_size = batch_size
     self._bar = tqdm.tqdm(
-      total=num_steps,
+      total=None if timed else num_steps,
       initial=first_step,
       desc="train",
       unit="step",
@@ -64,12 +69,22 @@ class Report:
     )
     self._mark = (first_step, time.perf_counter())
 
-  def step(self, step: int, recent: Mapping[str, float] | None = None) -> None:
-    """Moves the bar to a step that is done; `recent` are means where they are known."""
+  def step(
+    self, step: int, recent: Mapping[str, float] | None = None, share: float = 0.0
+  ) -> None:
+    """Moves the bar to a step that is done.
+
+    Args:
+      step: its number.
+      recent: means since the last log, where they are known.
+      share: of the run's time that is over, if it has a limit.
+    """
     if not self._active:
       return
     if recent is not None:
       self._bar.set_postfix_str(self._short(recent, self._speed(step)), refresh=False)
+    if self._timed:
+      self._bar.set_description(f"train, {share:.0%} of the time", refresh=False)
     self._bar.update(step - self._bar.n)
 
   @contextlib.contextmanager

@@ -8,6 +8,8 @@ import dataclasses
 import importlib
 from typing import Any
 
+from etils import epath
+
 from vdm_jax import errors
 
 BUILDERS = {
@@ -51,3 +53,32 @@ def parse(name: str, **options: Any):
     if option not in known:
       raise errors.unknown(f"option of data set {dataset!r}", option, known)
   return cls, cls.parse(config_name, **options)
+
+
+def build(
+  name: str,
+  *,
+  data_dir: epath.PathLike | None = None,
+  overwrite: bool = False,
+  **options: Any,
+) -> epath.Path:
+  """Builds a data set, or resumes building it; what is there already stays.
+
+  Args:
+    name: as of `parse`, "video_folder/mine".
+    data_dir: where data sets are; None: $VDM_JAX_DATA, or ~/vdm_jax_data.
+    overwrite: build it anew.
+    **options: of the data set, such as `path`, the folder of the videos.
+
+  Returns:
+    The folder it is in.
+
+  Raises:
+    UserError: there is no such data set or option, or the files do not fit.
+  """
+  from vdm_jax.data import records
+  from vdm_jax.data import source as sources
+
+  cls, config = parse(name, **options)
+  where = epath.Path(data_dir) if data_dir else sources.default_data_dir()
+  return records.build(cls, config, where, overwrite=overwrite)
