@@ -13,6 +13,7 @@ from ml_collections import config_flags
 from tests.data import building
 from vdm_jax import systems
 from vdm_jax.data import video
+from vdm_jax.errors import UserError
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 NAMES = sorted(
@@ -344,3 +345,14 @@ def test_configs_do_not_share_state():
   first, second = load("debug"), load("debug")
   first.task.num_frames = 99
   assert second.task.num_frames != 99
+
+
+@pytest.mark.parametrize(
+  "name", ["vdm_digits", "fdm_digits", "ramvid_digits", "rvd_digits"]
+)
+@pytest.mark.parametrize("section", ["model", "diffusion"])
+def test_a_field_that_no_one_reads_is_refused(name, section):
+  config = json.loads(load(name).to_json_best_effort())
+  config[section]["predicts"] = 1
+  with pytest.raises(UserError, match=f"unknown field of config.{section} 'predicts'"):
+    systems.build(config)

@@ -10,9 +10,10 @@ import pytest
 
 from tests import helpers
 from tests.evaluation.test_forecast_protocol import run  # noqa: F401  A fixture.
-from vdm_jax import systems
+from vdm_jax import plans, systems
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import bits_protocol, protocol, protocols
+from vdm_jax.systems.observed import ByNetwork
 
 
 def small(name, **sections):
@@ -92,7 +93,7 @@ def test_through_the_command(run, tmp_path):  # noqa: F811
 def test_windows_of_long_videos_are_given_fewer_frames(min_given, context, message):
   """FDM's windows may be no longer than what its long videos are given."""
   system = types.SimpleNamespace(
-    windows="plan", observed_by="network", min_given=min_given, window=8
+    windows=plans.AnyFrames(), observed=ByNetwork(), min_given=min_given, window=8
   )
   built = protocols.build("bits", {"workdir": "x", "num_context": context})
   expected = pytest.raises(UserError, match=message)

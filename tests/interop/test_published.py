@@ -15,13 +15,14 @@ from tests.golden import case
 from vdm_jax import experiment, sampling, tasks
 from vdm_jax.data import records
 from vdm_jax.data.builders import video_folder
+from vdm_jax.diffusion.schedule import DiscreteSchedule
 from vdm_jax.errors import UserError
 from vdm_jax.interop import fdm, formats, mapping, ramvid, rvd, torch_file, workdir
 from vdm_jax.models import fdm as fdm_model
 from vdm_jax.models import ramvid as ramvid_model
 from vdm_jax.models import rvd as rvd_model
 from vdm_jax.storage import workdirs
-from vdm_jax.systems import DiffusionSystem, parts, settings
+from vdm_jax.systems import DiffusionSystem, parts
 
 torch = pytest.importorskip("torch")
 
@@ -71,9 +72,7 @@ def network_shapes(network, entries, size=SIZE, frames=4):
   """Shapes of a state dict, by key."""
   module = DiffusionSystem(
     network=network,
-    schedule=settings.schedule(
-      {"schedule": "linear_steps", "num_steps": STEPS, "rescale_time": True}
-    ),
+    schedule=DiscreteSchedule.linear(STEPS),
     objective=parts.Objective("eps", "eps"),
     task=tasks.Unconditional(frames),
     frame_shape=(size, size, 3),

@@ -16,7 +16,7 @@ from etils import epath
 
 from vdm_jax import experiment, sampling
 from vdm_jax import frames as frames_lib
-from vdm_jax.diffusion import bound, guidance, schedule
+from vdm_jax.diffusion import bound, schedule
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import protocol
 from vdm_jax.pixels import to_float
@@ -95,19 +95,19 @@ class Bits:
     return protocol.Outcome(result, f"{head}\n{protocol.table(rows)}")
 
   def _check(self, system: Any) -> None:
-    if system.windows == "recurrent":
+    if system.windows.recurrent:
       raise UserError(
         "bits: is of models that diffuse frames; RVD diffuses residuals of a "
         "prediction, and no bound on the frames is known for it here"
       )
-    least = system.min_given if system.observed_by == "network" else 0
+    least = system.min_given
     if least >= system.window:  # Of a long video, whose windows are given fewer.
       least = 1
     if not least <= self.num_context < system.window:
       raise UserError(
         f"--num_context={self.num_context}: expected {least} to {system.window - 1}"
       )
-    if system.observed_by == "guidance" and self.num_context:
+    if not system.observed.told and self.num_context:
       raise UserError(
         f"--num_context={self.num_context}: this model is not told of given frames; "
         "its bound is of whole clips, expected 0"
@@ -140,12 +140,8 @@ def terms(
   }
   encoded = system.encode(params, video, frames, cond)
   denoiser = system.denoiser(params, frames, encoded.context)
-  if system.observed_by == "paste" and context:
-    plain, paste = denoiser, guidance.pasting(video, frames.observed)
-
-    def denoiser(z, level):
-      return plain(paste(z, level, None), level)
-
+  if context:
+    denoiser = system.observed.denoiser(denoiser, video, frames.observed)
   counted = {"where": frames.latent, "normalise": "example"}
   if isinstance(system.schedule, schedule.DiscreteSchedule):
     return _discrete(system, denoiser, video, keys, draws, counted)

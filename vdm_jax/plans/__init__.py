@@ -18,19 +18,19 @@ from vdm_jax.plans.original import (
 )
 from vdm_jax.plans.outline import Summary, draw, summary
 from vdm_jax.plans.plan import (
-  WINDOWS,
   Listed,
   Plan,
   build,
   check_stage,
-  check_window,
   known,
+  looks,
   register,
   stage,
   stages,
 )
 from vdm_jax.plans.rollout import Rollout
 from vdm_jax.plans.scheme import Autoreg, LongRange, Scheme
+from vdm_jax.plans.windows import AnyFrames, Consecutive, Recurrent
 
 register("blocks", Blocks)
 register("extension", Extension)
@@ -46,37 +46,37 @@ for _plan in (
 for _levels in (2, 3, 4, 5):
   register(f"hierarchy-{_levels}", functools.partial(Hierarchy, _levels))
 register("optimised", optimised)
-register("adaptive-autoreg", AdaptiveAutoreg)
+register("adaptive-autoreg", AdaptiveAutoreg, looks=True)
 for _levels in (2, 3):
   register(
-    f"adaptive-hierarchy-{_levels}", functools.partial(AdaptiveHierarchy, _levels)
+    f"adaptive-hierarchy-{_levels}",
+    functools.partial(AdaptiveHierarchy, _levels),
+    looks=True,
   )
 
-# Plans whose stages depend on what was sampled.
-LOOKING = ("adaptive-autoreg", "adaptive-hierarchy-2", "adaptive-hierarchy-3")
-
 __all__ = [
-  "LOOKING",
-  "WINDOWS",
   "AdaptiveAutoreg",
   "AdaptiveHierarchy",
+  "AnyFrames",
   "Autoreg",
   "Blocks",
+  "Consecutive",
   "Extension",
   "Fill",
   "Hierarchy",
   "Listed",
   "LongRange",
   "Plan",
+  "Recurrent",
   "Rollout",
   "Scheme",
   "Summary",
   "build",
   "check_stage",
-  "check_window",
   "draw",
   "embedding",
   "known",
+  "looks",
   "register",
   "stage",
   "stages",

@@ -49,11 +49,25 @@ class Plan(Protocol):
 
 
 _REGISTRY: dict[str, Callable[..., Plan]] = {}
+_LOOKING: set[str] = set()
 
 
-def register(name: str, make: Callable[..., Plan]) -> None:
-  """Makes a plan nameable; `make` takes length, given, window and its options."""
+def register(name: str, make: Callable[..., Plan], *, looks: bool = False) -> None:
+  """Makes a plan nameable.
+
+  Args:
+    name: of the plan.
+    make: takes length, given, window and its options.
+    looks: its stages depend on what was sampled.
+  """
   _REGISTRY[name] = make
+  if looks:
+    _LOOKING.add(name)
+
+
+def looks(name: str) -> bool:
+  """Whether the stages of a plan depend on what was sampled."""
+  return name in _LOOKING
 
 
 def known() -> dict[str, Callable[..., Plan]]:
@@ -201,44 +215,3 @@ def stages(plan: Plan) -> Iterator[Frames]:
   missing = sorted(set(range(plan.length)) - exists)
   if missing:
     raise UserError(f"plan: never samples frames {missing[:10]}")
-
-
-WINDOWS = ("any", "consecutive", "recurrent")
-
-
-def check_window(windows: str, frames: Frames, before: Frames | None) -> None:
-  """Checks that a model can take a stage as its window.
-
-  Args:
-    windows: what the model takes: 'any' frames; 'consecutive' ones, in order; or, as
-      'recurrent', such that go on where the window before stopped reading, the last
-      one latent.
-    frames: the stage.
-    before: the stage before it, if there is one.
-
-  Raises:
-    UserError: it cannot.
-  """
-  if windows == "any":
-    return
-  for row in np.asarray(frames.index).tolist():
-    if row != list(range(row[0], row[0] + len(row))):
-      raise UserError(
-        f"plan: a stage holds frames {row}; the windows of this model are consecutive "
-        "frames, in order (a plan of pairs lists the observed ones first)"
-      )
-  if windows == "consecutive":
-    return
-  latent, observed = np.asarray(frames.latent), np.asarray(frames.observed)
-  if not (observed[:, :-1].all() and latent[:, -1].all()) or latent[:, :-1].any():
-    raise UserError(
-      "plan: this model reads a window's frames and samples its last one; a stage "
-      f"samples {np.asarray(frames.index)[latent].tolist()}"
-    )
-  first = int(frames.index[0, 0])
-  expected = 0 if before is None else int(before.index[0, -1])
-  if first != expected:
-    raise UserError(
-      f"plan: a stage begins at frame {first}; this model is recurrent and must go on "
-      f"with frame {expected}"
-    )

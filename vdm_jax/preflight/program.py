@@ -142,7 +142,7 @@ def _half(system, size) -> window.LowRes:
     UserError: there is none.
   """
   height, width, channels = system.frame_shape
-  if height % 2 or width % 2 or system.windows == "recurrent":
+  if height % 2 or width % 2 or system.windows.recurrent:
     raise UserError("--what=enlarge: expected frames of even size, and no roll-out")
   shape = (size, system.window, height // 2, width // 2, channels)
   return window.LowRes(

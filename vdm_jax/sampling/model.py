@@ -121,7 +121,7 @@ class Model:
       window=self.system.window,
       **plan_options,
     )
-    recurrent = self.system.windows == "recurrent"
+    recurrent = self.system.windows.recurrent
     if whole and not recurrent:
       raise UserError(
         f"whole: is for roll-outs; a {self.info['config']['system']!r} model samples "
@@ -214,7 +214,7 @@ class Model:
     """Checks all stages before the first is sampled; returns how many there are."""
     before, count = None, 0
     for frames in plans.stages(plan):
-      plans.check_window(self.system.windows, frames, before)
+      self.system.windows.check(frames, before)
       if whole and before is not None and frames.index.shape[1] != 2:
         raise UserError(
           "whole: after its first stage, a roll-out reads one frame at a time; a stage "

@@ -72,19 +72,15 @@ def sample_window(
     both = system.denoiser(params, twice[1], context)
     denoiser = guidance.classifier_free_paired(both, settings.guidance)
 
-  constrain, towards = None, []
-  if any_observed and system.observed_by != "network":
-    given = encoded.residual(video)
-    if system.observed_by == "paste":
-      constrain = guidance.pasting(given, frames.observed)
-    else:
-      constrain = guidance.replacement(given, frames.observed)
-      if weight := settings.towards_given:
-        towards.append(guidance.given_frames(given, frames.observed, weight))
+  constrain, towards = None, ()
+  if any_observed:
+    constrain, towards = system.observed.sampling(
+      encoded.residual(video), frames.observed, settings.towards_given
+    )
   if low_res is not None:
     made_one = (video.shape[2] // low_res.video.shape[2]) ** 2
     weight = settings.super_resolution_weight or float(made_one)
-    towards.append(guidance.low_resolution(*low_res, weight))
+    towards = [*towards, guidance.low_resolution(*low_res, weight)]
   if towards:
     denoiser = guidance.toward(denoiser, towards, fixed=frames.observed)
   bound = system.threshold_bound

@@ -14,8 +14,12 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
     UserError: the frame does not fit the network, or a field has no such value.
   """
   height, width, channels = config["data"]["frame_shape"]
-  network = fdm.Settings(
-    **config["model"], out_channels=channels, dtype=settings.dtype(config)
+  network = settings.read(
+    fdm.Settings,
+    config["model"],
+    "config.model",
+    out_channels=channels,
+    dtype=settings.dtype(config),
   )
   network.check(height, width)
   shared = settings.shared(config)

@@ -159,7 +159,9 @@ def build(config: Mapping[str, Any]) -> PositionRegressor:
     raise UserError(
       f"config.model.extra_width: expected >= 2 (x and y), found {own['extra_width']}"
     )
-  network = position.Settings(**model, dtype=settings.dtype(config))
+  network = settings.read(
+    position.Settings, model, "config.model", dtype=settings.dtype(config)
+  )
   height, width, channels = config["data"]["frame_shape"]
   return PositionRegressor(
     network=position.PositionNetwork(network, grid.cells**2),

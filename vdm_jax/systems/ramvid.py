@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from vdm_jax import plans
 from vdm_jax.errors import UserError
 from vdm_jax.models import ramvid
-from vdm_jax.systems import parts, settings, system
+from vdm_jax.systems import observed, parts, settings, system
 
 
 def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
@@ -17,8 +18,12 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
   model = dict(config["model"])
   drop = model.pop("cond_drop")
   height, width, channels = config["data"]["frame_shape"]
-  network = ramvid.Settings(
-    **model, out_channels=channels, dtype=settings.dtype(config)
+  network = settings.read(
+    ramvid.Settings,
+    model,
+    "config.model",
+    out_channels=channels,
+    dtype=settings.dtype(config),
   )
   shared = settings.shared(config)
   task = shared["task"]
@@ -36,7 +41,7 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
   return system.DiffusionSystem(
     network=ramvid.RamvidUNet(network),
     cond=parts.CondSpec(num_labels=network.num_labels, drop=drop),
-    observed_by="paste",
-    windows="consecutive",
+    observed=observed.Pasted(),
+    windows=plans.Consecutive(),
     **shared,
   )

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vdm_jax import tasks
+from vdm_jax import plans, tasks
 from vdm_jax.diffusion import loss as losses
 from vdm_jax.diffusion import process
 from vdm_jax.errors import UserError, unknown
@@ -28,6 +28,16 @@ STAGES = ("", "predictor", "denoiser")
 RESIDUAL_BOUND = 2.0
 # Multiples of it, modulo one, are spread evenly however many there are.
 _GOLDEN_RATIO = 0.6180339887
+
+
+@dataclasses.dataclass(frozen=True)
+class Diffusion(settings.Diffusion):
+  """`config.diffusion` of RVD; see `RvdSystem` for what it adds."""
+
+  regression_weight: float = 0.0
+  step_per_frame: bool = False
+  stop_gradient: bool = False
+  train_only: str = ""
 
 
 class Scored(NamedTuple):
@@ -166,15 +176,17 @@ def build(config: Mapping[str, Any]) -> RvdSystem:
     UserError: the frame does not fit the networks, or a field has no such value.
   """
   height, width, channels = config["data"]["frame_shape"]
-  network = rvd.Settings(
-    **config["model"], out_channels=channels, dtype=settings.dtype(config)
+  network = settings.read(
+    rvd.Settings,
+    config["model"],
+    "config.model",
+    out_channels=channels,
+    dtype=settings.dtype(config),
   )
   network.check(height, width)
-  # Runs from before the field was there trained everything.
-  d = {"train_only": "", **config["diffusion"]}
-  d["loss_space"] = d["predict"]
+  d = settings.read(Diffusion, config["diffusion"], "config.diffusion")
   plan = config.get("plan") or {"name": "rollout"}
-  shared = settings.shared({**config, "plan": plan, "diffusion": d})
+  shared = settings.shared({**config, "plan": plan}, d)
   task = shared["task"]
   if not isinstance(task, tasks.NextFrame):
     raise UserError(
@@ -190,35 +202,34 @@ def build(config: Mapping[str, Any]) -> RvdSystem:
       None if network.estimate_frame else RESIDUAL_BOUND / network.residual_scale
     ),
     min_given=task.num_context,
-    windows="recurrent",
-    regression_weight=d["regression_weight"],
-    step_per_frame=d["step_per_frame"],
-    stop_gradient=d["stop_gradient"],
-    train_only=d["train_only"],
+    windows=plans.Recurrent(),
+    regression_weight=d.regression_weight,
+    step_per_frame=d.step_per_frame,
+    stop_gradient=d.stop_gradient,
+    train_only=d.train_only,
     **shared,
   )
 
 
-def _check_options(d: Mapping[str, Any], network: rvd.Settings) -> None:
-  if network.estimate_frame and d["predict"] != "x":
+def _check_options(d: Diffusion, network: rvd.Settings) -> None:
+  if network.estimate_frame and d.predict != "x":
     raise UserError(
       "config.diffusion.predict: config.model.estimate_frame wants 'x', found "
-      f"{d['predict']!r}"
+      f"{d.predict!r}"
     )
-  if d["regression_weight"] < 0:
+  if d.regression_weight < 0:
     raise UserError(
-      f"config.diffusion.regression_weight: expected >= 0, found "
-      f"{d['regression_weight']}"
+      f"config.diffusion.regression_weight: expected >= 0, found {d.regression_weight}"
     )
-  if d["train_only"] not in STAGES:
-    raise unknown("config.diffusion.train_only", d["train_only"], STAGES)
+  if d.train_only not in STAGES:
+    raise unknown("config.diffusion.train_only", d.train_only, STAGES)
   for field in ("regression_weight", "stop_gradient", "train_only"):
-    if d[field] and not network.residual:
+    if getattr(d, field) and not network.residual:
       raise UserError(
         f"config.diffusion.{field}: there is no prediction with "
         "config.model.residual = False"
       )
-  if d["stop_gradient"] and not d["regression_weight"]:
+  if d.stop_gradient and not d.regression_weight:
     raise UserError(
       "config.diffusion.stop_gradient: nothing would train the predictor; set "
       "config.diffusion.regression_weight too"

@@ -1,7 +1,8 @@
 """What systems read out of a config in the same way."""
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 
@@ -11,6 +12,7 @@ from vdm_jax.systems import parts
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 SCHEDULES = ("cosine", "straight", "cosine_steps", "linear_steps")
+T = TypeVar("T")
 Schedule = schedules.ContinuousSchedule | schedules.DiscreteSchedule
 
 
@@ -21,36 +23,100 @@ def dtype(config: Mapping[str, Any]) -> Any:
   return DTYPES[config["dtype"]]
 
 
-def schedule(d: Mapping[str, Any]) -> Schedule:
-  """The schedule that `config.diffusion` describes.
+def read(cls: type[T], values: Mapping[str, Any], section: str, **fields: Any) -> T:
+  """Reads a section of a config into a dataclass.
 
-  'cosine' and 'straight' are in continuous time (`logsnr_min`, `logsnr_max`,
-  `logsnr_shift`);
-  'cosine_steps' and 'linear_steps' are lists of `num_steps` levels (`rescale_time`,
-  and for the first `cosine_s` and `max_beta`, see `DiscreteSchedule`).
+  Args:
+    cls: whose fields with defaults may be missing: runs from before they were there.
+    values: the section.
+    section: its name, of errors: 'config.model'.
+    **fields: of `cls`, that are not the section's.
 
   Raises:
-    UserError: there is no such schedule.
+    UserError: a field is unknown or missing, or its value is refused.
   """
-  name = d["schedule"]
-  continuous = {
-    "cosine": schedules.CosineSchedule,
-    "straight": schedules.StraightSchedule,
-  }
-  if name in continuous:
-    return continuous[name](d["logsnr_min"], d["logsnr_max"], d["logsnr_shift"])
-  if name == "linear_steps":
-    return schedules.DiscreteSchedule.linear(
-      d["num_steps"], rescale_time=d["rescale_time"]
+  known = {f.name: f for f in dataclasses.fields(cls) if f.name not in fields}
+  for name in values:
+    if name not in known:
+      raise errors.unknown(f"field of {section}", name, known)
+  for name, field in known.items():
+    if name not in values and field.default is dataclasses.MISSING:
+      raise errors.UserError(f"{section}.{name}: missing")
+  return cls(**values, **fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class Diffusion:
+  """`config.diffusion`, as configs/common.py explains its fields.
+
+  Attributes:
+    cosine_s, max_beta: of 'cosine_steps', see `DiscreteSchedule.cosine`.
+    rescale_time: of lists of steps, see `DiscreteSchedule`.
+  """
+
+  schedule: str
+  predict: str
+  loss_space: str = ""
+  logsnr_min: float = -20.0
+  logsnr_max: float = 20.0
+  logsnr_shift: float = 0.0
+  num_steps: int = 1000
+  rescale_time: bool = True
+  cosine_s: float = 0.008
+  max_beta: float = 0.999
+  weighting: str = "simple"
+  norm: str = "l2"
+  where: str = "latent"
+  normalise: str = "selected"
+  kind: str = "mse"
+  gamma: float = 0.0
+  given_noise: float = 0.0
+
+  def make_schedule(self) -> Schedule:
+    """The schedule of noise levels.
+
+    'cosine' and 'straight' are in continuous time; 'cosine_steps' and 'linear_steps'
+    are lists of `num_steps` levels.
+
+    Raises:
+      UserError: there is no such schedule.
+    """
+    continuous = {
+      "cosine": schedules.CosineSchedule,
+      "straight": schedules.StraightSchedule,
+    }
+    if self.schedule in continuous:
+      return continuous[self.schedule](
+        self.logsnr_min, self.logsnr_max, self.logsnr_shift
+      )
+    if self.schedule == "linear_steps":
+      return schedules.DiscreteSchedule.linear(
+        self.num_steps, rescale_time=self.rescale_time
+      )
+    if self.schedule == "cosine_steps":
+      return schedules.DiscreteSchedule.cosine(
+        self.num_steps,
+        s=self.cosine_s,
+        max_beta=self.max_beta,
+        rescale_time=self.rescale_time,
+      )
+    raise errors.unknown("config.diffusion.schedule", self.schedule, SCHEDULES)
+
+  def objective(self) -> parts.Objective:
+    """How a prediction is scored.
+
+    Raises:
+      UserError: a field has no such value.
+    """
+    return parts.Objective(
+      predict=self.predict,
+      space=self.loss_space or self.predict,
+      weighting=self.weighting,
+      norm=self.norm,
+      where=self.where,
+      normalise=self.normalise,
+      kind=self.kind,
     )
-  if name == "cosine_steps":
-    return schedules.DiscreteSchedule.cosine(
-      d["num_steps"],
-      s=d.get("cosine_s", 0.008),
-      max_beta=d.get("max_beta", 0.999),
-      rescale_time=d["rescale_time"],
-    )
-  raise errors.unknown("config.diffusion.schedule", name, SCHEDULES)
 
 
 def plan(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -59,34 +125,30 @@ def plan(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
   return options.pop("name"), options
 
 
-def objective(d: Mapping[str, Any]) -> parts.Objective:
-  """The objective that `config.diffusion` describes; fields it lacks are the default's.
-
-  Raises:
-    UserError: a field has no such value.
-  """
-  chosen = {key: d[key] for key in ("weighting", "norm", "where", "normalise", "kind")
-            if key in d}  # fmt: skip
-  return parts.Objective(predict=d["predict"], space=d["loss_space"], **chosen)
-
-
-def shared(config: Mapping[str, Any]) -> dict[str, Any]:
+def shared(
+  config: Mapping[str, Any], diffusion: Diffusion | None = None
+) -> dict[str, Any]:
   """Arguments of `DiffusionSystem` that are read alike for every paper.
 
+  Args:
+    config: complete.
+    diffusion: its section, where a paper has read it already.
+
   Raises:
     UserError: a field has no such value.
   """
-  d, task = config["diffusion"], tasks.from_config(config["task"])
+  task = tasks.from_config(config["task"])
+  d = diffusion or read(Diffusion, config["diffusion"], "config.diffusion")
   name, options = plan(config)
   return dict(
-    schedule=schedule(d),
-    objective=objective(d),
+    schedule=d.make_schedule(),
+    objective=d.objective(),
     task=task,
     frame_shape=tuple(config["data"]["frame_shape"]),
     window=task.num_frames,
     stride=config["task"].get("stride", 1),
-    gamma=d.get("gamma", 0.0),
-    given_noise=d.get("given_noise", 0.0),
+    gamma=d.gamma,
+    given_noise=d.given_noise,
     plan=name,
     plan_options=options,
   )

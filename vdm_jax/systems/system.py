@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vdm_jax import errors, plans
+from vdm_jax import plans
 from vdm_jax.diffusion import bound, process, sampler
 from vdm_jax.diffusion import loss as losses
 from vdm_jax.diffusion import schedule as schedules
@@ -16,12 +16,12 @@ from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.models.network import Network
 from vdm_jax.pixels import to_float
+from vdm_jax.systems.observed import ByNetwork
 from vdm_jax.systems.parts import CondSpec, Noise, Objective, Scored
 from vdm_jax.tasks import Task
 
 # Edges of the log-SNR bands in which the loss is reported.
 BANDS = (-np.inf, -10.0, -5.0, 0.0, 5.0, 10.0, np.inf)
-OBSERVED_BY = ("network", "paste", "guidance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +35,7 @@ class DiffusionSystem:
     task: training distribution over frames.
     frame_shape: (H, W, C).
     cond: conditioning signals.
-    observed_by: how observed frames enter: 'network' if `encode` takes them,
-      'paste' if they stand clean in z (RaMViD), 'guidance' if the network is not
-      told of them and the sampler must put them in (VDM).
+    observed: how observed frames enter.
     window: frames that sampling takes at a time.
     stride: distance in source frames of neighbouring frames of a sampled video.
     gamma: variance of the reverse process in the bound, where it is not learned.
@@ -47,7 +45,7 @@ class DiffusionSystem:
     plan_options: of that plan.
     min_given: frames at the start of a video that a model of this training wants to
       be given; samples during training begin with so many.
-    windows: what frames a sampled window may hold, see `plans.check_window`.
+    windows: which frames a sampled window may hold.
     given_noise: training adds noise to observed frames, of a standard deviation drawn
       evenly from 0 to this: what a long video observes is the model's own, and worn.
   """
@@ -58,7 +56,7 @@ class DiffusionSystem:
   task: Task
   frame_shape: tuple[int, int, int]
   cond: CondSpec = CondSpec()
-  observed_by: str = "network"
+  observed: ByNetwork = ByNetwork()
   window: int = 1
   stride: int = 1
   gamma: float = 0.0
@@ -66,22 +64,18 @@ class DiffusionSystem:
   plan: str = "blocks"
   plan_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   min_given: int = 0
-  windows: str = "any"
+  windows: plans.AnyFrames = plans.AnyFrames()
   given_noise: float = 0.0
   # What the training loop asks of any system, diffusion or not.
   can_sample = True
   pipeline_extras = ()
 
   def __post_init__(self):
-    if self.observed_by not in OBSERVED_BY:
-      raise errors.unknown("observed_by", self.observed_by, OBSERVED_BY)
-    if self.windows not in plans.WINDOWS:
-      raise errors.unknown("windows", self.windows, plans.WINDOWS)
-    if self.given_noise < 0 or (self.given_noise and self.observed_by == "guidance"):
+    if self.given_noise < 0 or (self.given_noise and not self.observed.told):
       raise UserError(
         f"config.diffusion.given_noise: found {self.given_noise}, expected "
-        + ("0: this network is not told of given frames"
-           if self.observed_by == "guidance" else ">= 0")
+        + (">= 0" if self.observed.told
+           else "0: this network is not told of given frames")
       )  # fmt: skip
     discrete = isinstance(self.schedule, schedules.DiscreteSchedule)
     if self.objective.kind == "kl" and not discrete:
@@ -214,14 +208,9 @@ class DiffusionSystem:
     seen = video if seen is None else seen
     encoded = self._apply(params, "encode", seen, frames, cond)
     x = encoded.residual(video)
-    eps = noise.eps
-    if self.observed_by == "paste":
-      # Clean frames have no noise to predict.
-      eps = jnp.where(process.expand(frames.observed, x.ndim), 0.0, eps)
-    z = process.forward(x, eps, noise.level)
-    if self.observed_by == "paste":
-      given = encoded.residual(seen)
-      z = jnp.where(process.expand(frames.observed, x.ndim), given, z)
+    z, eps = self.observed.noised(
+      x, noise.eps, noise.level, encoded.residual(seen), frames.observed
+    )
     output = self._apply(
       params, "denoise", z, noise.level, frames, encoded.context, dropout
     )

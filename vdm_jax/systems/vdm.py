@@ -5,7 +5,7 @@ from typing import Any
 
 from vdm_jax.errors import UserError
 from vdm_jax.models import vdm
-from vdm_jax.systems import parts, settings, system
+from vdm_jax.systems import observed, parts, settings, system
 
 
 def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
@@ -17,7 +17,13 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
   model = dict(config["model"])
   drop = model.pop("cond_drop")
   height, width, channels = config["data"]["frame_shape"]
-  network = vdm.Settings(**model, out_channels=channels, dtype=settings.dtype(config))
+  network = settings.read(
+    vdm.Settings,
+    model,
+    "config.model",
+    out_channels=channels,
+    dtype=settings.dtype(config),
+  )
   network.check(height, width)
   shared = settings.shared(config)
   if network.conv_time and shared["task"].num_sources > 1:
@@ -36,6 +42,6 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
       max_tokens=config["data"].get("max_tokens", 0),
       drop=drop,
     ),
-    observed_by="guidance",
+    observed=observed.ByGuidance(),
     **shared,
   )

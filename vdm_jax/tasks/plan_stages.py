@@ -55,7 +55,7 @@ class PlanStages:
     object.__setattr__(self, "stages", stages)
 
   def _stages(self, name):
-    if name in plans.LOOKING:
+    if plans.looks(name):
       raise UserError(
         f"config.task.plan_names: {name!r} looks at the video that it samples"
       )

@@ -1,0 +1,67 @@
+"""Which frames a model can take as one window."""
+
+import dataclasses
+
+import numpy as np
+
+from vdm_jax.errors import UserError
+from vdm_jax.frames import Frames
+
+
+@dataclasses.dataclass(frozen=True)
+class AnyFrames:
+  """Any frames, in any order.
+
+  Attributes:
+    recurrent: a window is read where the one before stopped, and what was read is
+      remembered: a video is a roll-out.
+  """
+
+  recurrent = False
+
+  def check(self, frames: Frames, before: Frames | None) -> None:
+    """Checks that a model can take a stage of a plan as its window.
+
+    Args:
+      frames: the stage.
+      before: the stage before it, if there is one.
+
+    Raises:
+      UserError: it cannot.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Consecutive(AnyFrames):
+  """Frames that follow each other, in order."""
+
+  def check(self, frames, before):
+    for row in np.asarray(frames.index).tolist():
+      if row != list(range(row[0], row[0] + len(row))):
+        raise UserError(
+          f"plan: a stage holds frames {row}; the windows of this model are "
+          "consecutive frames, in order (a plan of pairs lists the observed ones first)"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Recurrent(Consecutive):
+  """Frames from where the window before stopped reading; the last one is latent."""
+
+  recurrent = True
+
+  def check(self, frames, before):
+    super().check(frames, before)
+    latent, observed = np.asarray(frames.latent), np.asarray(frames.observed)
+    if not (observed[:, :-1].all() and latent[:, -1].all()) or latent[:, :-1].any():
+      raise UserError(
+        "plan: this model reads a window's frames and samples its last one; a stage "
+        f"samples {np.asarray(frames.index)[latent].tolist()}"
+      )
+    first = int(frames.index[0, 0])
+    expected = 0 if before is None else int(before.index[0, -1])
+    if first != expected:
+      raise UserError(
+        f"plan: a stage begins at frame {first}; this model is recurrent and must go "
+        f"on with frame {expected}"
+      )
