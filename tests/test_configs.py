@@ -351,8 +351,8 @@ def test_configs_do_not_share_state():
   "name", ["vdm_digits", "fdm_digits", "ramvid_digits", "rvd_digits"]
 )
 @pytest.mark.parametrize("section", ["model", "diffusion"])
-def test_a_field_that_no_one_reads_is_refused(name, section):
-  config = json.loads(load(name).to_json_best_effort())
+def test_a_field_that_no_one_reads_is_refused(paper, section):
+  config = json.loads(load(f"{paper}_digits").to_json_best_effort())
   config[section]["predicts"] = 1
   with pytest.raises(UserError, match=f"unknown field of config.{section} 'predicts'"):
     systems.build(config)
