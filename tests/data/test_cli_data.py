@@ -1,5 +1,6 @@
 """`vdm-jax data`."""
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -38,6 +39,10 @@ def test_build_list_and_show(tmp_path):
   listed = run("list", data_dir=tmp_path)
   assert "video_folder/flags: 16x24x3" in listed.stdout
   assert "moving_digits/16px_1digit_8frames" in listed.stdout
+  (facts,) = json.loads(run("list", "--json", data_dir=tmp_path).stdout)
+  assert facts["name"] == "video_folder/flags" and facts["frame_shape"] == [16, 24, 3]
+  train = {"videos": 3, "frames": [6, 6], "labels": 0, "captions": 3}
+  assert facts["splits"] == {"train": train}
 
   task = ["--task=unconditional", "--task_option=num_frames=4", "--count=2"]
   out = tmp_path / "look"

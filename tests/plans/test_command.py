@@ -1,5 +1,6 @@
 """`vdm-jax plan`, and the metric that `optimize` asks of a model."""
 
+import json
 import types
 
 import jax
@@ -31,6 +32,13 @@ def test_show_prints_the_plan_and_draws_it(tmp_path):
   assert "14 (1 x), 20 (26 x); programs to compile: 2" in done
   assert "network calls at 250 steps: 6750" in done
   assert (tmp_path / "made" / "scheme.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_show_for_scripts(tmp_path):
+  found = json.loads(run(*SHOW, "--json", "--steps=250", cwd=tmp_path).stdout)
+  assert found["windows"] == {"14": 1, "20": 26} and len(found["stages"]) == 27
+  assert found["stages"][1]["latent"] == list(range(37, 47))
+  assert found["network_calls"] == {"250": 6750}
 
 
 def test_show_says_what_is_wrong(tmp_path):

