@@ -34,7 +34,9 @@ def main() -> None:
   args = parser.parse_args()
   base, upper = (sampling.load(str(args.demo / name)) for name in ("base", "upper"))
   dataset = upper.info["config"]["data"]["name"]
-  reader, _ = digits.train(dataset, str(args.demo / "classifier"))
+  reader, _ = digits.train(
+    dataset, str(args.demo / "classifier"), num_steps=cascade.CLASSIFIER_STEPS
+  )
   asked = captioned.combinations(args.per_digit)
   tokens = []
   for model in (base, upper):

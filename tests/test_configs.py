@@ -347,9 +347,7 @@ def test_configs_do_not_share_state():
   assert second.task.num_frames != 99
 
 
-@pytest.mark.parametrize(
-  "name", ["vdm_digits", "fdm_digits", "ramvid_digits", "rvd_digits"]
-)
+@pytest.mark.parametrize("paper", ["vdm", "fdm", "ramvid", "rvd"])
 @pytest.mark.parametrize("section", ["model", "diffusion"])
 def test_a_field_that_no_one_reads_is_refused(paper, section):
   config = json.loads(load(f"{paper}_digits").to_json_best_effort())

@@ -32,6 +32,7 @@ from vdm_jax.evaluation import protocol
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import cascade, save
 
+CLASSIFIER_STEPS = 250
 BASE_SHARE = 0.5  # Of the time, for the base model.
 # Steps of the two models that the demo's time gives on two quiet cores.
 USUAL_STEPS = (3300, 2400)
@@ -47,7 +48,7 @@ def run(
   *,
   seconds: float,
   per_digit: int = 2,
-  classifier_steps: int = 250,
+  classifier_steps: int = CLASSIFIER_STEPS,
 ) -> dict[str, Any]:
   """Trains both models, samples, measures and reports.
 
