@@ -51,7 +51,7 @@ demo: $(STAMP) ## Trains a small model on moving digits and shows its samples.
 	@"$(BIN)/python" -m vdm_jax.cli.main demo --out="$(DEMO_OUT)" \
 	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS)) $(DEMO_FLAGS)
 
-cascade-demo: $(STAMP) $(VENV)/.minilm ## Trains VDM on captions; a caption becomes a long, large film.
+cascade-demo: $(STAMP) $(VENV)/.minilm ## Trains VDM on captions; a caption becomes a long, large video.
 	@"$(BIN)/python" -m vdm_jax.cli.main cascade-demo --out="$(CASCADE_DEMO_OUT)" \
 	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS)) $(DEMO_FLAGS)
 

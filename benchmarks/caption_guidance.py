@@ -1,8 +1,8 @@
-"""What the weight of guidance does to films from captions: after `make cascade-demo`.
+"""What the weight of guidance does to videos from captions: after `make cascade-demo`.
 
     python -m benchmarks.caption_guidance --demo=runs/cascade_demo --weights 0 1 2 4 8
 
-Films of both models for the demo's captions, as the demo samples and reads them; only
+Videos of both models for the demo's captions, as the demo samples and reads them; only
 the base model's guidance differs.
 """
 

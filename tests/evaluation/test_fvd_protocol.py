@@ -286,7 +286,7 @@ def test_frame_rates(tmp_path, pair, monkeypatch):
     return dataclasses.replace(source, fps=10.0) if name == b else source
 
   monkeypatch.setattr(fvd_protocol.clip_sources, "open_source", at_another_rate)
-  with pytest.raises(UserError, match="7 and 10 frames a second: other films"):
+  with pytest.raises(UserError, match="7 and 10 frames a second: other videos"):
     run(tmp_path, a=a, b=b, fps=7.0, num_frames=9)
   found = run(tmp_path, a=a, b=b, fps=7.0, num_frames=9, any_fps=True)
   assert found["a"][0]["fps"] == 7.0 and found["n_a"] == 12

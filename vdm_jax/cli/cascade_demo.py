@@ -1,4 +1,4 @@
-"""`vdm-jax cascade-demo --out=DIR [--seconds=N]`: a caption becomes a film, by VDM."""
+"""`vdm-jax cascade-demo --out=DIR [--seconds=N]`: a caption becomes a video, by VDM."""
 
 from absl import flags
 

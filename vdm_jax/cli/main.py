@@ -19,7 +19,7 @@ COMMANDS = {
   "doctor": "what this machine has, and how fast it is",
   "preflight": "will a config fit on an accelerator, and how fast could it be?",
   "demo": "train on moving digits and show that it works",
-  "cascade-demo": "VDM: a caption becomes a long and large film, by two models",
+  "cascade-demo": "VDM: a caption becomes a long and large video, by two models",
   "long-demo": "FDM: one digit for 100 frames, by three sampling plans",
   "maze-demo": "FDM: train in a maze, sample a long walk, draw it on the map",
   "tasks-demo": "RaMViD: one model predicts, infills, up-samples and generates",

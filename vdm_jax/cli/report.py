@@ -4,9 +4,9 @@ vdm-jax report runs/mine
 vdm-jax report runs/mine --config=video_folder:name=mine
 vdm-jax report runs/mine runs/other --with=runs/fvd_mine --out=compared.html
 
-One HTML file that needs no other one: curves, samples over time, films, results of
+One HTML file that needs no other one: curves, samples over time, videos, results of
 `vdm-jax eval`, the data, the config and what differs, and how to resume and sample.
-Results and films count where they lie in a folder of the run; --with names others.
+Results and videos count where they lie in a folder of the run; --with names others.
 """
 
 from absl import flags
@@ -20,7 +20,7 @@ _WITH = flags.DEFINE_multi_string(
   "first run; may be repeated.",
 )  # fmt: skip
 _MEGABYTES = flags.DEFINE_float(
-  "max_megabytes", 20.0, "Of pictures and films; the rest is left out.", lower_bound=0.1
+  "max_megabytes", 20.0, "Of pictures and videos; more is left out.", lower_bound=0.1
 )
 _CONFIG = common.define_config()
 

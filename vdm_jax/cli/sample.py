@@ -38,7 +38,7 @@ _CAPTIONS = flags.DEFINE_string(
 _NEGATIVE = flags.DEFINE_string(
   "negative_caption", None, "Text that guidance moves away from."
 )
-_GIVEN = flags.DEFINE_string("given", None, "Clip (film, GIF, folder) to start from.")
+_GIVEN = flags.DEFINE_string("given", None, "Clip (video, GIF, folder) to start from.")
 _SPLIT = flags.DEFINE_string(
   "split", None, "Split of the run's data whose videos to start from; default test."
 )
@@ -77,7 +77,7 @@ _THEN_SAMPLING = flags.DEFINE_multi_string(
 _EMA = flags.DEFINE_string("ema", None, "Which average; default the config's first.")
 _STEP = flags.DEFINE_integer("step", None, "Which checkpoint; default the newest.")
 _BEST = flags.DEFINE_bool("best", False, "The checkpoint of best validation loss.")
-_FPS = flags.DEFINE_float("fps", 8.0, "Frames per second of the films.")
+_FPS = flags.DEFINE_float("fps", 8.0, "Frames per second of the videos.")
 
 # Fields of sampling.Settings; a flag that is not given leaves the config's value.
 _SETTINGS = {

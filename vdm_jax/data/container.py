@@ -1,4 +1,4 @@
-"""Films in containers, through FFmpeg, and whether all that they promise is there."""
+"""Videos in containers, through FFmpeg, and whether all that they promise is there."""
 
 import re
 from collections.abc import Iterator

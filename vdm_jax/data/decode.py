@@ -52,7 +52,7 @@ def decode(
       frame once. Pictures have no times: each is kept.
     channels: 3 RGB, 1 grey.
     crop: False keeps the whole picture and stretches it to `size`.
-    threads: that decode a film; 0: as many as there are cores.
+    threads: that decode a video; 0: as many as there are cores.
 
   Yields:
     (seconds since the first frame, uint8 [H, W, channels]); pictures count seconds.

@@ -196,11 +196,11 @@ class FolderBuilder(records.ChunkBuilder):
     split: str,
     options: dict[str, Any],
   ) -> Iterator[records.Video]:
-    """Reads the films that a list names; says which of them are missing.
+    """Reads the videos that a list names; says which of them are missing.
 
     Args:
       names: in order.
-      found: films by name.
+      found: videos by name.
       split: of the data set.
       options: of every `parts.Job`.
     """

@@ -1,6 +1,6 @@
-"""Films of a high dynamic range as an ordinary screen shows them.
+"""Videos of a high dynamic range as an ordinary screen shows them.
 
-PQ and HLG (ITU-R BT.2100) code far more light than there is in ordinary films; their
+PQ and HLG (ITU-R BT.2100) code far more light than there is in ordinary videos; their
 code values taken as they are look pale and dark. Graphics white (203 candela a square
 metre, BT.2408) becomes nearly white, what is brighter is compressed into the rest,
 colours beyond BT.709 are clipped.

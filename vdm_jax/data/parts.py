@@ -27,7 +27,7 @@ import numpy as np
 from vdm_jax.data import decode
 from vdm_jax.errors import UserError
 
-# Far beyond what a film needs: what asks for more is damage.
+# Far beyond what a video needs: what asks for more is damage.
 _MEMORY = 8 << 30  # Address space of a process, bytes.
 MOST = 64 << 30  # Frames of a video, bytes.
 _SIZE = struct.Struct("<Q")
@@ -38,7 +38,7 @@ class Job(NamedTuple):
 
   Attributes:
     name: what a person calls it.
-    source: a film, a folder of pictures, or the pictures of one video.
+    source: a video, a folder of pictures, or the pictures of one video.
     options: of `decode.decode` (`decode.decode_pictures` for pictures), and
       `max_frames` (stops after so many; 0: no limit) and `partial` (keeps what comes
       before damage).
@@ -108,7 +108,7 @@ def write(
   Args:
     path: of the part.
     job: what to decode.
-    threads: that decode a film; 0: as many as there are cores.
+    threads: that decode a video; 0: as many as there are cores.
     beat: called at every frame.
 
   Raises:

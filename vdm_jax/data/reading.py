@@ -1,4 +1,4 @@
-"""What all readers of films and pictures share: frames, and the one error."""
+"""What all readers of videos and pictures share: frames, and the one error."""
 
 import contextlib
 import functools
@@ -9,7 +9,7 @@ from etils import epath
 
 from vdm_jax.errors import UserError
 
-MOST_PIXELS = 1 << 27  # Of a picture; a film of 16K has as many.
+MOST_PIXELS = 1 << 27  # Of a picture; a video of 16K has as many.
 
 
 class Unreadable(UserError):

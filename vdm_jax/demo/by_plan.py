@@ -32,7 +32,7 @@ def sample(
     clips: uint8 [N, K, H, W, C], the first frames of the first test videos.
     name: of the plan.
     length: T of the videos.
-    fps: of the films.
+    fps: of the videos.
 
   Returns:
     uint8 [N, T, H, W, C], and the seconds that sampling took, compiling included.

@@ -1,12 +1,12 @@
-"""What `vdm-jax cascade-demo` does: a caption, a small film, a long and large one.
+"""What `vdm-jax cascade-demo` does: a caption, a small video, a long and large one.
 
     OUT/
       base/, upper/      the runs of the two models
       classifier/        the run of the digit classifier
-      samples/           the final films, as `vdm-jax sample --then` leaves them, with
+      samples/           the final videos, as `vdm-jax sample --then` leaves them, with
                          the base model's in stage_0/
-      cascade.gif        base films (enlarged), final films, real ones
-      report.html        caption, base film, final film, real film: everything in a file
+      cascade.gif        base videos (enlarged), final videos, real ones
+      report.html        caption, base, final and real video: everything in a file
       results.json       all numbers
       table.txt          the table
 
@@ -36,7 +36,7 @@ CLASSIFIER_STEPS = 250
 BASE_SHARE = 0.5  # Of the time, for the base model.
 # Steps of the two models that the demo's time gives on two quiet cores.
 USUAL_STEPS = (3300, 2400)
-BASE, FINAL, REAL = "base films", "final films", "real test clips"
+BASE, FINAL, REAL = "base videos", "final videos", "real test clips"
 # Frames of the data between which a direction is read: no wall is met before.
 _READ_WAY = 8
 
@@ -53,7 +53,7 @@ def run(
   """Trains both models, samples, measures and reports.
 
   Args:
-    base: config of the model that makes a small film of few frames.
+    base: config of the model that makes a small video of few frames.
     upper: config of the model that enlarges it and fills it up.
     out: folder of the demo.
     seconds: wall clock for training both, in all; earlier calls count.
@@ -134,7 +134,7 @@ def measure(
   reader: digits.DigitReader,
   models: Sequence[sampling.Model],
 ) -> dict[str, Any]:
-  """Measures films against their captions, and final films against base films.
+  """Measures videos against their captions, and final videos against base videos.
 
   Args:
     asked: N captions.
@@ -147,13 +147,13 @@ def measure(
   held = np.array([one.held_out for one in asked])
   digit = np.array([one.digit for one in asked])
   way = np.array([one.direction for one in asked])
-  step = models[0].system.stride  # Of the base films, one frame.
+  step = models[0].system.stride  # Of the base videos, one frame.
   return {
     "digit": captioned.rates(reader.vote(large) == digit, held),
     "direction": captioned.rates(
       captioned.directions(large, 0, _READ_WAY // models[1].system.stride) == way, held
     ),
-    "direction of base films": captioned.rates(
+    "direction of base videos": captioned.rates(
       captioned.directions(small, 0, max(1, _READ_WAY // step)) == way, held
     ),
     "disagreement": _disagreement(small, large[:, ::time]),
@@ -174,7 +174,7 @@ def promised(results: Mapping[str, Any]) -> list[goals.Goal]:
 
   return [
     goals.Goal(
-      "final films averaged down against base films, share of the range",
+      "final videos averaged down against base videos, share of the range",
       results["disagreement"], 0.05, False,
     ),
     goals.Goal("held-out captions: the digit asked for is read", held("digit"), 0.7),
@@ -184,11 +184,11 @@ def promised(results: Mapping[str, Any]) -> list[goals.Goal]:
 
 def table(results: Mapping[str, Any], found: Sequence[goals.Goal]) -> str:
   """Everything that the demo says in numbers, as text."""
-  rows = [["share of films", captioned.HELD_OUT, captioned.SEEN, REAL]]
+  rows = [["share of videos", captioned.HELD_OUT, captioned.SEEN, REAL]]
   names = {
     "digit": "digit asked for is read",
     "direction": "goes the way asked for",
-    "direction of base films": "base film goes the way asked for",
+    "direction of base videos": "base video goes the way asked for",
   }
   for key, title in names.items():
     real = results[REAL].get(key)
@@ -203,7 +203,7 @@ def table(results: Mapping[str, Any], found: Sequence[goals.Goal]) -> str:
       ]
     )
   disagreement = (
-    "final films averaged to the size of the base films differ from them by "
+    "final videos averaged to the size of the base videos differ from them by "
     f"{results['disagreement']:.4f} of the range"
   )
   parts = [protocol.table(rows), disagreement, results["note"], goals.text(found)]
@@ -222,7 +222,7 @@ def _check(base, upper):
 
 
 def _sample(out, models, captions):
-  """uint8 base films and final films; read if they are there of the same models."""
+  """uint8 base videos and final videos; read if they are there of the same models."""
   facts = [(model.info["step"], model.info["config"]) for model in models]
   wanted = save.as_written({"captions": captions, "models": facts})
   noted = out / "made_by.json"
@@ -247,12 +247,12 @@ def _sample(out, models, captions):
       **options,
     )
   )
-  for folder, model, films in ((out / "stage_0", models[0], small),
+  for folder, model, videos in ((out / "stage_0", models[0], small),
                                (out, models[1], large)):  # fmt: skip
     record = save.describe(
       model, seed=0, caption=captions, settings=dict(model.info["config"]["sampling"])
     )
-    save.save(folder, to_float(films), record, captions=captions)
+    save.save(folder, to_float(videos), record, captions=captions)
   noted.write_text(json.dumps(wanted))
   return small, large
 
@@ -287,17 +287,17 @@ def _next_to(real, wanted, asked):
 
 
 def enlarged(small: np.ndarray, large: np.ndarray) -> np.ndarray:
-  """Small films at the size and rate of large ones, by repetition."""
+  """Small videos at the size and rate of large ones, by repetition."""
   for axis in (1, 2, 3):
     small = np.repeat(small, large.shape[axis] // small.shape[axis], axis=axis)
   return small
 
 
 def _gif(path, small, large, real):
-  """Base, final and real films, one under the other, of the first captions."""
+  """Base, final and real videos, one under the other, of the first captions."""
   frames = min(large.shape[1], real.shape[1])
   rows = [
-    page.strip(films[:10, :frames]) for films in (enlarged(small, large), large, real)
+    page.strip(videos[:10, :frames]) for videos in (enlarged(small, large), large, real)
   ]
   scale = max(1, round(64 / large.shape[2]))
   video.write_gif(path, np.concatenate(rows, axis=1), fps=2 * page.FPS, scale=scale)

@@ -1,4 +1,4 @@
-"""report.html of the cascade: caption, base film, final film, real film."""
+"""report.html of the cascade: caption, base video, final video, real video."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,13 @@ from etils import epath
 from vdm_jax.demo import captioned, page
 from vdm_jax.report import document
 
-_PIXELS = 96  # Height of a film on the page.
+_PIXELS = 96  # Height of a video on the page.
 
 
 def write(
   path: epath.PathLike,
   asked: Sequence[captioned.Asked],
-  films: Mapping[str, np.ndarray],
+  columns: Mapping[str, np.ndarray],
   table: str,
   out: epath.PathLike,
 ) -> None:
@@ -24,37 +24,37 @@ def write(
   Args:
     path: of the HTML file.
     asked: N captions.
-    films: uint8 [N, T, H, W, C] by the heading of their column. All films of a row
+    columns: uint8 [N, T, H, W, C] by the heading of their column. All videos of a row
       take the same time.
     table: what was measured, as text.
     out: folder of the demo, for the commands.
   """
-  longest = max(videos.shape[1] for videos in films.values())
+  longest = max(videos.shape[1] for videos in columns.values())
   rows = []
   for number, one in enumerate(asked):
     held = " <small>(held out)</small>" if one.held_out else ""
     cells = [f"<td>{html.escape(one.caption)}{held}</td>"]
-    for name, videos in films.items():
+    for name, videos in columns.items():
       clip = videos[number]
       scale = max(1, round(_PIXELS / clip.shape[1]))
       fps = 2 * page.FPS * len(clip) / longest
       words = html.escape(f"{name}: {one.caption}")
       cells.append(f'<td><img alt="{words}" src="{page.gif(clip, scale, fps)}"></td>')
     rows.append(f"<tr>{''.join(cells)}</tr>")
-  head = "".join(f"<th>{html.escape(name)}</th>" for name in films)
+  head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
   folder = html.escape(str(out))
   document.write(
     path,
-    "vdm_jax: from a caption to a film",
+    "vdm_jax: from a caption to a video",
     [
-      "<h1>From a caption to a film</h1>",
-      "<p>A model of few small frames makes the base film from the caption; a second "
+      "<h1>From a caption to a video</h1>",
+      "<p>A model of few small frames makes the base video from the caption; a second "
       "one makes it larger and fills in the frames between, guided by it. Neither has "
       "seen a digit go a way that is marked as held out.</p>",
       f'<table class="films captions"><thead><tr><th>caption</th>{head}</tr></thead>'
       f"<tbody>{''.join(rows)}</tbody></table>",
-      '<p class="note">All films that were made, not chosen. Real films are test clips '
-      "of the same caption.</p>",
+      '<p class="note">All videos that were made, not chosen. Real videos are test '
+      "clips of the same caption.</p>",
       "<h2>Numbers</h2>",
       f"<pre>{html.escape(table)}</pre>",
       "<h2>Sample more</h2>",

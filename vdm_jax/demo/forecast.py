@@ -143,7 +143,7 @@ def stage(config: Mapping[str, Any], train_only: str) -> dict[str, Any]:
   """The config of a stage of the run with the residual."""
   return {
     **config,
-    # Films come at the end; samples on the way would take from the training.
+    # Videos come at the end; samples on the way would take from the training.
     "train": {**config["train"], "num_samples": 0},
     "model": dict(config["model"]),
     "diffusion": {**config["diffusion"], "train_only": train_only},

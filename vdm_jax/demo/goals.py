@@ -68,5 +68,5 @@ def unfinished(steps: int, usual: int) -> str:
   return (
     f"This model is unfinished: {steps} steps of training, where about {usual} are "
     "usual. The machine is slow or busy, or it was given less time; DEMO_SECONDS=N "
-    "trains for longer, and goes on where this ended."
+    "trains for longer, from where this ended."
   )

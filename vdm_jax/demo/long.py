@@ -94,7 +94,7 @@ def run(
     )
   out = epath.Path(out)
   out.mkdir(parents=True, exist_ok=True)
-  # Films come at the end; samples on the way would take from the training.
+  # Videos come at the end; samples on the way would take from the training.
   config = {**config, "train": {**config["train"], "num_samples": 0}}
   if config["task"]["name"] == "plan_stages":  # Of the videos that will be sampled.
     asked = {"length": length, "num_obs": num_obs, "plan_names": list(plan_names)}

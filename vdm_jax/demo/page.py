@@ -43,7 +43,7 @@ def write(
   Args:
     path: of the HTML file.
     results: of the demo, see `steps.run`.
-    clips: columns of films, by their heading.
+    clips: columns of videos, by their heading.
     loss_png: the loss curve.
     workdir: of the diffusion model, for the commands.
     shown: clips of each digit in a column.
@@ -55,13 +55,13 @@ def write(
     document.paragraph(
       f"A class-conditional video diffusion model, trained for {run['steps']:,} steps "
       f"({run['train_seconds'] / 60:.1f} minutes, {run['devices']}) on "
-      f"{run['data']}. Every film below on the left was made from noise alone, given "
+      f"{run['data']}. Every video below on the left was made from noise alone, given "
       "only the digit to show.",
     ),
-    "<h2>Films</h2>",
+    "<h2>Videos</h2>",
     _films(clips, shown),
     document.paragraph(
-      "The films are the first of each digit, not chosen. The real digits shown were "
+      "The videos are the first of each digit, not chosen. The real digits shown were "
       "written by hand; no model has seen them.",
       "note",
     ),

@@ -3,7 +3,7 @@
     OUT/
       train/            the run of the diffusion model, as `vdm-jax train` leaves it
       classifier/       the run of the digit classifier
-      samples/          sampled films, as `vdm-jax sample` leaves them
+      samples/          sampled videos, as `vdm-jax sample` leaves them
       loss.png          loss curve
       side_by_side.gif  sampled clips (left) and real ones (right), a row a digit
       longer.gif        clips of 20 frames, window after window
@@ -114,7 +114,7 @@ def run(
     longer = _sample(
       model, config, NUM_EXTENDED, float("inf"), seed=20_000, length=EXTENDED
     )
-  with clock("write the films"):
+  with clock("write the videos"):
     samples = out / "samples"
     if samples.exists():
       shutil.rmtree(samples)
@@ -215,7 +215,7 @@ def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
       f"config.model.num_labels: the demo asks for digits, expected "
       f"{digits.NUM_CLASSES}, found {config['model'].get('num_labels')}"
     )
-  # Films come at the end; samples on the way would take from the training.
+  # Videos come at the end; samples on the way would take from the training.
   return {**config, "train": {**config["train"], "num_samples": 0}}
 
 

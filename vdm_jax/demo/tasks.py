@@ -5,7 +5,7 @@
                         given frames; one for each that is asked for
       classifier/       the run of the digit classifier
       tasks.png         the figure: a row a task, given frames framed in green
-      tasks.gif         the same as a film
+      tasks.gif         the same as a video
       results.json      all numbers
       table.txt         the table
 
@@ -99,7 +99,7 @@ def run(
   results = {"data": dataset, "clips": num_clips, "models": {}}
   for rate in rates or [config["task"]["uncondition_rate"]]:
     task = {**config["task"], "uncondition_rate": float(rate)}
-    # Films come at the end; samples on the way would take from the training.
+    # Videos come at the end; samples on the way would take from the training.
     train = {**config["train"], "num_samples": 0}
     this = {**config, "task": task, "train": train}
     name = f"p_{float(rate):g}"

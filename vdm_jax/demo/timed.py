@@ -70,7 +70,7 @@ def train(
     say(f"{workdir}: trained for {seconds:g} s already")
     return
   say(f"{left:.0f} s of training on {jax.device_count()} {jax.default_backend()} "
-      "device(s); Ctrl-C stops it, the same command goes on")  # fmt: skip
+      "device(s); Ctrl-C stops it, the same command resumes it")  # fmt: skip
   timed = {
     **config,
     "train": {**config["train"], "max_seconds": float(seconds)},
@@ -125,5 +125,5 @@ def stops_cleanly(out: epath.PathLike) -> Iterator[None]:
   try:
     yield
   except Stopped:
-    print(f"stopped; the same command goes on with {out}", file=sys.stderr)
+    print(f"stopped; the same command resumes {out}", file=sys.stderr)
     sys.exit(1)

@@ -1,9 +1,9 @@
-"""What can be measured: clips of a run, of samples, of a data set or of films.
+"""What can be measured: clips of a run, of samples, of a data set or of videos.
 
 A source is named by one text:
 
     DIR            a folder that `vdm-jax sample` wrote; a run, which is sampled; or a
-                   folder of films (or of folders of pictures)
+                   folder of videos (or of folders of pictures)
     NAME[:SPLIT]   a built data set, as moving_digits/16px_1digit_8frames:test
     FILE.npz       features [N, D] of the user's own network, as array `features`
 """
@@ -38,10 +38,10 @@ class Source:
 
   Attributes:
     name: as it was asked for.
-    kind: 'samples', 'run', 'data', 'films' or 'features'.
+    kind: 'samples', 'run', 'data', 'videos' or 'features'.
     count: videos.
     context: frames at their start that were given to a model; 0 of real ones.
-    fps: frames a second, of films the first one's; 0 where it is not known.
+    fps: frames a second, of videos the first one's; 0 where it is not known.
     identity: changes whenever the videos may have changed.
     read: video of a number, uint8 [T, H, W, C].
     shape: of the first video, where it is known without making or decoding it.
@@ -85,8 +85,8 @@ def open_source(
     name: see the module's text.
     flag: what the user named it by, for errors.
     count: videos at most; 0 for all. A run makes so many, and wants it.
-    fps: rate that films are decoded at; 0 is their own.
-    size: height and width that films are fitted to; 0 keeps their own.
+    fps: rate that videos are decoded at; 0 is their own.
+    size: height and width that videos are fitted to; 0 keeps their own.
     seed: of a run's noise.
     data_dir: of data sets.
     options: of a run's sampling.
@@ -235,8 +235,8 @@ def _films(path: epath.Path, flag: str, fps: float, size: int) -> Source:
     )
   if not found:
     raise UserError(
-      f"{flag}={path}: expected films ({', '.join(decode.VIDEO_SUFFIXES)}), folders of "
-      "pictures, samples or a run, found none of them"
+      f"{flag}={path}: expected videos ({', '.join(decode.VIDEO_SUFFIXES)}), folders "
+      "of pictures, samples or a run, found none of them"
     )
 
   def read(number: int) -> np.ndarray:
@@ -246,7 +246,7 @@ def _films(path: epath.Path, flag: str, fps: float, size: int) -> Source:
   rate = fps or _rate(found[0])
   facts = [(str(f.relative_to(path)), f.stat().length, f.stat().mtime) for f in found]
   identity = _hash(json.dumps([facts, fps, size]))
-  return Source(str(path), "films", len(found), 0, rate, identity, read=read)
+  return Source(str(path), "videos", len(found), 0, rate, identity, read=read)
 
 
 def _rate(film: epath.Path) -> float:

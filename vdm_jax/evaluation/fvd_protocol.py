@@ -48,7 +48,7 @@ class Fvd:
   name: ClassVar[str] = "fvd"
   several: ClassVar[bool] = True
 
-  a: tuple[str, ...] = setting((), "what is measured: a folder of films or samples, a "
+  a: tuple[str, ...] = setting((), "what is measured: a folder of videos or samples, a "
     "run, a data set (NAME:SPLIT), or features (.npz); repeated for further samples of "
     "the same videos: measured together and one by one (trajectories)")  # fmt: skip
   b: str = setting("", "what it is compared with, as --a; real videos")
@@ -72,8 +72,8 @@ class Fvd:
     "", f"of the product of covariances: {', '.join(distances.ROOTS)}"
   )
   inception_splits: int = setting(0, "Inception score of --a in so many parts (C3D)")
-  fps: float = setting(0.0, "frames a second that films are read at")
-  size: int = setting(0, "height and width that films are fitted to first")
+  fps: float = setting(0.0, "frames a second that videos are read at")
+  size: int = setting(0, "height and width that videos are fitted to first")
   any_fps: bool = setting(False, "compare videos of different frame rates")
   features: str = setting("", "folder that keeps features (default: in --out)")
   batch_size: int = setting(4, "clips through the network at a time")
@@ -217,8 +217,8 @@ class Fvd:
       same = not (a.fps and b.fps) or math.isclose(a.fps, b.fps, rel_tol=_SAME_FPS)
       if not same and not self.any_fps:
         raise UserError(
-          f"--a, --b: {a.fps:g} and {b.fps:g} frames a second: other films; --fps=RATE "
-          "reads films at one rate, --any_fps compares them as they are"
+          f"--a, --b: {a.fps:g} and {b.fps:g} frames a second: other videos; "
+          "--fps=RATE reads videos at one rate, --any_fps compares them as they are"
         )
     if len(set(self.a)) < len(self.a):
       raise UserError(f"--a={', '.join(self.a)}: the same videos twice")
@@ -288,7 +288,7 @@ class Fvd:
         ((h1, w1),) = sizes - {(h2, w2)}
         raise UserError(
           f"--{flag}={source.name}: video {number} has frames of {h2}x{w2}, others "
-          f"have {h1}x{w1}; --size=N fits films to N x N"
+          f"have {h1}x{w1}; --size=N fits videos to N x N"
         )
       video = video[skipped:]
       if len(video) < count:

@@ -82,10 +82,10 @@ def write(
       "No results of `vdm-jax eval` lie in a folder of the run (or were named by "
       "--with).",
     ),
-    "Films": _each(
+    "Videos": _each(
       runs,
       lambda run: pictures.films(run.films, room),
-      "No films of `vdm-jax sample` lie in a folder of the run (or were named by "
+      "No videos of `vdm-jax sample` lie in a folder of the run (or were named by "
       "--with).",
     ),
     "Data": _data(runs, room),
@@ -93,7 +93,7 @@ def write(
     "Config": tables.configs(runs, base),
     "Resume and sample": "".join(map(tables.commands, runs, tables.names(runs))),
   }
-  order = ("Curves", "Samples while it trained", "Films", "Evaluation", "Data",
+  order = ("Curves", "Samples while it trained", "Videos", "Evaluation", "Data",
            "Config", "Resume and sample")  # fmt: skip
   title = " and ".join(run.workdir for run in runs)
   names = tables.names(runs)

@@ -1,4 +1,4 @@
-"""What sampling leaves on disk: lossless frames, films, a sheet and a record."""
+"""What sampling leaves on disk: lossless frames, videos, a sheet and a record."""
 
 import json
 import math
@@ -85,8 +85,8 @@ def save(
     record: JSON-able; written last, so that a folder with it is complete.
     captions: of each video.
     observed: bool [T], frames that were given; framed in colour on the sheet.
-    fps: of the films.
-    films: write a film of each video.
+    fps: of the videos.
+    videos: write a video of each video.
 
   Raises:
     UserError: `out` holds samples already.
@@ -103,7 +103,7 @@ def save(
     borders = [row] * len(pixels)
   save_overview(out, "sheet", pixels, captions=captions, borders=borders, fps=fps)
   if films:
-    _write_films(out / "films", pixels, fps)
+    _write_films(out / "videos", pixels, fps)
   aside = out / "writing.record.json"
   aside.write_text(json.dumps(record, indent=2) + "\n")
   aside.replace(out / "record.json")

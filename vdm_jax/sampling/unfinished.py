@@ -60,7 +60,7 @@ class Unfinished:
       if found:
         raise UserError(
           f"{folder}: holds an unfinished job with other settings ({'; '.join(found)})."
-          " Run the same command again to go on with it, or remove the folder"
+          " Run the same command again to resume it, or remove the folder"
         )
     else:
       self._folder.mkdir(parents=True, exist_ok=True)

@@ -287,7 +287,7 @@ class _Loop:
       )
 
   def stop_reason(self, step, terminate):
-    """Why the run should end now, the same on every process; None to go on."""
+    """Why the run should end now, the same on every process; None to train on."""
     if step >= self.config["num_steps"]:
       return "steps"
     if jax.process_count() > 1:

@@ -100,7 +100,7 @@ def jump(
     seconds: what it has trained so far.
 
   Returns:
-    A sentence; '' where the rate goes on as it was.
+    A sentence; '' where the rate stays as it was.
   """
 
   def at(config):

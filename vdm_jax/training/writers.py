@@ -1,4 +1,4 @@
-"""Where a run's figures and films go: metrics.jsonl, TensorBoard, Weights & Biases."""
+"""Where a run's figures and videos go: metrics.jsonl, TensorBoard, Weights & Biases."""
 
 import importlib.util
 import io
@@ -56,7 +56,7 @@ class Jsonl:
       self._rewrite()
 
   def gif(self, step, tag, encoded, shape):
-    """Does nothing: films lie in `samples/`."""
+    """Does nothing: videos lie in `samples/`."""
 
   def close(self):
     if not self._local:

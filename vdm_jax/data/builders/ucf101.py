@@ -5,7 +5,7 @@
 
 Both below one folder, or the lists in one of their own. There are three official
 splits of training and test videos, which share no group (g01: clips cut from one
-film); there is no validation split. Papers on unconditional generation train on all
+video); there is no validation split. Papers on unconditional generation train on all
 videos: fold 0.
 """
 

@@ -197,8 +197,8 @@ def _walk(
 ) -> Iterator[_Item]:
   """All videos below `directory`.
 
-  A folder that holds pictures and no film is itself a video; pictures beside films are
-  thumbnails.
+  A folder that holds pictures and no video is itself a video; pictures beside videos
+  are thumbnails.
 
   Args:
     directory: where to look.
