@@ -102,7 +102,7 @@ def masked_mean(
 
   Raises:
     UserError: unknown `normalise`; or, outside of jit, a denominator of zero. Inside
-    of jit its value is 0, never NaN.
+      of jit its value is 0, never NaN.
   """
   if normalise not in get_args(Normalise):
     raise unknown("normalisation", normalise, get_args(Normalise))

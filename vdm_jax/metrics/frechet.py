@@ -104,10 +104,11 @@ class Terms(NamedTuple):
 def distance_of_features(
   first: np.ndarray, second: np.ndarray, *, ddof: int = 1
 ) -> float:
-  """The same from features [N1, D] and [N2, D], exact also where N <= D.
+  """Computes the distance from features, exact also where N <= D.
 
   Args:
-    first, second: the features.
+    first: features [N1, D].
+    second: features [N2, D].
     ddof: covariances are divided by N - ddof; 0 in StyleGAN-V's and cd-fvd's code.
   """
   return terms(first, second, ddof=ddof).distance
@@ -160,7 +161,8 @@ def infinity(
   2020).
 
   Args:
-    first, second: features [N1, D] and [N2, D].
+    first: features [N1, D].
+    second: features [N2, D].
     sizes: n of both sets, up to the smaller set's; None for 15 between a tenth of it
       and all of it.
     seed: of random subsets; None takes the first n.

@@ -61,7 +61,8 @@ def ssim(
   pytorch_msssim; 'uniform' equals scikit-image's default.
 
   Args:
-    frames, truth: float.
+    frames: float, what is measured.
+    truth: float, of the same shape.
     window: one of `SSIM_WINDOWS`; numbers of the two do not compare.
     data_range: largest difference of values; 2 is what FDM's older evaluation took for
       frames in [0, 1].

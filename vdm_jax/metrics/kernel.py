@@ -49,7 +49,8 @@ def distance(
   """MMD^2 of features [N1, D] and [N2, D].
 
   Args:
-    first, second: the features.
+    first: features [N1, D].
+    second: features [N2, D].
     kernel: of the feature space.
     biased: all pairs count, those of a feature with itself too.
     paired: pairs of one number in both sets do not count; for sets of one size.
