@@ -109,23 +109,28 @@ def test_mcvd_refuses_frames_that_do_not_fit(mcvd):
     vdm.systems.build(config)
 
 
-def test_mcvd_trains_and_samples_by_the_commands(tmp_path):
-  """Two steps, from another folder; then what is between two pairs of frames."""
-  quick = [
-    "--config.train.num_steps=2", "--config.train.eval_batches=0",
-    "--config.train.num_samples=0", "--config.model.channels=16",
-    "--config.data.name=moving_digits/16px_1digit_8frames_64videos",
-  ]  # fmt: skip
-  said = command(
-    ["-m", "vdm_jax", "train", f"--config={EXAMPLES / 'mcvd.py'}", "--workdir=w",
-     *quick], tmp_path,
-  )  # fmt: skip
-  assert "all steps done: step 2" in said
-  command(
-    ["-m", "vdm_jax", "sample", "--workdir=w", "--split=test", "--steps=2", "--out=o",
-     "--given_frames=0,1,6,7", "--num_videos=2"], tmp_path,
-  )  # fmt: skip
-  assert np.load(tmp_path / "o" / "videos.npz")["videos"].shape == (2, 8, 16, 16, 1)
+def test_mcvd_trains_and_samples(mcvd, tmp_path, monkeypatch):
+  """Two steps; then, from another folder, what is between two pairs of frames.
+
+  tests/test_pages.py does so by the commands of the guide.
+  """
+  config = small(
+    mcvd,
+    data={
+      "name": "moving_digits/16px_1digit_8frames_64videos",
+      "data_dir": str(tmp_path / "data"),
+    },
+    train={"num_steps": 2, "eval_batches": 0, "num_samples": 0},
+  )
+  vdm.train(config, str(tmp_path / "run"))
+  monkeypatch.chdir(tmp_path)
+  given = np.full((4, 16, 16, 1), 0.5, np.float32)
+  model = vdm.load("run")
+  video = model.sample(1, given=given, given_frames=(0, 1, 6, 7), steps=2)[0]
+  assert video.shape == (8, 16, 16, 1) and np.isfinite(video).all()
+  np.testing.assert_array_equal(video[[0, 1, 6, 7]], given)
+  with pytest.raises(UserError, match="consecutive"):
+    model.sample(1, length=16, plan="hierarchy-2", steps=2)
 
 
 @pytest.mark.slow

@@ -184,7 +184,14 @@ def blocks(page):
   return text
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name)
+PROGRAMS = [
+  pytest.param(page, id=name(page), marks=[pytest.mark.slow] * ("vdm.train(" in code))
+  for page in PAGES
+  if (code := blocks(page))
+]
+
+
+@pytest.mark.parametrize("page", PROGRAMS)
 def test_the_python_blocks_run(page, folder):
   done = subprocess.run(
     [sys.executable, "-c", blocks(page)],
