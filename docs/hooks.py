@@ -92,6 +92,8 @@ def notebook(content: dict) -> str:
       continue
     parts.append(f"```python\n{text}\n```")
     for output in cell["outputs"]:
+      if output.get("name") == "stderr":
+        continue  # Progress bars.
       data = output.get("data", {})
       if "image/png" in data:
         picture = "".join(data["image/png"]).replace("\n", "")

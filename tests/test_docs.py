@@ -112,7 +112,7 @@ def test_the_notebooks_run_from_top_to_bottom(tmp_path, monkeypatch):
   for name in ("first_model", "guidance_and_plans"):
     notebook = nbformat.read(DOCS / "notebooks" / f"{name}.ipynb", as_version=4)
     resources = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=300, resources=resources).execute()
+    nbclient.NotebookClient(notebook, timeout=900, resources=resources).execute()
     pictures = [
       output for cell in notebook.cells if cell.cell_type == "code"
       for output in cell.outputs if "image/png" in output.get("data", {})

@@ -30,7 +30,7 @@ class Moments:
 
   @classmethod
   def of(cls, features: np.ndarray) -> "Moments":
-    """The moments of features [..., D]; leading axes are examples."""
+    """Computes the moments of features [..., D]; leading axes are examples."""
     x = np.asarray(features, np.float64)
     x = x.reshape(-1, x.shape[-1])
     if not len(x):
@@ -41,7 +41,7 @@ class Moments:
 
   @classmethod
   def stream(cls, batches: Iterable[np.ndarray]) -> "Moments":
-    """The moments of all batches [..., D] together, one in memory at a time."""
+    """Computes the moments of all batches [..., D], one in memory at a time."""
     batches = iter(batches)
     total = cls.of(next(batches))
     for batch in batches:
@@ -74,7 +74,7 @@ class Moments:
 
 
 def distance(first: Moments, second: Moments) -> float:
-  """The squared Fréchet distance of two sets from their moments.
+  """Computes the squared Fréchet distance of two sets from their moments.
 
   Rounding may leave -1e-6 where the sets are equal; it is not hidden.
   """
@@ -115,7 +115,7 @@ def distance_of_features(
 
 
 def terms(first: np.ndarray, second: np.ndarray, *, ddof: int = 1) -> Terms:
-  """The terms of the distance of features [N1, D] and [N2, D].
+  """Computes the terms of the distance of features [N1, D] and [N2, D].
 
   Raises:
     ValueError: shapes do not fit, or there are fewer than two features.
@@ -157,8 +157,8 @@ def infinity(
   *,
   seed: int | None = None,
 ) -> Infinity:
-  """FVD-infinity: a line in 1 / n through distances of n features (Chong and Forsyth
-  2020).
+  """Fits a line in 1 / n through distances of n features: FVD-infinity (Chong and
+  Forsyth 2020).
 
   Args:
     first: features [N1, D].

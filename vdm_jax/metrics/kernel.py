@@ -46,7 +46,7 @@ def distance(
   biased: bool = False,
   paired: bool = False,
 ) -> float:
-  """MMD^2 of features [N1, D] and [N2, D].
+  """Computes MMD^2 of features [N1, D] and [N2, D].
 
   Args:
     first: features [N1, D].
@@ -97,7 +97,7 @@ def of_subsets(
   seed: int = 2020,
   kernel: Kernel = CUBIC,
 ) -> tuple[float, float]:
-  """Mean unbiased MMD^2 of random subsets, and its standard error over them.
+  """Averages unbiased MMD^2 of random subsets; gives the standard error over them.
 
   The subsets share features, so that the error is of the drawing alone. With sets no
   larger than `size` there is one subset, all of them, and no error (NaN).

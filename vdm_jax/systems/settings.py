@@ -15,14 +15,14 @@ Schedule = schedules.ContinuousSchedule | schedules.DiscreteSchedule
 
 
 def dtype(config: Mapping[str, Any]) -> Any:
-  """The dtype that `config.dtype` names; UserError if there is none."""
+  """Finds the dtype that `config.dtype` names; UserError if there is none."""
   if config["dtype"] not in DTYPES:
     raise errors.unknown("config.dtype", config["dtype"], DTYPES)
   return DTYPES[config["dtype"]]
 
 
 def schedule(d: Mapping[str, Any]) -> Schedule:
-  """The schedule that `config.diffusion` describes.
+  """Makes the schedule that `config.diffusion` describes.
 
   'cosine' and 'straight' are in continuous time (`logsnr_min`, `logsnr_max`,
   `logsnr_shift`);
@@ -54,13 +54,13 @@ def schedule(d: Mapping[str, Any]) -> Schedule:
 
 
 def plan(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-  """Name and options of the plan in `config.plan`; without one, block extension."""
+  """Reads name and options of the plan in `config.plan`; without one, `blocks`."""
   options = dict(config.get("plan") or {"name": "blocks"})
   return options.pop("name"), options
 
 
 def objective(d: Mapping[str, Any]) -> parts.Objective:
-  """The objective that `config.diffusion` describes; fields it lacks are the default's.
+  """Makes the objective of `config.diffusion`; fields it lacks are the default's.
 
   Raises:
     UserError: a field has no such value.
@@ -71,7 +71,7 @@ def objective(d: Mapping[str, Any]) -> parts.Objective:
 
 
 def shared(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Arguments of `DiffusionSystem` that are read alike for every paper.
+  """Reads the arguments of `DiffusionSystem` that all papers have alike.
 
   Raises:
     UserError: a field has no such value.
