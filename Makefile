@@ -25,7 +25,7 @@ STAMP := $(VENV)/.installed
 SETUP_LOG := $(VENV)/setup.log
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo cascade-demo long-demo maze-demo tasks-demo forecast-demo test test-slow lint format clean
+.PHONY: help venv demo cascade-demo long-demo maze-demo tasks-demo forecast-demo docs test test-slow lint format clean
 
 help: ## Shows this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -71,6 +71,17 @@ forecast-demo: $(STAMP) ## Trains RVD on digits, with and without its residual.
 	@"$(BIN)/python" -m vdm_jax.cli.main forecast-demo --out="$(FORECAST_DEMO_OUT)" \
 	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS)) $(DEMO_FLAGS)
 
+docs: $(STAMP) $(VENV)/.docs ## Builds the documentation site into site/; warnings are errors.
+	@NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --quiet --strict
+	@echo "docs: open site/index.html"
+
+# What builds the site is an extra of its own.
+$(VENV)/.docs: $(STAMP)
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check \
+	  --progress-bar off --log "$(SETUP_LOG)" -c constraints.txt -e ".[docs]" \
+	  || { echo "make: set-up of the docs failed; see $(SETUP_LOG)" >&2; exit 1; }
+	@touch $@
+
 # What renders the maze is an extra of its own.
 $(VENV)/.maze: $(STAMP)
 	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check \
@@ -102,5 +113,5 @@ format: $(STAMP) ## Formats the code and mends what can be mended.
 	@"$(BIN)/ruff" format --no-cache .
 
 clean: ## Removes the environment and caches; keeps runs/ and data/.
-	rm -rf "$(VENV)" build dist *.egg-info .cache .pytest_cache .ruff_cache
+	rm -rf "$(VENV)" build dist site *.egg-info .cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

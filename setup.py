@@ -58,6 +58,15 @@ EXTRAS = {
   "text": ["torch>=2.4", "transformers>=4.45"],
   # Runs reported there as well: `vdm-jax train --wandb=PROJECT`.
   "wandb": ["wandb>=0.19"],
+  # The documentation site (`make docs`) and the notebooks' tests.
+  "docs": [
+    "ipykernel>=6.29",
+    "mkdocs>=1.6",
+    "mkdocs-material>=9.6",
+    "mkdocstrings-python>=2.0",
+    "nbclient>=0.10",
+    "pymdown-extensions>=10.14",
+  ],
   # Tests of what other extras bring are skipped where those are missing.
   "test": [
     "av>=18.0",
@@ -74,6 +83,7 @@ EXTRAS["all"] = sorted(
   {
     requirement
     for name in (
+      "docs",
       "gcs",
       "maze",
       "metrics",

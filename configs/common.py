@@ -21,7 +21,9 @@ from ml_collections import ConfigDict
 def base() -> ConfigDict:
   """All fields with their defaults."""
   config = ConfigDict()
-  config.system = "vdm"  # Which paper: a name in vdm_jax.systems.
+  # Which paper: a name in vdm_jax.systems, or a function of your own, 'module:function'
+  # or 'file.py:function' (docs/add_a_paper.md).
+  config.system = "vdm"
   config.seed = 0  # Of parameters, data order, noise; runs repeat exactly.
   config.dtype = "bfloat16"  # Of matrix products: 'bfloat16' or 'float32'.
 

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PYTHONS = ("3.11", "3.12", "3.13")
-TARGETS = ("demo", "test", "test-slow", "lint", "format", "clean", "venv")
+TARGETS = ("demo", "docs", "test", "test-slow", "lint", "format", "clean", "venv")
 # Requirements of an extra that jax pins itself, exactly.
 PINNED_BY_JAX = {"jax"}
 
@@ -108,7 +108,7 @@ def test_ci_runs_the_newcomers_commands(checkout):
   text = (checkout / ".ci" / "run").read_text()
   assert os.access(checkout / ".ci" / "run", os.X_OK)
   assert "set -euo pipefail" in text
-  for command in ("make lint", "make test", "make demo"):
+  for command in ("make lint", "make test", "make docs", "make demo"):
     assert command in text
 
 

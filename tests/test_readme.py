@@ -5,21 +5,18 @@ stand, but for what TINY adds or replaces.
 """
 
 import importlib.util
-import os
-import pathlib
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from tests import pages
 from vdm_jax.data import video
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pages.ROOT
 
 # What a command gets so that it ends within seconds, by its first words.
 TINY = {
@@ -55,10 +52,8 @@ RUN_BY_CI = {
 
 
 def commands():
-  """The lines of the README's bash blocks."""
-  text = (ROOT / "README.md").read_text()
-  blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-  return [line for block in blocks for line in block.splitlines() if line.strip()]
+  """The README's commands."""
+  return pages.commands(ROOT / "README.md")
 
 
 def prefix(command):
@@ -76,7 +71,13 @@ def test_every_command_is_known_to_a_test_or_to_ci():
 
 
 def test_every_link_leads_somewhere():
-  for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+  elsewhere = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "launch/README.md",
+    "benchmarks/README.md",
+  )
+  for page in [*map(ROOT.joinpath, elsewhere), *(ROOT / "docs").rglob("*.md")]:
     for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
       assert (page.parent / link).exists(), f"{page.name}: {link}"
 
@@ -116,7 +117,7 @@ def folder(tmp_path_factory):
 
 def tiny_run(folder, config, workdir, *overrides):
   """A run of one step."""
-  run(
+  pages.run(
     [
       "vdm-jax", "train", f"--config=configs/{config}.py", f"--workdir={workdir}",
       "--config.train.num_steps=1", "--config.train.eval_every=0",
@@ -135,26 +136,11 @@ def published(path):
   torch.save(test_published.small_fdm().contents, path)
 
 
-def run(words, folder):
-  found = subprocess.run(
-    [sys.executable, "-m", "vdm_jax.cli.main", *words[1:]],
-    cwd=folder,
-    env={
-      **os.environ, "PYTHONPATH": str(ROOT), "VDM_JAX_DATA": str(folder / "data"),
-    },
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )  # fmt: skip
-  assert found.returncode == 0, f"{shlex.join(words)}\n{found.stderr[-3000:]}"
-  return found.stdout
-
-
 def test_the_commands_run_in_their_order(folder):
   for command in commands():
     if command in RUN_BY_CI or (command.startswith("vdm-jax import") and not HAS_TORCH):
       continue
-    run([*shlex.split(command), *TINY[prefix(command)]], folder)
+    pages.run([*shlex.split(command), *TINY[prefix(command)]], folder)
   for path in (
     "runs/threes/sheet.gif", "runs/long/videos.npz", "runs/continued/record.json",
     "runs/look", "runs/scheme.png", "runs/walk/videos.npz",

@@ -46,7 +46,7 @@ class Frames:
     return ~(self.observed | self.latent)
 
   def attends(self) -> Array:
-    """bool [B, T, T]: whether frame i (first) may attend to frame j (second).
+    """Tells whether frame i (first) may attend to frame j (second): bool [B, T, T].
 
     Within a group, real frames see real frames and padding sees padding, so
     that what padding holds can never reach a real frame.
@@ -56,7 +56,7 @@ class Frames:
     return same_group & same_kind
 
   def distances(self) -> Array:
-    """int32 [B, T, T]: index of frame i minus index of frame j."""
+    """Computes index of frame i minus index of frame j: int32 [B, T, T]."""
     return self.index[:, :, None] - self.index[:, None, :]
 
   @property
@@ -65,7 +65,7 @@ class Frames:
 
 
 def clip(batch: int, length: int, *, observed: Any = (), stride: int = 1) -> Frames:
-  """Frames of `batch` ordinary clips: consecutive, one group, all else latent.
+  """Makes frames of `batch` ordinary clips: consecutive, one group, all else latent.
 
   Args:
     batch: number of windows B.

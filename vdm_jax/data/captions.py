@@ -87,7 +87,7 @@ class StoredCaptions:
 
 
 def distinct(metadata: dict[str, Any]) -> list[str]:
-  """The captions of a data set, all splits, each once, without the empty one."""
+  """Lists the captions of a data set, all splits, each once, without the empty one."""
   tables = metadata["splits"].values()
   return sorted({caption for table in tables for caption in table["captions"]} - {""})
 

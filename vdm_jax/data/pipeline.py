@@ -44,7 +44,7 @@ def make_pipeline(
   captions: captions_lib.StoredCaptions | None = None,
   extras: Sequence[str] = (),
 ) -> grain.DatasetIterator[examples.Batch]:
-  """examples.Batches of training examples, for ever.
+  """Makes batches of training examples, for ever.
 
   Args:
     source: where the videos are.
@@ -108,7 +108,7 @@ def make_evaluation(
   captions: captions_lib.StoredCaptions | None = None,
   extras: Sequence[str] = (),
 ) -> grain.DatasetIterator[examples.Batch]:
-  """One pass over a fixed set of examples; the same set at every call.
+  """Passes once over a fixed set of examples; the same set at every call.
 
   Example i is spread evenly over the videos, and its window depends on (seed, i)
   only: not on the batch size, the processes or how far training is.
@@ -129,7 +129,7 @@ def make_evaluation(
 
 
 def local_rows(sharding, batch_size: int) -> np.ndarray:
-  """The rows of a global batch that this process's devices hold, sorted.
+  """Lists the rows of a global batch that this process's devices hold, sorted.
 
   Right for any mesh: processes that share rows, or devices in an order that is not
   the processes' order. `make_array_from_process_local_data` expects these rows.

@@ -118,7 +118,7 @@ class VideoSource:
     return int(self.labels[video])
 
   def caption(self, video: int) -> str:
-    """Caption of a video, "" for none."""
+    """Returns the caption of a video, "" for none."""
     return self._captions[video]
 
   def name(self, video: int) -> str:
@@ -142,7 +142,7 @@ class VideoSource:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
   def read(self, video: int, frames: np.ndarray) -> np.ndarray:
-    """Frames of a video.
+    """Reads frames of a video.
 
     Args:
       video: number of the video, 0 to num_videos - 1.
@@ -157,7 +157,7 @@ class VideoSource:
     return self.read_many([(video, frames)])[0]["frames"]
 
   def read_extra(self, video: int, name: str, frames: np.ndarray) -> np.ndarray:
-    """Values [T, ...] of the extra `name` at `frames` of a video; see `read`.
+    """Reads values [T, ...] of the extra `name` at `frames` of a video; see `read`.
 
     Raises:
       UserError: the data set has no such extra.
@@ -237,7 +237,7 @@ class VideoSource:
 
 
 def default_data_dir() -> epath.Path:
-  """Where data sets are kept: $VDM_JAX_DATA, or ~/vdm_jax_data."""
+  """Finds where data sets are kept: $VDM_JAX_DATA, or ~/vdm_jax_data."""
   return epath.Path(os.environ.get("VDM_JAX_DATA") or "~/vdm_jax_data").expanduser()
 
 
@@ -290,7 +290,7 @@ def locate(
   data_dir: epath.PathLike | None = None,
   builder_kwargs: Mapping[str, Any] | None = None,
 ) -> epath.Path:
-  """The directory where a data set is, or would be, built.
+  """Finds the directory where a data set is, or would be, built.
 
   A name that no builder here has may still be a directory in the record layout,
   made elsewhere: then its newest version counts.
@@ -305,7 +305,7 @@ def locate(
 
 
 def splits(directory: epath.PathLike) -> list[str]:
-  """The splits of the data set built in `directory`."""
+  """Lists the splits of the data set built in `directory`."""
   return sorted(_open(directory).info.metadata["splits"])
 
 

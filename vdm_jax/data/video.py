@@ -140,12 +140,12 @@ def write_mp4(
 
 
 def enlarge(video: np.ndarray, scale: int) -> np.ndarray:
-  """[..., H, W, C] with every pixel a square of `scale` pixels."""
+  """Makes every pixel of [..., H, W, C] a square of `scale` pixels."""
   return video.repeat(scale, axis=-3).repeat(scale, axis=-2)
 
 
 def visible_scale(height: int, width: int, target: int = 128) -> int:
-  """The integer factor that brings the longer side of a frame near `target` pixels."""
+  """Finds the factor that brings the longer side of a frame near `target` pixels."""
   return max(1, round(target / max(height, width)))
 
 

@@ -49,7 +49,7 @@ class ContinuousBound(NamedTuple):
 
 
 def gaussian_kl(mean1, log_variance1, mean2, log_variance2) -> jax.Array:
-  """KL(N(mean1, exp(log_variance1)) || N(mean2, exp(log_variance2))), in nats."""
+  """Computes KL(N(mean1, exp(log_variance1)) || N(mean2, exp(log_variance2))), nats."""
   log_ratio = log_variance1 - log_variance2
   squared = jnp.square(mean1 - mean2) * jnp.exp(-log_variance2)
   # expm1(a) - a: the two variances are often equal up to rounding.
@@ -70,7 +70,7 @@ def _tanh(a: jax.Array) -> jax.Array:
 def discretised_gaussian(
   x: jax.Array, mean: jax.Array, log_scale: jax.Array
 ) -> jax.Array:
-  """Log probability of 8-bit data under a Gaussian cut into 256 bins, in nats.
+  """Computes log p of 8-bit data under a Gaussian cut into 256 bins, in nats.
 
   The outermost bins are open. As improved-diffusion has it: the normal distribution
   function is approximated by a tanh (error below 2e-4 in probability), and no bin
@@ -89,7 +89,7 @@ def discretised_gaussian(
 
 
 def prior_bits(x: jax.Array, level: Level) -> jax.Array:
-  """KL(q(z | x) || N(0, 1)) at the noisiest level, per element of x, in bits."""
+  """Computes KL(q(z | x) || N(0, 1)) at the noisiest level, bits per element of x."""
   logsnr = process.expand(level.logsnr, x.ndim)
   mean = process.alpha(logsnr) * x
   return gaussian_kl(mean, jax.nn.log_sigmoid(-logsnr), 0.0, 0.0) / LOG2
@@ -104,7 +104,7 @@ def step_bits(
   *,
   gamma: float = 0.0,
 ) -> jax.Array:
-  """One term of the discrete bound, per element of x, in bits.
+  """Computes one term of the discrete bound, per element of x, in bits.
 
   Args:
     schedule: with at least two steps.
@@ -149,7 +149,7 @@ def learned_variance_loss(
   where: jax.Array | None,
   normalise: loss.Normalise,
 ) -> loss.Loss:
-  """The term that trains a learned variance: add it to the `denoising_loss`.
+  """Computes the term that trains a learned variance, to add to `denoising_loss`.
 
   Nichol & Dhariwal 2021, eq. 16 with weight N / 1000 in bits ("rescaled"): the bound
   with the gradient of the mean stopped, so that it moves the variance alone.
@@ -175,7 +175,7 @@ def discrete_bound(
   where: jax.Array | None,
   normalise: loss.Normalise,
 ) -> DiscreteBound:
-  """The bound of a discrete schedule, one noise draw a step.
+  """Computes the bound of a discrete schedule, one noise draw a step.
 
   Args:
     denoiser: called with levels [B].
@@ -225,7 +225,7 @@ def continuous_bound(
   where: jax.Array | None,
   normalise: loss.Normalise,
 ) -> ContinuousBound:
-  """An unbiased draw of the bound in continuous time.
+  """Draws the bound in continuous time, without bias.
 
   Args:
     denoiser: called once, with levels [B].

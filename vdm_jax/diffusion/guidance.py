@@ -23,7 +23,7 @@ WeightRule = Literal["constant", "over_alpha_squared"]
 def classifier_free(
   conditional: Denoiser, unconditional: Denoiser, weight: float
 ) -> Denoiser:
-  """x = (1 + w) x_c - w x_u (Ho & Salimans 2022, eq. 6; the same in eps and v).
+  """Guides: x = (1 + w) x_c - w x_u (Ho & Salimans 2022, eq. 6; so in eps and v).
 
   Args:
     conditional: its gamma is kept.
@@ -41,7 +41,7 @@ def classifier_free(
 
 
 def classifier_free_paired(both: Denoiser, weight: float) -> Denoiser:
-  """`classifier_free` with one network call of twice the batch.
+  """Does `classifier_free` with one network call of twice the batch.
 
   Args:
     both: denoiser of 2 B rows: of each example the conditional one, then the
@@ -164,7 +164,7 @@ def reconstruction(
   weight: float,
   rule: WeightRule = "constant",
 ) -> Denoiser:
-  """Reconstruction guidance: `toward` given frames whose z is put in place."""
+  """Guides `toward` given frames whose z is put in place: reconstruction guidance."""
   return toward(
     denoiser, [given_frames(x_given, given, weight)], fixed=given, rule=rule
   )

@@ -54,27 +54,27 @@ def _weighting(log_x_weight: Callable[[jax.Array], jax.Array]) -> Weighting:
 
 
 def simple() -> Weighting:
-  """One, in whatever space the loss is (Ho et al. 2020, eq. 14)."""
+  """Weighs by one, in whatever space the loss is (Ho et al. 2020, eq. 14)."""
   return lambda logsnr, space: jnp.ones_like(logsnr)
 
 
 def snr() -> Weighting:
-  """SNR on the error of x: the plain eps loss."""
+  """Weighs the error of x by SNR: the plain eps loss."""
   return _weighting(lambda logsnr: logsnr)
 
 
 def truncated_snr() -> Weighting:
-  """max(SNR, 1) on the error of x (Salimans & Ho 2022, section 4)."""
+  """Weighs the error of x by max(SNR, 1) (Salimans & Ho 2022, section 4)."""
   return _weighting(lambda logsnr: jnp.maximum(logsnr, 0.0))
 
 
 def min_snr(gamma: float = 5.0) -> Weighting:
-  """min(SNR, gamma) on the error of x (Hang et al. 2023, eq. 5)."""
+  """Weighs the error of x by min(SNR, gamma) (Hang et al. 2023, eq. 5)."""
   return _weighting(lambda logsnr: jnp.minimum(logsnr, jnp.log(gamma)))
 
 
 def p2(k: float = 1.0, gamma: float = 1.0) -> Weighting:
-  """(k + SNR)^-gamma on the error of eps (Choi et al. 2022, eq. 8)."""
+  """Weighs the error of eps by (k + SNR)^-gamma (Choi et al. 2022, eq. 8)."""
   return _weighting(lambda logsnr: logsnr - gamma * jnp.logaddexp(jnp.log(k), logsnr))
 
 
@@ -102,7 +102,7 @@ def masked_mean(
 
   Raises:
     UserError: unknown `normalise`; or, outside of jit, a denominator of zero. Inside
-    of jit its value is 0, never NaN.
+      of jit its value is 0, never NaN.
   """
   if normalise not in get_args(Normalise):
     raise unknown("normalisation", normalise, get_args(Normalise))
@@ -141,7 +141,7 @@ def denoising_error(
   weighting: Weighting | None = None,
   norm: Norm = "l2",
 ) -> jax.Array:
-  """The weighted error of a network's prediction, per element: float32 like x.
+  """Computes the weighted error of a prediction, per element: float32 like x.
 
   Args: as of `denoising_loss`.
   """
@@ -173,7 +173,7 @@ def denoising_loss(
   weighting: Weighting | None = None,
   norm: Norm = "l2",
 ) -> Loss:
-  """The error of a network's prediction.
+  """Computes the mean error of a network's prediction.
 
   Args:
     kind: what the network predicts.

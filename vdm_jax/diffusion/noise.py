@@ -15,7 +15,7 @@ from vdm_jax.errors import UserError
 
 
 def normal(source: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """Standard normal noise.
+  """Draws standard normal noise.
 
   Args:
     source: keys, one per example [B]; or the noise itself, returned as it is.
@@ -27,12 +27,12 @@ def normal(source: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def fold(keys: jax.Array, number: jax.Array | int) -> jax.Array:
-  """Keys [B], each folded with the same number."""
+  """Folds each of the keys [B] with the same number."""
   return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
 
 
 def example_keys(key: jax.Array, batch_size: int) -> jax.Array:
-  """Keys [B]: those given, or one key folded with the position in the batch.
+  """Makes keys [B]: those given, or one key folded with the position in the batch.
 
   Raises:
     UserError: not `jax.random.key`s, or not one or `batch_size` of them.

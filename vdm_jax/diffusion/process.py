@@ -63,17 +63,17 @@ def at_least_float32(a: jax.Array) -> jax.Array:
 
 
 def alpha(logsnr: jax.Array) -> jax.Array:
-  """Coefficient of the data: alpha^2 = sigmoid(logsnr)."""
+  """Computes the coefficient of the data: alpha^2 = sigmoid(logsnr)."""
   return jnp.exp(0.5 * jax.nn.log_sigmoid(logsnr))
 
 
 def sigma(logsnr: jax.Array) -> jax.Array:
-  """Coefficient of the noise: sigma^2 = sigmoid(-logsnr), not 1 - alpha^2."""
+  """Computes that of the noise: sigma^2 = sigmoid(-logsnr), not 1 - alpha^2."""
   return alpha(-logsnr)
 
 
 def is_clean(level: Level) -> jax.Array:
-  """Whether a level is that of clean data, where there is no noise at all."""
+  """Tells whether a level is that of clean data, where there is no noise at all."""
   return level.logsnr >= CLEAN_LOGSNR
 
 
@@ -83,13 +83,13 @@ def _coefficients(level: Level, ndim: int) -> tuple[jax.Array, jax.Array]:
 
 
 def forward(x: jax.Array, eps: jax.Array, level: Level) -> jax.Array:
-  """A draw z of q(z_t | x), from standard normal eps."""
+  """Draws z of q(z_t | x), from standard normal eps."""
   a, s = _coefficients(level, x.ndim)
   return a * x + s * eps
 
 
 def to_x(kind: Kind, value: jax.Array, z: jax.Array, level: Level) -> jax.Array:
-  """The clean video that a prediction stands for.
+  """Computes the clean video that a prediction stands for.
 
   From eps this divides by alpha: at a log SNR of -20 a rounding error grows by e^10.
   """
@@ -104,7 +104,7 @@ def to_x(kind: Kind, value: jax.Array, z: jax.Array, level: Level) -> jax.Array:
 
 
 def from_x(kind: Kind, x: jax.Array, z: jax.Array, level: Level) -> jax.Array:
-  """The prediction that stands for a clean video: the inverse of `to_x`."""
+  """Computes the prediction that stands for a clean video: the inverse of `to_x`."""
   check_kind(kind)
   a, s = _coefficients(level, z.ndim)
   x, z = at_least_float32(x), at_least_float32(z)
@@ -116,7 +116,7 @@ def from_x(kind: Kind, x: jax.Array, z: jax.Array, level: Level) -> jax.Array:
 
 
 def target(kind: Kind, x: jax.Array, eps: jax.Array, level: Level) -> jax.Array:
-  """What a network of this kind should have predicted."""
+  """Computes what a network of this kind should have predicted."""
   check_kind(kind)
   a, s = _coefficients(level, x.ndim)
   return {"x": x, "eps": eps, "v": a * eps - s * x, "flow": eps - x}[kind]
@@ -152,7 +152,7 @@ def split_output(
 
 
 def from_output(kind: Kind, output: jax.Array, z: jax.Array, level: Level) -> Estimate:
-  """The estimate that a network's output stands for.
+  """Computes the estimate that a network's output stands for.
 
   Args:
     kind: what the network predicts.
@@ -173,7 +173,7 @@ def _log1mexp(d: jax.Array) -> jax.Array:
 
 
 def log_variance_bounds(t: Level, s: Level) -> tuple[jax.Array, jax.Array]:
-  """Lower and upper bound of the log variance of the step from t to s.
+  """Computes bounds of the log variance of the step from t to s: lower, upper.
 
   The lower one is that of q(z_s | z_t, x) ("fixed small"); the upper one that of
   q(z_t | z_s) ("fixed large", beta of a discrete schedule). Same shape as the levels.
@@ -192,7 +192,7 @@ def posterior(
   s: Level,
   gamma: jax.Array | float = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
-  """The reverse step p(z_s | z_t) for an estimate x of the clean video.
+  """Computes the reverse step p(z_s | z_t) for an estimate x of the clean video.
 
   With the true x and gamma = 0 it is q(z_s | z_t, x). VDM, section 2; a discrete
   schedule gives the coefficients of Ho et al. 2020, eq. 7.
@@ -219,7 +219,7 @@ def posterior(
 
 
 def transition(z: jax.Array, eps: jax.Array, s: Level, t: Level) -> jax.Array:
-  """A draw of the forward step q(z_t | z_s), from a cleaner to a noisier level."""
+  """Draws the forward step q(z_t | z_s), from a cleaner to a noisier level."""
   _, upper = log_variance_bounds(t, s)
   log_alpha = jax.nn.log_sigmoid(t.logsnr) - jax.nn.log_sigmoid(s.logsnr)
   return (

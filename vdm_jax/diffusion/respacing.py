@@ -4,7 +4,7 @@ from vdm_jax.errors import UserError
 
 
 def retained_steps(num_steps: int, spec: str | int) -> list[int]:
-  """The steps that a respacing keeps, as improved-diffusion's `space_timesteps`.
+  """Lists the steps that a respacing keeps, as improved-diffusion does.
 
   Args:
     num_steps: length of the schedule.

@@ -48,7 +48,7 @@ class Level:
 
 
 def stratified_times(u: jax.Array, batch_size: int) -> jax.Array:
-  """Times [B] that cover [0, 1) evenly: t_i = (u + i / B) mod 1.
+  """Computes times [B] that cover [0, 1) evenly: t_i = (u + i / B) mod 1.
 
   The variance of a batch's loss falls by a large factor (Kingma et al. 2021,
   appendix I.1). `batch_size` is that of the global batch.
@@ -61,7 +61,7 @@ def stratified_times(u: jax.Array, batch_size: int) -> jax.Array:
 
 
 def network_time(logsnr: jax.Array, xp=jnp) -> jax.Array:
-  """The network's input for a log SNR, in [0, 1000]; log SNR is clipped to +-20.
+  """Computes the network's input, in [0, 1000], for a log SNR clipped to +-20.
 
   The inverse of the cosine schedule, as in the authors' code: nearly uniform under
   that schedule, and defined for every log SNR. `xp` is jnp, or np on the host.
@@ -97,27 +97,27 @@ class ContinuousSchedule(abc.ABC):
 
   @abc.abstractmethod
   def derivative(self, t: jax.Array) -> jax.Array:
-    """d logsnr / dt, negative, any shape."""
+    """Computes d logsnr / dt, negative, any shape."""
 
   @abc.abstractmethod
   def inverse(self, logsnr: jax.Array) -> jax.Array:
-    """The time that has this log SNR."""
+    """Computes the time that has this log SNR."""
 
   def logsnr(self, t: jax.Array) -> jax.Array:
-    """Log SNR at times in [0, 1], any shape."""
+    """Computes log SNR at times in [0, 1], any shape."""
     return self._logsnr(jnp.asarray(t), jnp)
 
   def level(self, t: jax.Array) -> Level:
-    """The level at times in [0, 1], any shape."""
+    """Computes the level at times in [0, 1], any shape."""
     logsnr = self.logsnr(t)
     return Level(logsnr, network_time(logsnr))
 
   def sample(self, u: jax.Array) -> Level:
-    """A random level for training, from uniform u in [0, 1)."""
+    """Makes a random level for training, from uniform u in [0, 1)."""
     return self.level(u)
 
   def grid(self, num_steps: int | None = None) -> Level:
-    """Levels [N + 1] at times 1, 1 - 1/N, ..., 0.
+    """Computes levels [N + 1] at times 1, 1 - 1/N, ..., 0.
 
     Raises:
       UserError: `num_steps` is not a positive integer: a continuous schedule has no
@@ -214,7 +214,7 @@ class DiscreteSchedule:
 
   @classmethod
   def from_betas(cls, betas: np.ndarray, *, rescale_time: bool = True) -> Self:
-    """A schedule from betas in (0, 1).
+    """Makes a schedule from betas in (0, 1).
 
     Args:
       betas: [N].
@@ -251,7 +251,7 @@ class DiscreteSchedule:
     max_beta: float = 0.999,
     rescale_time: bool = True,
   ) -> Self:
-    """Nichol & Dhariwal 2021, eq. 17; betas are clipped at `max_beta`.
+    """Makes the schedule of Nichol & Dhariwal 2021, eq. 17; betas stop at `max_beta`.
 
     improved-diffusion and RVD clip at 0.999, lucidrains at 0.9999; RVD does not
     rescale the time.
@@ -272,7 +272,7 @@ class DiscreteSchedule:
     return 1.0 - self.alphas_cumprod / previous
 
   def respace(self, spec: str | int) -> Self:
-    """The schedule on fewer steps; see `retained_steps`."""
+    """Makes the schedule on fewer steps; see `retained_steps`."""
     kept = np.asarray(retained_steps(self.num_steps, spec))
     return type(self)(
       self.alphas_cumprod[kept], self.time[kept], self.timestep_map[kept]
@@ -284,20 +284,20 @@ class DiscreteSchedule:
     return Level(np.append(logsnr, CLEAN_LOGSNR), np.append(self.time, 0.0))
 
   def level(self, step: jax.Array) -> Level:
-    """The level of integer steps in 0..N-1, any shape; step -1 is clean data."""
+    """Looks up the level of steps in 0..N-1, any shape; step -1 is clean data."""
     return jax.tree.map(lambda a: jnp.asarray(a)[step], self._table())
 
   def step(self, u: jax.Array) -> jax.Array:
-    """Integer steps from uniform u in [0, 1)."""
+    """Draws integer steps from uniform u in [0, 1)."""
     step = jnp.floor(u * self.num_steps).astype(jnp.int32)
     return jnp.minimum(step, self.num_steps - 1)
 
   def sample(self, u: jax.Array) -> Level:
-    """A random level for training, from uniform u in [0, 1)."""
+    """Makes a random level for training, from uniform u in [0, 1)."""
     return self.level(self.step(u))
 
   def grid(self, num_steps: str | int | None = None) -> Level:
-    """Levels [N + 1] of all steps, noisiest first, then clean data.
+    """Lists levels [N + 1] of all steps, noisiest first, then clean data.
 
     Args:
       num_steps: None for all steps; else a respacing, see `retained_steps`.

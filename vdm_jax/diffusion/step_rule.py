@@ -40,10 +40,10 @@ class Sampler(Protocol):
   """What `sample` needs."""
 
   def plan(self, grid: Level) -> Step:
-    """From levels [N + 1], the steps [E]."""
+    """Makes the steps [E] of levels [N + 1]."""
 
   def draw(self, source: jax.Array | None, shape: tuple[int, ...]) -> Any:
-    """The noise of one step, as `step` wants it."""
+    """Draws the noise of one step, as `step` wants it."""
 
   def init(self, z: jax.Array, steps: Step) -> Any:
     """Returns the memory that the first step starts from."""
@@ -51,7 +51,7 @@ class Sampler(Protocol):
   def step(
     self, z: jax.Array, estimate: Estimate, step: Step, noise: Any, memory: Any
   ) -> tuple[jax.Array, jax.Array, Any]:
-    """The next z, the clean video that the step headed for, and what to remember."""
+    """Computes the next z, the clean video it heads for, and what to remember."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 
 def crps(members: np.ndarray, truth: np.ndarray, *, fair: bool = False) -> np.ndarray:
-  """The score of every element, in the members' unit; smaller is better.
+  """Scores every element, in the members' unit; smaller is better.
 
   Pairs are never formed: with members sorted, the sum of |x_i - x_j| over pairs i < j
   is that of (2 i - S - 1) x_(i), so the cost is O(S log S).

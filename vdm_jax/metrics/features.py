@@ -80,7 +80,7 @@ class Extractor:
     return functools.partial(program, params)
 
   def describe(self) -> dict[str, Any]:
-    """What a result says of it."""
+    """Describes it for a result."""
     return {
       "network": self._network,
       "layer": self.layer,
@@ -102,7 +102,7 @@ class Extractor:
     return np.stack(found)
 
   def batches(self, clips: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Features of some clips at a time, [n, D] each."""
+    """Yields features of some clips at a time, [n, D] each."""
     size = self._full_size()
     batch: list[np.ndarray] = []
     for clip in clips:
@@ -129,7 +129,7 @@ class Extractor:
 
 
 def in_rgb(clip: np.ndarray) -> np.ndarray:
-  """A clip uint8 [T, H, W, 1 or 3] with three channels; gray ones are repeated.
+  """Gives a clip uint8 [T, H, W, 1 or 3] three channels; gray ones are repeated.
 
   Raises:
     UserError: it is not 8-bit, or has other channels.

@@ -30,7 +30,7 @@ class Moments:
 
   @classmethod
   def of(cls, features: np.ndarray) -> "Moments":
-    """The moments of features [..., D]; leading axes are examples."""
+    """Computes the moments of features [..., D]; leading axes are examples."""
     x = np.asarray(features, np.float64)
     x = x.reshape(-1, x.shape[-1])
     if not len(x):
@@ -41,7 +41,7 @@ class Moments:
 
   @classmethod
   def stream(cls, batches: Iterable[np.ndarray]) -> "Moments":
-    """The moments of all batches [..., D] together, one in memory at a time."""
+    """Computes the moments of all batches [..., D], one in memory at a time."""
     batches = iter(batches)
     total = cls.of(next(batches))
     for batch in batches:
@@ -74,7 +74,7 @@ class Moments:
 
 
 def distance(first: Moments, second: Moments) -> float:
-  """The squared Fréchet distance of two sets from their moments.
+  """Computes the squared Fréchet distance of two sets from their moments.
 
   Rounding may leave -1e-6 where the sets are equal; it is not hidden.
   """
@@ -104,17 +104,18 @@ class Terms(NamedTuple):
 def distance_of_features(
   first: np.ndarray, second: np.ndarray, *, ddof: int = 1
 ) -> float:
-  """The same from features [N1, D] and [N2, D], exact also where N <= D.
+  """Computes the distance from features, exact also where N <= D.
 
   Args:
-    first, second: the features.
+    first: features [N1, D].
+    second: features [N2, D].
     ddof: covariances are divided by N - ddof; 0 in StyleGAN-V's and cd-fvd's code.
   """
   return terms(first, second, ddof=ddof).distance
 
 
 def terms(first: np.ndarray, second: np.ndarray, *, ddof: int = 1) -> Terms:
-  """The terms of the distance of features [N1, D] and [N2, D].
+  """Computes the terms of the distance of features [N1, D] and [N2, D].
 
   Raises:
     ValueError: shapes do not fit, or there are fewer than two features.
@@ -156,11 +157,12 @@ def infinity(
   *,
   seed: int | None = None,
 ) -> Infinity:
-  """FVD-infinity: a line in 1 / n through distances of n features (Chong and Forsyth
-  2020).
+  """Fits a line in 1 / n through distances of n features: FVD-infinity (Chong and
+  Forsyth 2020).
 
   Args:
-    first, second: features [N1, D] and [N2, D].
+    first: features [N1, D].
+    second: features [N2, D].
     sizes: n of both sets, up to the smaller set's; None for 15 between a tenth of it
       and all of it.
     seed: of random subsets; None takes the first n.

@@ -24,13 +24,13 @@ BT709 = (0.2125, 0.7154, 0.0721)
 
 
 def psnr(frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
-  """Peak signal-to-noise ratio in dB, [...] of frames [..., H, W, C]; inf if equal."""
+  """Computes PSNR in dB, [...] of frames [..., H, W, C]; inf if equal."""
   difference = np.asarray(frames, np.float64) - truth
   return pooled_psnr(np.mean(np.square(difference), axis=(-3, -2, -1)))
 
 
 def pooled_psnr(error: np.ndarray) -> np.ndarray:
-  """The PSNR of a mean squared error, in dB; inf for zero.
+  """Computes the PSNR of a mean squared error, in dB; inf for zero.
 
   "Pooled": squared errors are averaged over clips and frames before the logarithm, so
   that a frame that is met exactly, whose own PSNR is infinite, counts like any other.
@@ -41,7 +41,7 @@ def pooled_psnr(error: np.ndarray) -> np.ndarray:
 
 
 def psnr_of_channels(frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
-  """Mean over channels of each one's own PSNR, [...]: FDM's older evaluation."""
+  """Averages the PSNR of each channel, [...]: FDM's older evaluation."""
   difference = np.asarray(frames, np.float64) - truth
   return pooled_psnr(np.mean(np.square(difference), axis=(-3, -2))).mean(-1)
 
@@ -53,7 +53,7 @@ def ssim(
   window: str = "gaussian",
   data_range: float = 1.0,
 ) -> np.ndarray:
-  """Structural similarity in [-1, 1], [...] of frames [..., H, W, C].
+  """Computes structural similarity in [-1, 1], [...] of frames [..., H, W, C].
 
   Places closer to the border than the window's radius are left out; the mean is over
   places and channels. 'gaussian' (Wang et al. 2004) equals scikit-image with
@@ -61,7 +61,8 @@ def ssim(
   pytorch_msssim; 'uniform' equals scikit-image's default.
 
   Args:
-    frames, truth: float.
+    frames: float, what is measured.
+    truth: float, of the same shape.
     window: one of `SSIM_WINDOWS`; numbers of the two do not compare.
     data_range: largest difference of values; 2 is what FDM's older evaluation took for
       frames in [0, 1].
@@ -106,19 +107,19 @@ def _uniform(x: np.ndarray) -> np.ndarray:
 
 
 def gray(frames: np.ndarray) -> np.ndarray:
-  """Luminance [..., H, W, 1] of RGB frames (BT.709)."""
+  """Computes luminance [..., H, W, 1] of RGB frames (BT.709)."""
   return (np.asarray(frames, np.float64) @ np.asarray(BT709))[..., None]
 
 
 def gray_8bit(frames: np.ndarray) -> np.ndarray:
-  """Luminance of uint8 RGB frames as Pillow's mode L has it, uint8 (BT.601)."""
+  """Computes luminance of uint8 RGB frames as Pillow's mode L, uint8 (BT.601)."""
   x = frames.astype(np.uint32)
   total = 19595 * x[..., 0] + 38470 * x[..., 1] + 7471 * x[..., 2] + 0x8000
   return (total >> 16).astype(np.uint8)[..., None]
 
 
 def truncated(frames: np.ndarray) -> np.ndarray:
-  """Frames in [0, 1] as uint8, cut off instead of rounded: as MCVD stores them."""
+  """Turns frames in [0, 1] to uint8, cut off instead of rounded: as MCVD has them."""
   return (np.asarray(frames, np.float32) * 255).astype(np.uint8)
 
 
@@ -137,7 +138,7 @@ class OfBest(NamedTuple):
 
 
 def best_of(values: np.ndarray, *, least: bool = False) -> OfBest:
-  """The best prediction of each clip, chosen for this measure alone (MCVD).
+  """Takes the best prediction of each clip, chosen for this measure alone (MCVD).
 
   Args:
     values: [clips, predictions].

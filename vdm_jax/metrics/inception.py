@@ -11,7 +11,7 @@ import scipy.special
 
 
 def scores(logits: np.ndarray, splits: int = 1) -> np.ndarray:
-  """The score of each of `splits` consecutive parts of logits [N, classes].
+  """Scores each of `splits` consecutive parts of logits [N, classes].
 
   Raises:
     ValueError: shapes do not fit, or there are fewer logits than splits.
@@ -31,7 +31,7 @@ def scores(logits: np.ndarray, splits: int = 1) -> np.ndarray:
 
 
 def shuffled(logits: np.ndarray, seed: int = 42) -> np.ndarray:
-  """The rows in a random order, as StyleGAN-V takes its splits."""
+  """Puts the rows in a random order, as StyleGAN-V takes its splits."""
   order = np.arange(len(logits))
   np.random.RandomState(seed).shuffle(order)
   return logits[order]

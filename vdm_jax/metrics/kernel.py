@@ -46,10 +46,11 @@ def distance(
   biased: bool = False,
   paired: bool = False,
 ) -> float:
-  """MMD^2 of features [N1, D] and [N2, D].
+  """Computes MMD^2 of features [N1, D] and [N2, D].
 
   Args:
-    first, second: the features.
+    first: features [N1, D].
+    second: features [N2, D].
     kernel: of the feature space.
     biased: all pairs count, those of a feature with itself too.
     paired: pairs of one number in both sets do not count; for sets of one size.
@@ -96,7 +97,7 @@ def of_subsets(
   seed: int = 2020,
   kernel: Kernel = CUBIC,
 ) -> tuple[float, float]:
-  """Mean unbiased MMD^2 of random subsets, and its standard error over them.
+  """Averages unbiased MMD^2 of random subsets; gives the standard error over them.
 
   The subsets share features, so that the error is of the drawing alone. With sets no
   larger than `size` there is one subset, all of them, and no error (NaN).

@@ -22,7 +22,7 @@ RULES = ("tf1_legacy", "half_pixel", "half_pixel_antialias", "short_side_crop")
 
 
 def to_unit(videos: jax.Array, size: int, rule: str) -> jax.Array:
-  """8-bit videos [..., H, W, C] as float32 [..., size, size, C] in [-1, 1].
+  """Resizes 8-bit videos [..., H, W, C] to float32 [..., size, size, C] in [-1, 1].
 
   Raises:
     UserError: there is no such rule.

@@ -78,17 +78,17 @@ class Weights(NamedTuple):
   sha256: str
 
   def describe(self) -> dict[str, str]:
-    """What a result says of them."""
+    """Describes them for a result."""
     return {"weights": self.name, "source": self.source, "sha256": self.sha256}
 
 
 def folder() -> pathlib.Path:
-  """Where weights are kept: under the user's cache."""
+  """Finds where weights are kept: under the user's cache."""
   return user_files.cache("weights")
 
 
 def load(name: str) -> Weights:
-  """The weights of a name: from the cache, or from the package that carries them.
+  """Loads weights by name: from the cache, or the package that carries them.
 
   Raises:
     UserError: there are none of that name, the package that carries them is not
@@ -121,7 +121,7 @@ def load(name: str) -> Weights:
 
 
 def network_of(name: str) -> str:
-  """The network whose weights have this name.
+  """Finds the network whose weights have this name.
 
   Raises:
     UserError: there is no such network.
@@ -146,7 +146,7 @@ def keep(weights: Weights) -> Weights:
 
 
 def installed() -> list[dict[str, str]]:
-  """All weights that `load` finds, by name; without reading them."""
+  """Lists all weights that `load` finds, by name; without reading them."""
   found = {}
   for name, package in PACKAGES.items():
     if user_files.in_package(package.module, package.file) is not None:
@@ -157,7 +157,7 @@ def installed() -> list[dict[str, str]]:
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
-  """Nested dicts as one, names joined by slashes."""
+  """Makes nested dicts one, names joined by slashes."""
   flat = {}
   for key, value in params.items():
     if isinstance(value, Mapping):
@@ -168,7 +168,7 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray
 
 
 def nest(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """The inverse of `flatten`."""
+  """Undoes `flatten`."""
   nested: dict[str, Any] = {}
   for key, value in flat.items():
     *path, last = key.split("/")
@@ -210,7 +210,7 @@ class _Arrays(pickle.Unpickler):
 
 
 def read_pickle(data: bytes, name: str) -> dict[str, np.ndarray]:
-  """The arrays of a pickle, flat; no code of it is run.
+  """Reads the arrays of a pickle, flat; no code of it is run.
 
   Raises:
     UserError: it is no pickle of arrays, asks for anything else, or is damaged.

@@ -18,7 +18,7 @@ from vdm_jax.models import layers
 
 
 def neighbours(video: jax.Array, frames: Frames) -> jax.Array:
-  """For every frame the given ones next to it in time, and how far they are.
+  """Finds for every frame the given ones next to it in time, and how far they are.
 
   Args:
     video: [B, T, H, W, C]; given frames alone are looked at.

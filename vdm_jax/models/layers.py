@@ -171,7 +171,7 @@ def from_patches(x: jax.Array, size: int) -> jax.Array:
 
 
 def default_groups(channels: int) -> int:
-  """The largest divisor of `channels` up to 32 that leaves 4 channels a group."""
+  """Finds the largest divisor of `channels`, at most 32, that leaves 4 a group."""
   most = max(1, min(32, channels // 4))
   return next(g for g in range(most, 0, -1) if channels % g == 0)
 
@@ -179,7 +179,7 @@ def default_groups(channels: int) -> int:
 def sinusoid(
   time: jax.Array, width: int, *, max_period: float = 10_000.0, cos_first: bool = True
 ) -> jax.Array:
-  """Sinusoidal features of a noise level's network time.
+  """Computes sinusoidal features of a noise level's network time.
 
   Frequencies are max_period^(-i / half), i = 0 .. half - 1.
 

@@ -27,7 +27,7 @@ class Encoded:
   scale: float = 1.0
 
   def residual(self, video: jax.Array) -> jax.Array:
-    """What is diffused of a video [B, T, H, W, C]."""
+    """Computes what is diffused of a video [B, T, H, W, C]."""
     rest = video if self.base is None else video - self.base
     return rest / self.scale
 
@@ -38,7 +38,7 @@ class Encoded:
     return (-1.0 - base) / self.scale, (1.0 - base) / self.scale
 
   def video(self, residual: jax.Array) -> jax.Array:
-    """The video of which `residual` is what was diffused."""
+    """Computes the video of which `residual` is what was diffused."""
     rest = residual * self.scale
     return rest if self.base is None else rest + self.base
 

@@ -45,7 +45,7 @@ class _Adaptive(Scheme):
     always: Sequence[int],
     room: int,
   ) -> list[list[int]]:
-    """Observed frames of every video, in the order of choice.
+    """Chooses the observed frames of every video, in the order of choice.
 
     Args:
       video: [B, L, H, W, C]; None: a dry run in which all frames look the same.
@@ -119,7 +119,7 @@ class AdaptiveHierarchy(Hierarchy, _Adaptive):
 
 
 def farthest(points: np.ndarray, chosen: Sequence[int], count: int) -> list[int]:
-  """Greedy choice of points that are far from each other.
+  """Chooses points that are far from each other, greedily.
 
   Args:
     points: [n, D].

@@ -23,7 +23,7 @@ def register(name: str, embed: Embedding) -> None:
 
 
 def get(name: str | Embedding) -> Embedding:
-  """The embedding of a name, or of `package.module:function` or `file.py:function`.
+  """Finds an embedding by name, `package.module:function` or `file.py:function`.
 
   Raises:
     UserError: there is none.

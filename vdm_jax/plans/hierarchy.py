@@ -31,7 +31,7 @@ class Hierarchy(Scheme):
     return f"hierarchy-{self.levels}"
 
   def first_window(self) -> list[int]:
-    """K frames spread evenly over the video."""
+    """Spreads K frames evenly over the video."""
     return _spread(0, self.length - 1, min(self.max_frames, self.length))
 
   def start(self):
@@ -52,7 +52,7 @@ class Hierarchy(Scheme):
     return [observed], latent, {"level": choice.level, "last": latent[-1]}
 
   def choose(self, state) -> "Choice":
-    """What a stage samples.
+    """Chooses what a stage samples.
 
     Raises:
       UserError: max_frames is too small for the frames that it must observe.
@@ -70,7 +70,7 @@ class Hierarchy(Scheme):
     )
 
   def works(self) -> bool:
-    """Whether every stage has room for the frames that it must observe."""
+    """Tells whether every stage has room for the frames that it must observe."""
     state = {**self.start(), "exists": self.anchors}
     while len(state["exists"]) < self.length:
       if (choice := self._choose(state)) is None:
@@ -126,7 +126,7 @@ class Hierarchy(Scheme):
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-  """What a stage samples.
+  """Chooses what a stage samples.
 
   Attributes:
     latent: frames that it samples, increasing.

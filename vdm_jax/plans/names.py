@@ -11,7 +11,7 @@ from vdm_jax.errors import UserError
 
 
 def find(kind: str, name: str, known: Mapping[str, Any]) -> Any:
-  """`known[name]`, or what `package.module:attribute` or `file.py:attribute` names.
+  """Finds `known[name]`, or what `package.module:name` or `file.py:name` names.
 
   Args:
     kind: of thing, for messages.
@@ -42,7 +42,7 @@ def _import(name: str):
 
 
 def _load_file(name: str):
-  path = pathlib.Path(name)
+  path = pathlib.Path(name).absolute()
   if not path.is_file():
     raise FileNotFoundError(f"no such file: {path}")
   spec = importlib.util.spec_from_file_location(path.stem, path)

@@ -191,7 +191,7 @@ def optimised(
   max_frames: int | None = None,
   step_size: int | None = None,
 ) -> plan_lib.Listed:
-  """Another plan's stages with the observed frames that `plan optimize` found.
+  """Builds another plan's stages with the frames that `plan optimize` found.
 
   Args:
     length: frames of the finished video.

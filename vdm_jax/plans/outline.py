@@ -37,7 +37,7 @@ class Summary:
   looks_at_video: bool
 
   def num_network_calls(self, steps: int) -> int:
-    """Network calls for a batch of videos at so many sampling steps."""
+    """Counts network calls for a batch of videos at so many sampling steps."""
     return len(self.stages) * steps
 
 
@@ -63,7 +63,7 @@ def summary(plan: plan_lib.Plan) -> Summary:
 
 
 def table(plan: plan_lib.Plan) -> np.ndarray:
-  """int [stages, length]: what each frame is at each stage, see `COLOURS`."""
+  """Tabulates what each frame is at each stage: int [stages, length], see `COLOURS`."""
   rows, exists = [], set(plan.given)
   for observed, latent in summary(plan).stages:
     row = np.full(plan.length, NOTHING)

@@ -29,11 +29,11 @@ class Plan(Protocol):
   given: tuple[int, ...]
 
   def start(self) -> State:
-    """The state before the first stage; JSON can hold any state."""
+    """Returns the state before the first stage; JSON can hold any state."""
     ...
 
   def next(self, state: State, video: np.ndarray | None) -> tuple[Frames, State] | None:
-    """The next stage, or None when every frame exists.
+    """Returns the next stage, or None when every frame exists.
 
     Args:
       state: from `start` or the stage before.
@@ -71,14 +71,14 @@ def looks(name: str) -> bool:
 
 
 def known() -> dict[str, Callable[..., Plan]]:
-  """The registered plans by name."""
+  """Lists the registered plans by name."""
   return dict(sorted(_REGISTRY.items()))
 
 
 def build(
   name: str, *, length: int, given: tuple[int, ...], window: int, **options: Any
 ) -> Plan:
-  """The plan of a name.
+  """Builds the plan of a name.
 
   Args:
     name: as registered; or `package.module:attribute` or `file.py:attribute`, a
@@ -141,7 +141,7 @@ class Listed:
 
 
 def stage(observed: Sequence[Sequence[int]], latent: Sequence[int]) -> Frames:
-  """Frames of a stage: the observed ones as listed, then the latent ones.
+  """Makes the frames of a stage: observed ones as listed, then the latent ones.
 
   Args:
     observed: of every video (or of all, if one row), the same number for each.
@@ -198,7 +198,7 @@ def check_stage(plan: Plan, frames: Frames, exists: set[int]) -> set[int]:
 
 
 def stages(plan: Plan) -> Iterator[Frames]:
-  """The stages of a plan, run without a video and checked one by one.
+  """Runs a plan without a video; yields its stages, checked one by one.
 
   Of a plan that looks at the video, which frames are observed is not what it will
   choose; how many and all else is.

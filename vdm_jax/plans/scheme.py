@@ -61,7 +61,7 @@ class Scheme:
       )
 
   def first_window(self) -> list[int]:
-    """What is sampled when nothing is given; the whole of a shorter video."""
+    """Chooses what is sampled when nothing is given; the whole of a shorter video."""
     return list(range(min(self.max_frames, self.length)))
 
   @property
@@ -87,11 +87,11 @@ class Scheme:
   def stage(
     self, state: plan_lib.State, video: np.ndarray | None
   ) -> tuple[list[list[int]], list[int], dict[str, Any]]:
-    """Observed frames by video (or of all), latent frames, and further state."""
+    """Chooses observed frames by video (or of all), latent ones, and further state."""
     raise NotImplementedError
 
   def following(self, exists: list[int]) -> list[int]:
-    """The next S frames of a video whose first ones exist."""
+    """Lists the next S frames of a video whose first ones exist."""
     first = len(exists)
     return list(range(first, min(first + self.step_size, self.length)))
 

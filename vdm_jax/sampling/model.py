@@ -259,7 +259,10 @@ class Model:
 
 
 def load(workdir: str, *, rate: str | None = None, **pick: Any) -> Model:
-  """The model of a workdir or export.
+  """Loads the model of a workdir or export.
+
+  Where `config.system` names a function of the user's, its code is imported and run:
+  load only what you trust.
 
   Args:
     workdir: local folder or gs:// path.

@@ -87,7 +87,7 @@ class Settings:
 
   @classmethod
   def from_config(cls, config: Mapping[str, Any], **overrides: Any) -> "Settings":
-    """From `config.sampling`; overrides that are None are left out.
+    """Reads `config.sampling`; overrides that are None are left out.
 
     Raises:
       UserError: a field is unknown or has a value it cannot have.
@@ -100,7 +100,7 @@ class Settings:
     return cls(**merged)
 
   def make_sampler(self, any_observed: bool = True) -> samplers.Sampler:
-    """The sampler, for windows with or without given frames."""
+    """Makes the sampler, for windows with or without given frames."""
     known = {
       "ancestral": lambda: samplers.Ancestral(self.gamma),
       "ddim": lambda: samplers.Ddim(self.eta),
@@ -116,7 +116,7 @@ class Settings:
     return sampler
 
   def grid(self, schedule: Any) -> Level:
-    """The levels [N + 1] at which a schedule is sampled."""
+    """Lists the levels [N + 1] at which a schedule is sampled."""
     if self.respacing:
       if not isinstance(schedule, DiscreteSchedule):
         raise UserError(
@@ -132,7 +132,7 @@ class Settings:
     low: float | jax.Array = -1.0,
     high: float | jax.Array = 1.0,
   ) -> samplers.Denoiser:
-    """The denoiser under the threshold; a static one clips to [low, high]."""
+    """Puts a denoiser under the threshold; a static one clips to [low, high]."""
     if self.threshold == "static":
       return guidance.threshold_static(denoiser, low, high)
     if self.threshold == "dynamic":

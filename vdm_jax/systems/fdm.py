@@ -8,7 +8,7 @@ from vdm_jax.systems import settings, system
 
 
 def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
-  """The system of a config with `config.system = 'fdm'`.
+  """Builds the system of a config with `config.system = 'fdm'`.
 
   Raises:
     UserError: the frame does not fit the network, or a field has no such value.

@@ -107,7 +107,7 @@ class CondSpec:
   drop: float = 0.0
 
   def shapes(self, batch: int, groups: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """The `cond` part of a batch."""
+    """Describes the `cond` part of a batch."""
     spec = {}
     if self.num_labels:
       spec["label"] = jax.ShapeDtypeStruct((batch, groups), jnp.int32)
@@ -118,7 +118,7 @@ class CondSpec:
     return spec
 
   def hide(self, cond: Mapping[str, jax.Array], hidden: jax.Array):
-    """The signals with those of the groups `hidden` [B, G] taken away."""
+    """Takes away the signals of the groups `hidden` [B, G]."""
     cond = dict(cond)
     if "label" in cond:
       cond["label"] = jnp.where(hidden, -1, cond["label"])
@@ -127,7 +127,7 @@ class CondSpec:
     return cond
 
   def hide_all(self, cond: Mapping[str, jax.Array]):
-    """The signals of unconditional sampling."""
+    """Takes away all signals, for unconditional sampling."""
     return jax.tree.map(
       lambda leaf: (
         jnp.full_like(leaf, -1) if leaf.dtype == jnp.int32 else jnp.zeros_like(leaf)

@@ -76,13 +76,13 @@ class PositionRegressor:
     }
 
   def init(self, key: jax.Array) -> Any:
-    """Float32 parameters."""
+    """Makes float32 parameters."""
     return self.network.init(key, jnp.zeros((1, *self.frame_shape)))["params"]
 
   def loss(
     self, params: Any, batch: Mapping[str, Any], key: jax.Array, train: bool
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Cross-entropy of the cell plus the squared error of the true cell's head.
+    """Computes the cell's cross-entropy plus the squared error of the true cell's head.
 
     Frames outside the map count in the metric `outside` alone.
     """
@@ -123,7 +123,7 @@ class PositionRegressor:
     return total / jnp.maximum(count, 1.0), metrics
 
   def predict(self, params: Any, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Positions float32 [..., 2] and cells int32 [...].
+    """Predicts positions float32 [..., 2] and cells int32 [...].
 
     Args:
       params: of the network.
@@ -147,7 +147,7 @@ class PositionRegressor:
 
 
 def build(config: Mapping[str, Any]) -> PositionRegressor:
-  """The system of a config with `config.system = 'position_regressor'`.
+  """Builds the system of a config with `config.system = 'position_regressor'`.
 
   Raises:
     UserError: a field has no such value, or the frame does not fit the network.

@@ -10,7 +10,7 @@ from vdm_jax.systems import observed, parts, settings, system
 
 
 def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
-  """The system of a config with `config.system = 'ramvid'`.
+  """Builds the system of a config with `config.system = 'ramvid'`.
 
   Raises:
     UserError: the clip does not fit the network, or a field has no such value.

@@ -1,25 +1,52 @@
-"""Which systems a config can name."""
+"""Which systems a config can name: those registered here, and code of one's own."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vdm_jax import errors
+from vdm_jax.errors import UserError
+from vdm_jax.plans import names
+
+# What training asks of any system; samplers and protocols ask more where they need it.
+_NEEDED = ("batch_spec", "init", "loss")
 
 _REGISTRY: dict[str, Callable[[Mapping[str, Any]], Any]] = {}
 
 
 def register(name: str, build_system: Callable[[Mapping[str, Any]], Any]) -> None:
-  """Makes a system nameable as `config.system`."""
+  """Makes a system nameable as `config.system` in this process.
+
+  A run that other processes load, too (`vdm-jax sample`), names the function itself:
+  see `build`.
+
+  Args:
+    name: that configs use.
+    build_system: makes the system of a config, of plain dicts and lists.
+  """
   _REGISTRY[name] = build_system
 
 
 def build(config: Mapping[str, Any]) -> Any:
-  """The system that a config describes.
+  """Builds the system that a config describes.
+
+  `config.system` is a registered name, or a function of the user's as
+  `package.module:function` or `path/to/file.py:function`. That code is imported and
+  run, also when a run is loaded: name, and load, only what you trust.
 
   Raises:
-    UserError: `config.system` is unknown, or a field of the config is refused.
+    UserError: `config.system` is unknown or names no such function, or a field of the
+      config is refused.
   """
   name = config["system"]
-  if name not in _REGISTRY:
-    raise errors.unknown("system (config.system)", name, _REGISTRY)
-  return _REGISTRY[name](config)
+  make = names.find("system (config.system)", name, _REGISTRY)
+  if not callable(make):
+    raise UserError(
+      f"config.system: expected a function of the config, but {name!r} is of type "
+      f"{type(make).__name__}"
+    )
+  system = make(config)
+  if missing := [method for method in _NEEDED if not hasattr(system, method)]:
+    raise UserError(
+      f"config.system: expected {name!r} to return a system, found a "
+      f"{type(system).__name__} without {', '.join(missing)}"
+    )
+  return system

@@ -170,7 +170,7 @@ def _from(first: int, noise: parts.Noise) -> parts.Noise:
 
 
 def build(config: Mapping[str, Any]) -> RvdSystem:
-  """The system of a config with `config.system = 'rvd'`.
+  """Builds the system of a config with `config.system = 'rvd'`.
 
   Raises:
     UserError: the frame does not fit the networks, or a field has no such value.

@@ -17,7 +17,7 @@ Schedule = schedules.ContinuousSchedule | schedules.DiscreteSchedule
 
 
 def dtype(config: Mapping[str, Any]) -> Any:
-  """The dtype that `config.dtype` names; UserError if there is none."""
+  """Finds the dtype that `config.dtype` names; UserError if there is none."""
   if config["dtype"] not in DTYPES:
     raise errors.unknown("config.dtype", config["dtype"], DTYPES)
   return DTYPES[config["dtype"]]
@@ -120,7 +120,7 @@ class Diffusion:
 
 
 def plan(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-  """Name and options of the plan in `config.plan`; without one, block extension."""
+  """Reads name and options of the plan in `config.plan`; without one, `blocks`."""
   options = dict(config.get("plan") or {"name": "blocks"})
   return options.pop("name"), options
 

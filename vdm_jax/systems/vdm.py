@@ -9,7 +9,7 @@ from vdm_jax.systems import observed, parts, settings, system
 
 
 def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
-  """The system of a config with `config.system = 'vdm'`.
+  """Builds the system of a config with `config.system = 'vdm'`.
 
   Raises:
     UserError: the frame does not fit the network, or a field has no such value.

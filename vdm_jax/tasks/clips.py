@@ -98,5 +98,5 @@ class JointImages:
 def joint_images(
   num_frames: int, num_images: int, stride: int = 1, flip: bool = False
 ) -> JointImages:
-  """`JointImages` from the flat fields of a config."""
+  """Makes `JointImages` from the flat fields of a config."""
   return JointImages(Unconditional(num_frames, stride, flip), num_images)

@@ -103,7 +103,7 @@ def padded_window(
   start: int,
   other: tuple[int, int] | None,
 ) -> Selection:
-  """A window of chosen frames in increasing order, then padding.
+  """Lays out a window: chosen frames in increasing order, then padding.
 
   Args:
     rng: source of randomness.
@@ -129,7 +129,7 @@ def padded_window(
 
 
 def draw_group(rng: np.random.Generator, length: int, max_frames: int) -> list[int]:
-  """1 to `max_frames` evenly spaced frames, increasing, of a clip of `length`.
+  """Draws 1 to `max_frames` evenly spaced frames, increasing, of a clip of `length`.
 
   The spacing is log-uniform from 1 to the largest with which they fit.
   """
@@ -147,7 +147,7 @@ def draw_group(rng: np.random.Generator, length: int, max_frames: int) -> list[i
 def draw_roles(
   rng: np.random.Generator, length: int, max_frames: int
 ) -> dict[int, bool]:
-  """The frames of a window, and whether each is observed (else latent).
+  """Draws the frames of a window, and whether each is observed (else latent).
 
   Args:
     rng: source of randomness.

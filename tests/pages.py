@@ -1,0 +1,58 @@
+"""What tests of the README and of the pages share: their code, and how it is run."""
+
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# Programs that begin a command in an indented block.
+PROGRAMS = "vdm-jax|python|pip|make|launch/|sbatch|kubectl|export"
+_FENCE = re.compile(r"\s*```+(\w*)")
+_INDENTED = re.compile(rf" {{4,}}(?:[A-Z_]+=\S+ )*(?:{PROGRAMS})")
+
+
+def commands(path: pathlib.Path) -> list[str]:
+  """Lists the commands of a page: of its bash blocks and of its indented ones.
+
+  A command over several lines, each but the last ending in a backslash, is one.
+  """
+  found, fence, unfinished = [], None, ""
+  for line in path.read_text().splitlines():
+    if match := _FENCE.match(line):
+      fence = None if fence is not None else match[1] or "text"
+      continue
+    text = line.strip()
+    begins = fence == "bash" or (fence is None and _INDENTED.match(line))
+    if unfinished or (begins and text and not text.startswith("#")):
+      unfinished += text
+      if text.endswith("\\"):
+        unfinished = unfinished[:-1]
+        continue
+      found.append(re.sub(r"\s+#.*$", "", unfinished))
+      unfinished = ""
+  return found
+
+
+def python_blocks(path: pathlib.Path) -> list[str]:
+  """Lists the Python blocks of a page."""
+  return re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+def run(words: list[str], folder: pathlib.Path) -> str:
+  """Runs `vdm-jax` in a folder, with data sets of its own; returns what it printed."""
+  found = subprocess.run(
+    [sys.executable, "-m", "vdm_jax.cli.main", *words[1:]],
+    cwd=folder,
+    env={
+      **os.environ, "PYTHONPATH": str(ROOT), "VDM_JAX_DATA": str(folder / "data"),
+    },
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )  # fmt: skip
+  assert found.returncode == 0, f"{shlex.join(words)}\n{found.stderr[-3000:]}"
+  return found.stdout

@@ -1,0 +1,78 @@
+"""Systems of the user's own: named by a config, registered, refused."""
+
+import numpy as np
+import pytest
+
+import vdm_jax as vdm
+from tests.helpers import load_config
+from vdm_jax import systems
+from vdm_jax.errors import UserError
+
+MINE = """
+from vdm_jax.systems import vdm as paper
+
+nothing = None
+
+
+def build(config):
+  return paper.build(config)
+
+
+def forgets(config):
+  paper.build(config)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path):
+  path = tmp_path / "my_system.py"
+  path.write_text(MINE)
+  return str(path)
+
+
+def test_a_function_in_a_file_or_a_module_is_a_system(mine, tmp_path, monkeypatch):
+  built_in = systems.build(load_config())
+  assert systems.build(load_config(system=f"{mine}:build")).task == built_in.task
+  monkeypatch.syspath_prepend(tmp_path)
+  assert systems.build(load_config(system="my_system:build")).task == built_in.task
+
+
+def test_a_registered_name_is_a_system():
+  systems.register("mine", lambda config: systems.build({**config, "system": "vdm"}))
+  assert systems.build(load_config(system="mine")).can_sample
+
+
+def test_a_run_finds_its_system_in_another_folder(mine, tmp_path, monkeypatch):
+  config = vdm.configs.get(
+    "debug",
+    system=f"{mine}:build",
+    data={"data_dir": str(tmp_path / "data")},
+    train={"num_steps": 1, "num_samples": 0, "eval_batches": 0},
+  )
+  run = str(tmp_path / "run")
+  vdm.train(config, run)
+  (tmp_path / "elsewhere").mkdir()
+  monkeypatch.chdir(tmp_path / "elsewhere")
+  assert np.isfinite(vdm.load(run).sample(1, steps=2)).all()
+  (tmp_path / "my_system.py").unlink()
+  with pytest.raises(UserError, match=r"cannot import '.*my_system.py'.*no such file"):
+    vdm.load(run)
+
+
+@pytest.mark.parametrize(
+  "name, message",
+  [
+    ("vdmm", "unknown system .*'vdmm'. Did you mean 'vdm'"),
+    ("mine.py:build", r"cannot import 'mine.py' .*no such file: /.*mine.py"),
+    ("no_such_module:build", "cannot import 'no_such_module'"),
+    ("MINE:bild", "Did you mean 'build'"),
+    ("MINE:nothing", "expected a function of the config, but .* is of type NoneType"),
+    (
+      "MINE:forgets",
+      "return a system, found a NoneType without batch_spec, init, loss",
+    ),
+  ],
+)
+def test_mistakes_are_named(mine, name, message):
+  with pytest.raises(UserError, match=message):
+    systems.build(load_config(system=name.replace("MINE", mine)))
