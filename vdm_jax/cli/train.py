@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
   trace = profile.parse(_PROFILE.value) if _PROFILE.value is not None else None
   if _WANDB.value:
     writers.check_installed(_WANDB.value)
-  distributed.start()
+  distributed.start(lambda: _advice(_WORKDIR.value))
 
   from vdm_jax import experiment, processes
   from vdm_jax.preflight import estimate
@@ -61,3 +61,12 @@ def main(argv: list[str]) -> None:
       "signal": "stopped by a signal",
     }[result.reason]
     print(f"{why}: step {int(result.state.step)}, run in {_WORKDIR.value}")
+
+
+def _advice(workdir: str) -> str:
+  """What to do when a process of the run is gone."""
+  from vdm_jax.storage import checkpoint
+
+  step = checkpoint.newest(workdir)
+  where = f"from its checkpoint of step {step}" if step else "at its first step"
+  return f"Start all processes again, with the same command: the run resumes {where}."
