@@ -218,8 +218,8 @@ class Watch:
       with contextlib.suppress(Exception):  # A disk that is gone, too.
         advice = self._advice()
       text = (
-        f"\nvdm-jax: error: {about}. Process {jax.process_index()} cannot go on without "
-        f"it and ends. {advice}\n"
+        f"\nvdm-jax: error: {about}. Process {jax.process_index()} cannot go on "
+        f"without it and ends. {advice}\n"
       )
       # Other threads may hold what `print` needs, and will never let go of it.
       os.write(2, text.encode())
