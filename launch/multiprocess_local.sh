@@ -6,14 +6,15 @@
 #   launch/multiprocess_local.sh N train|sample|eval [flags of vdm-jax COMMAND]
 #
 # Process I writes its output to LOGS/process_I.log; process 0 is shown too. If one
-# process fails, the others are stopped; SIGTERM and Ctrl-C are passed on, and the
-# processes save before they end. Environment: VENV (.venv of the checkout),
+# process fails, the others end by themselves; those that do not within a minute are
+# killed. SIGTERM and Ctrl-C are passed on, and the processes save before they end; the
+# script ends when all of them have. Environment: VENV (.venv of the checkout),
 # PORT (a free one), DEVICES (1) CPU devices a process, LOGS (a new temporary
 # folder).
 set -euo pipefail
 
 if (($# < 2)) || [[ "$2" != train && "$2" != sample && "$2" != eval ]]; then
-  sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
 count=$1 name=$2
@@ -30,11 +31,10 @@ with socket.socket() as s:
 
 export JAX_PLATFORMS=cpu
 pids=()
-# shellcheck disable=SC2317 # Called by the trap.
+# shellcheck disable=SC2317,SC2329 # Called by the trap.
 stop() {
   kill "${pids[@]}" 2>/dev/null || true
 }
-trap stop EXIT
 trap stop INT TERM
 
 for ((i = 0; i < count; i++)); do
@@ -50,19 +50,27 @@ for ((i = 0; i < count; i++)); do
 done
 echo "multiprocess_local.sh: $count processes at localhost:$port, logs in $logs" >&2
 
-running=("${pids[@]}")
+running=("${pids[@]}") failed=0 patience=
 while ((${#running[@]})); do
   status=0 ended=
   wait -n -p ended "${running[@]}" || status=$?
-  [[ -n "$ended" ]] || continue # A signal came, none has ended yet.
-  if ((status != 0)); then
-    echo "multiprocess_local.sh: a process failed ($status); see $logs" >&2
-    exit "$status"
-  fi
+  [[ -n "${ended:-}" ]] || continue # A signal came (bash unsets it), none has ended.
   left=()
   for pid in "${running[@]}"; do
     [[ "$pid" == "$ended" ]] || left+=("$pid")
   done
   running=("${left[@]}")
+  if ((status != 0 && failed == 0)); then
+    failed=$status
+    echo "multiprocess_local.sh: a process failed ($status); see $logs" >&2
+    if ((${#running[@]})); then
+      (
+        sleep 60
+        kill -KILL "${running[@]}" 2>/dev/null
+      ) >/dev/null 2>&1 &
+      patience=$!
+    fi
+  fi
 done
-trap - EXIT
+[[ -z "$patience" ]] || kill "$patience" 2>/dev/null || true
+exit "$failed"

@@ -1,14 +1,15 @@
-"""Flags of the commands that several processes can share, and their start."""
+"""Flags of the commands that several processes can share, their start and end."""
 
 import itertools
 import socket
 import sys
 import time
+from collections.abc import Callable
 
 import jax
 from absl import flags
 
-from vdm_jax import processes
+from vdm_jax import processes, watch
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
@@ -24,14 +25,31 @@ _PATIENCE = flags.DEFINE_integer(
   "coordinator_timeout", 300, "Seconds to wait for the other processes at the start.",
   lower_bound=1,
 )  # fmt: skip
+_SILENCE = flags.DEFINE_integer(
+  "heartbeat_timeout", 40, "Seconds after which a process that hangs ends all of them.",
+  lower_bound=2,
+)  # fmt: skip
+
+# JAX's own heartbeat is the second net: it comes later than ours, within a minute.
+_LATER = 15
+# Whoever is gone is known to be by then, if that is why this process fails.
+_KNOWN = 3.0
+
+_watch: watch.Watch | None = None
 
 
-def start() -> None:
+def start(advice: Callable[[], str] = lambda: "") -> None:
   """Starts JAX; with --distributed or --coordinator joins the other processes first.
+
+  From then on the processes watch each other: see `vdm_jax.watch`.
+
+  Args:
+    advice: what to do when one of them is gone; asked then.
 
   Raises:
     UserError: the coordinator does not answer, or what `common.start_jax` raises.
   """
+  global _watch
   if _DISTRIBUTED.value or _COORDINATOR.value:
     common.start_jax(devices=False)
     if _COORDINATOR.value and _PROCESS_ID.value:
@@ -42,6 +60,7 @@ def start() -> None:
         _NUM_PROCESSES.value,
         _PROCESS_ID.value,
         initialization_timeout=_PATIENCE.value,
+        heartbeat_timeout_seconds=_SILENCE.value + _LATER,
       )
     except (ValueError, RuntimeError, IndexError) as error:
       raise UserError(
@@ -52,6 +71,34 @@ def start() -> None:
   elif _NUM_PROCESSES.value or _PROCESS_ID.value is not None:
     raise UserError("--num_processes, --process_id: expected --coordinator with them")
   common.start_jax()
+  if jax.process_count() > 1:
+    host = _COORDINATOR.value and _COORDINATOR.value.rpartition(":")[0].strip("[]")
+    _watch = watch.Watch(_SILENCE.value, advice)
+    _watch.start(host)
+
+
+def again() -> str:
+  """What to do when a process of a job is gone whose finished parts are kept."""
+  return "Start all processes again, with the same command: the job resumes."
+
+
+def done() -> None:
+  """Ends this process's part of a job; it waits for the others in JAX."""
+  if _watch is not None:
+    _watch.done()
+
+
+def failed(error: BaseException) -> None:
+  """Ends this process's part of a job that failed here, before the error is told.
+
+  Where it failed because another process is gone, it ends here, with that message.
+  """
+  if _watch is None:
+    return
+  ours = isinstance(error, UserError) and error.__cause__ is None
+  if not ours and isinstance(error, Exception):
+    time.sleep(_KNOWN)
+  _watch.failed(str(error) or type(error).__name__)
 
 
 def check_same_command(out: str) -> None:

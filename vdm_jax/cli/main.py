@@ -91,16 +91,29 @@ def _checked(main):
 
   def call(argv):
     try:
-      return main(argv)
+      result = main(argv)
+      _others("done")
+      return result
+    except KeyboardInterrupt as error:
+      _others("failed", error)
+      raise
     except errors.UserError as error:
+      _others("failed", error)
       _fail(error)
     except Exception as error:
+      _others("failed", error)
       # What JAX raises of any device; its class differs between releases.
       if not str(error).startswith("RESOURCE_EXHAUSTED"):
         raise
       _fail(_out_of_memory(str(error)))
 
   return call
+
+
+def _others(what: str, *error: BaseException) -> None:
+  """Tells the other processes of a job, if the command can have any."""
+  if module := sys.modules.get("vdm_jax.cli.distributed"):
+    getattr(module, what)(*error)
 
 
 def _out_of_memory(text: str) -> str:

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
   trace = profile.parse(_PROFILE.value) if _PROFILE.value is not None else None
   if _WANDB.value:
     writers.check_installed(_WANDB.value)
-  distributed.start()
+  distributed.start(lambda: _advice(_WORKDIR.value))
 
   from vdm_jax import experiment, processes
   from vdm_jax.preflight import estimate
@@ -65,14 +65,16 @@ def main(argv: list[str]) -> None:
     if result.reason == "signal":
       print("the same command resumes it")
     else:
-      print(f"next: vdm-jax report {workdir}; {_sampling(config, workdir)}")
+      print(f"next: vdm-jax report {workdir}{_sampling(config, workdir)}")
 
 
 def _sampling(config, workdir: str) -> str:
-  """A command that samples a run."""
+  """A command that samples a run, for a list of them."""
   from vdm_jax import experiment, systems
 
   system = systems.build(config)
+  if not system.can_sample:
+    return ""
   count, given = 8, system.min_given
   start = ""
   if given:
@@ -80,4 +82,13 @@ def _sampling(config, workdir: str) -> str:
     count = min(count, experiment.open_split(config, system, split).num_videos)
     start = f" --split={split} --num_obs={given}"
   out = f"{workdir.rstrip('/')}_samples"
-  return f"vdm-jax sample --workdir={workdir}{start} --num_videos={count} --out={out}"
+  return f"; vdm-jax sample --workdir={workdir}{start} --num_videos={count} --out={out}"
+
+
+def _advice(workdir: str) -> str:
+  """What to do when a process of the run is gone."""
+  from vdm_jax.storage import checkpoint
+
+  step = checkpoint.newest(workdir)
+  where = f"from its checkpoint of step {step}" if step else "at its first step"
+  return f"Start all processes again, with the same command: the run resumes {where}."

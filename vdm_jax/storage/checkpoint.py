@@ -206,6 +206,14 @@ class Checkpoints:
       ) from error
 
 
+def newest(workdir: str) -> int | None:
+  """The step of a workdir's newest checkpoint, by the names of its folders alone."""
+  folder = epath.Path(workdir) / "checkpoints"
+  names = [path.name for path in folder.iterdir()] if folder.exists() else []
+  found = [int(name) for name in names if name.isdigit()]
+  return max(found, default=None)
+
+
 def _pack(state, data, meta):
   return ocp.args.Composite(
     state=ocp.args.PyTreeSave(state),

@@ -1,0 +1,232 @@
+"""`launch/tpu_vm.sh` against a stand-in for gcloud: a slice of two workers in a folder.
+
+What the script runs on the workers runs here, in a home of each, with a stand-in for
+the command that trains.
+"""
+
+import os
+import subprocess
+import time
+
+import pytest
+
+# A slice is a file with its state, a request in the queue another one. Every call is
+# noted. READY after so many looks as WAITS says; ssh and scp run here.
+_GCLOUD = r"""#!/usr/bin/env bash
+cd "$HERE"
+echo "$*" >>calls
+read -r _ _ _ group verb <<<"gcloud $1 $2 $3 $4"
+[[ "$*" == *" --zone=z"* ]] || exit 9
+case "$group $verb" in
+  "tpu-vm describe")
+    [[ -e slice ]] || exit 1
+    cat slice
+    ;;
+  "queued-resources describe")
+    [[ -e request ]] || exit 1
+    [[ "$*" == *--format=* ]] || exit 0
+    left=$(cat waits 2>/dev/null || echo 0)
+    if [[ -e refused ]]; then
+      echo FAILED
+    elif ((left > 0)); then
+      echo $((left - 1)) >waits
+      echo WAITING_FOR_RESOURCES
+    else
+      echo READY >slice
+      echo ACTIVE
+    fi
+    ;;
+  "queued-resources create") touch request ;;
+  "queued-resources delete")
+    [[ -e request ]] || exit 1
+    rm -f request slice
+    ;;
+  "tpu-vm delete")
+    [[ -e slice ]] || exit 1
+    rm -f slice
+    ;;
+  "tpu-vm scp")
+    mkdir -p worker_0 worker_1
+    cp "$5" worker_0/vdm_jax.tgz
+    cp "$5" worker_1/vdm_jax.tgz
+    ;;
+  "tpu-vm ssh")
+    [[ -e slice && "$(cat slice)" == READY ]] || exit 255
+    for flag in "$@"; do
+      case "$flag" in
+        --worker=all) workers="0 1" ;;
+        --worker=*) workers="${flag#*=}" ;;
+        --command=*) command="${flag#*=}" ;;
+      esac
+    done
+    for worker in $workers; do
+      HOME="$HERE/worker_$worker" bash -c "$command" || exit
+    done
+    ;;
+  *) exit 9 ;;
+esac
+"""
+# `make venv` on a worker: leaves a command that trains until it is told to stop.
+_MAKE = r"""#!/usr/bin/env bash
+echo "make $*" >>"$HERE/calls"
+mkdir -p .venv/bin
+cp "$HERE/vdm-jax" .venv/bin/vdm-jax
+"""
+_TRAIN = r"""#!/usr/bin/env bash
+echo "$HOME: $*" >>"$HERE/trained"
+[[ "$1" == train ]] || exit 0
+trap 'touch "$HOME/saved"; exit 0' TERM
+if [[ -e "$HERE/taken" ]]; then # The slice is taken away while it trains, once.
+  mv "$HERE/taken" "$HERE/was_taken"
+  echo PREEMPTED >"$HERE/slice"
+  exit 137
+fi
+for ((i = 0; i < ${TENTHS:-300}; i++)); do /bin/sleep 0.1; done
+exit "${STATUS:-0}"
+"""
+
+
+@pytest.fixture
+def here(tmp_path):
+  tools = tmp_path / "tools"
+  tools.mkdir()
+  scripts = {"gcloud": _GCLOUD, "make": _MAKE, "sleep": "#!/bin/sh\n/bin/sleep 0.05\n"}
+  for name, text in scripts.items():
+    (tools / name).write_text(text)
+    (tools / name).chmod(0o755)
+  (tmp_path / "vdm-jax").write_text(_TRAIN)
+  (tmp_path / "vdm-jax").chmod(0o755)
+  return tmp_path
+
+
+@pytest.fixture
+def tpu_vm(checkout, here):
+  def tpu_vm(*arguments, status=0, **settings):
+    env = {**os.environ, "PATH": f"{here / 'tools'}:{os.environ['PATH']}",
+           "HERE": str(here), "TPU_NAME": "t", "ZONE": "z", **settings}  # fmt: skip
+    done = subprocess.run(
+      ["bash", checkout / "launch" / "tpu_vm.sh", *arguments],
+      env=env,
+      capture_output=True,
+      text=True,
+      timeout=120,
+    )
+    assert done.returncode == status, done.stderr
+    return done.stderr
+
+  return tpu_vm
+
+
+def calls(here):
+  return (here / "calls").read_text().splitlines()
+
+
+def training(here):
+  """How often the stand-in was told to train."""
+  file = here / "trained"
+  return file.read_text().count(": train --") if file.exists() else 0
+
+
+def wait_until(condition):
+  until = time.monotonic() + 30
+  while not condition():
+    assert time.monotonic() < until
+    time.sleep(0.05)
+
+
+def test_up_asks_for_a_slice_and_waits_for_it(tpu_vm, here):
+  (here / "waits").write_text("2")
+  said = tpu_vm("up", SPOT="1", ACCELERATOR="v5litepod-16", PROJECT="p")
+  assert said.count("t is WAITING_FOR_RESOURCES") == 2
+  (created,) = [line for line in calls(here) if "create" in line]
+  assert created == (
+    "compute tpus queued-resources create t --node-id=t "
+    "--accelerator-type=v5litepod-16 --runtime-version=v2-alpha-tpuv5-lite --spot "
+    "--async --zone=z --project=p"
+  )
+  count = len(calls(here))
+  tpu_vm("up")  # It is there.
+  assert len(calls(here)) == count + 1
+
+
+def test_a_request_in_the_queue_is_waited_for_not_made_again(tpu_vm, here):
+  (here / "request").touch()
+  tpu_vm("up")
+  assert not [line for line in calls(here) if "create" in line]
+
+
+def test_a_slice_that_was_taken_away_is_made_anew(tpu_vm, here):
+  (here / "request").touch()
+  (here / "slice").write_text("PREEMPTED\n")
+  tpu_vm("up")
+  verbs = [line.split()[3] for line in calls(here)]
+  assert verbs.index("delete") < verbs.index("create")
+  assert (here / "slice").read_text() == "READY\n"
+
+
+def test_a_request_that_fails_is_told(tpu_vm, here):
+  (here / "refused").touch()
+  said = tpu_vm("up", status=1, ACCELERATOR="v4-8")
+  assert "the request for v4-8 in z is FAILED" in said
+
+
+def test_what_training_needs_reaches_all_workers(tpu_vm, here):
+  tpu_vm("up")
+  tpu_vm("setup", PYTHON="python3.12")
+  for worker in (0, 1):
+    home = here / f"worker_{worker}" / "vdm_jax"
+    assert (home / "configs" / "vdm_ucf101.py").exists()
+    assert not (home / ".git").exists()
+  made = [line for line in calls(here) if line.startswith("make")]
+  assert made == ["make --silent venv PYTHON=python3.12 EXTRAS=tpu,gcs,video"] * 2
+  tpu_vm("data", "ucf101", "a b", "--fold=0")
+  assert len((here / "trained").read_text().splitlines()) == 2
+  assert ": data build ucf101 a b --fold=0" in (here / "trained").read_text()
+
+
+def test_train_runs_once_on_every_worker_and_stop_saves(tpu_vm, here):
+  tpu_vm("up")
+  tpu_vm("setup")
+  tpu_vm("train", "c.py", "gs://b/r", "--config.x=a b")
+  wait_until(lambda: training(here) == 2)
+  assert "train --config=c.py --workdir=gs://b/r --distributed --config.x=a b" in (
+    (here / "trained").read_text()
+  )
+  tpu_vm("train", "c.py", "gs://b/r")  # The lock: not a second time.
+  time.sleep(0.5)
+  assert training(here) == 2
+  tpu_vm("stop")
+  for worker in (0, 1):
+    wait_until((here / f"worker_{worker}" / "saved").exists)
+    status = here / f"worker_{worker}" / "vdm_jax" / "train.status"
+    wait_until(lambda status=status: status.exists() and status.read_text() == "0\n")
+  tpu_vm("down")
+  assert not (here / "slice").exists()
+
+
+def test_down_of_a_slice_without_a_request(tpu_vm, here):
+  (here / "slice").write_text("READY\n")
+  tpu_vm("down")
+  assert not (here / "slice").exists()
+
+
+@pytest.mark.parametrize("status", [0, 75])
+def test_all_ends_as_training_ends(tpu_vm, here, status):
+  said = tpu_vm(
+    "all", "c.py", "gs://b/r", status=status, STATUS=str(status), TENTHS="1"
+  )
+  assert f"training ended with exit status {status}" in said
+
+
+def test_all_starts_over_when_the_slice_is_taken_away(tpu_vm, here):
+  (here / "taken").touch()
+  said = tpu_vm("all", "c.py", "gs://b/r", TENTHS="1")
+  assert "t does not answer (PREEMPTED); starting over" in said
+  assert "training ended with exit status 0" in said
+  assert len([line for line in calls(here) if " create " in line]) == 2
+
+
+def test_what_is_missing_is_named(tpu_vm):
+  assert "Trains on a Cloud TPU slice" in tpu_vm("fly", status=2)
+  assert "set ZONE" in tpu_vm("up", status=1, ZONE="")
+  assert "Trains on a Cloud TPU slice" in tpu_vm("train", "c.py", status=2)
