@@ -41,6 +41,8 @@ EXTRAS = {
   "cuda": ["jax[cuda12]"],
   "cuda12": ["jax[cuda12]"],
   "cuda13": ["jax[cuda13]"],
+  # GPUs that are not there: `vdm-jax preflight --topology=h100:8` on any Linux machine.
+  "cuda-preflight": ["jax-cuda12-plugin>=0.9", "nvidia-cuda-nvcc-cu12>=12.6"],
   # gs:// paths.
   "gcs": ["etils[epath-gcs]>=1.12", "gcsfs>=2024.6"],
   # Reading and writing of video files.

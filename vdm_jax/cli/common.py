@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import pkgutil
 import platform
 import sys
 from collections.abc import Sequence
@@ -159,14 +160,21 @@ def _processor() -> str:
 
 
 def _only_cpu() -> bool:
-  """Whether JAX would look for a TPU, at length and in vain.
+  """Whether JAX would look for a TPU or a GPU, at length and in vain.
 
-  The libtpu wheel is installed for `preflight` on machines without a TPU, too.
+  The wheels of libtpu and of the CUDA plugin are installed for `preflight` on machines
+  without a TPU or a GPU, too.
   """
   tpu = glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*")
-  other = importlib.util.find_spec("jax_plugins")  # CUDA and the like.
+  card = glob.glob("/dev/nvidia[0-9]*") or glob.glob("/dev/dxg")
+  found = importlib.util.find_spec("jax_plugins")
+  paths = found.submodule_search_locations if found else None
+  plugins = {module.name for module in pkgutil.iter_modules(paths or ())}
+  cuda = {name for name in plugins if name.startswith("xla_cuda")}
   named = os.environ.get("JAX_PLATFORMS")
-  return not (tpu or other or named) and bool(importlib.util.find_spec("libtpu"))
+  if tpu or card or named or plugins - cuda:
+    return False
+  return bool(cuda or importlib.util.find_spec("libtpu"))
 
 
 def _keep_freed_memory() -> None:

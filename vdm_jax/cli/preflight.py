@@ -1,8 +1,9 @@
 """`vdm-jax preflight --config=FILE [--topology=v5e:2x4 | --local]`: will it fit?
 
-Compiles the real training step (or sampler) for a TPU slice without a TPU and says
-what it needs. Figures are of a chip; `--json` prints them alone, in bytes, FLOPs and
-milliseconds. What does not fit is a result (exit 0), with settings that would help.
+Compiles the real training step (or sampler) for a TPU slice without a TPU, or for GPUs
+(`--topology=h100:8`) without a GPU, and says what it needs. Figures are of a chip;
+`--json` prints them alone, in bytes, FLOPs and milliseconds. What does not fit is a
+result (exit 0), with settings that would help.
 """
 
 import json
@@ -18,7 +19,8 @@ _TOPOLOGY = flags.DEFINE_string(
   "topology",
   None,
   "Slice to compile for, for example v4:4x4x8, v5e:2x4, v5p:2x2x2, v6e:4x4, "
-  "tpu7x:2x2x1; default the config's preflight.topology.",
+  "tpu7x:2x2x1; or GPUs: h100:8, h200:8, a100:8, a100-40gb:8, h100:2x8 (two hosts); "
+  "default the config's preflight.topology.",
 )
 _LOCAL = flags.DEFINE_bool("local", False, "Compile for the devices at hand instead.")
 _WHAT = flags.DEFINE_string(
@@ -28,6 +30,13 @@ _WHAT = flags.DEFINE_string(
 )
 _BATCH_SIZE = flags.DEFINE_integer(
   "batch_size", 16, "Videos at a time, of sampling.", lower_bound=1
+)
+_EFFORT = flags.DEFINE_enum(
+  "effort",
+  None,
+  ["O0", "O1", "O2", "O3"],
+  "How hard the compiler tries; default O0 for a topology: quick, near in memory, with "
+  "estimates several times too long. With --local the compiler's own default.",
 )
 _TRY_KNOBS = flags.DEFINE_bool(
   "try_knobs", True, "If it does not fit, compile with settings that may help."
@@ -57,6 +66,7 @@ def main(argv: list[str]) -> None:
     topology,
     what=_WHAT.value,
     batch_size=_BATCH_SIZE.value,
+    effort=_EFFORT.value,
     try_knobs=_TRY_KNOBS.value,
   )
   print(json.dumps(found, indent=2) if _JSON.value else preflight.render(found))

@@ -5,6 +5,7 @@ never hold the whole score matrix: on GPU cuDNN's fused kernel takes half
 precision inputs, elsewhere queries go through in chunks.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -44,8 +45,7 @@ def attend(q, k, v, *, implementation: str = "auto") -> jax.Array:
     return _chunked(q, k, v)
   if implementation == "cudnn":
     return _cudnn(q, k, v)
-  half = q.dtype in (jnp.bfloat16, jnp.float16)
-  if half and q.shape[-1] % 8 == 0 and jax.default_backend() == "gpu":
+  if _cudnn_takes(q.shape, q.dtype):
     # The device is known only at lowering: a GPU machine may compile for a TPU.
     return jax.lax.platform_dependent(q, k, v, cuda=_cudnn, default=_chunked)
   return _chunked(q, k, v)
@@ -57,6 +57,19 @@ def _whole(q, k, v):
 
 def _cudnn(q, k, v):
   return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+
+
+@functools.lru_cache
+def _cudnn_takes(shape: tuple[int, ...], dtype) -> bool:
+  """Whether cuDNN is installed and has a kernel for both passes: tracing it says so."""
+  if dtype not in (jnp.bfloat16, jnp.float16):
+    return False
+  x = jax.ShapeDtypeStruct(shape, dtype)
+  try:
+    jax.eval_shape(lambda q, k, v: jax.vjp(_cudnn, q, k, v)[1](q), x, x, x)
+  except (NotImplementedError, RuntimeError, ValueError):
+    return False
+  return True
 
 
 def _chunked(q, k, v):

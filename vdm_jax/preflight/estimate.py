@@ -13,8 +13,7 @@ import jax
 from jax.extend import core
 
 from vdm_jax.errors import UserError
-from vdm_jax.preflight import flops, knobs, measure, program
-from vdm_jax.preflight import topology as slices
+from vdm_jax.preflight import chips, flops, knobs, measure, program
 
 # Views, or made again where they are used: no memory of their own.
 _FREE = {
@@ -45,7 +44,7 @@ def check(config: Mapping[str, Any], devices: Sequence[jax.Device]) -> None:
   needed, found = training(config, devices)
   if needed <= available:
     return
-  gib = slices.GIB
+  gib = chips.GIB
   tried = []
   for settings in knobs.knobs(config, found):
     changed = knobs.with_settings(config, settings)

@@ -24,6 +24,8 @@ _CHANNEL = re.compile(r"channel_id=(\d+)")
 _BRANCHES = re.compile(
   r"(?:branch_computations=\{|true_computation=|false_computation=)([^}\s]+)"
 )
+# What a library's kernel works in, at the end of its results: mostly not touched.
+_WORKSPACE = re.compile(r", [su]8\[(\d+)\]\{0\}\) custom-call\(")
 _PARAMETER = re.compile(r" parameter\((\d+)\)")
 _SLICES = {"dynamic-slice", "slice", "gather"}
 # No data moves for these; what a loop or a branch moves is counted inside it.
@@ -76,7 +78,7 @@ class Module:
     """Per device and run: how many, and the bytes that go in or come out of them."""
     found: dict[str, dict[str, int]] = {}
     gathers: set[str] = set()
-    for times, instruction, sizes in self._executed(self.entry, 1, inside=True):
+    for times, instruction, sizes in self.executed(inside=True):
       kind = instruction.opcode.removesuffix("-start")
       if kind not in COLLECTIVES:
         continue
@@ -101,9 +103,30 @@ class Module:
     Loops are multiplied out. A slice counts as what it takes from its operand, and
     an update in place as what it writes.
     """
+    return self._traffic(self.entry)
+
+  def executed(
+    self, inside: bool = False
+  ) -> Iterator[tuple[int, Instruction, dict[str, int]]]:
+    """Yields what runs: how often, the instruction, and sizes of those around it.
+
+    Loops are multiplied out; of a condition the branch counts that moves most.
+
+    Args:
+      inside: what is fused counts too.
+    """
+    return self._executed(self.entry, 1, inside)
+
+  def called(self, instruction: Instruction) -> list[Instruction]:
+    """The instructions fused into one, or called by it."""
+    found = _CALLED.search(instruction.text)
+    return self.computations.get(found[1], []) if found else []
+
+  def _traffic(self, name: str) -> int:
+    """Bytes that one run of a computation moves."""
     return sum(
       times * self._moved(instruction, sizes)
-      for times, instruction, sizes in self._executed(self.entry, 1, inside=False)
+      for times, instruction, sizes in self._executed(name, 1, inside=False)
       if instruction.opcode not in _FREE
     )
 
@@ -111,12 +134,17 @@ class Module:
     read = [sizes.get(name, 0) for name in instruction.operands]
     if instruction.opcode.endswith("-done"):
       return 0  # Counted where it starts, with operands and results in one tuple.
+    if instruction.opcode == "all-reduce-start":
+      return sum(read) + instruction.size  # Its result alone does not repeat operands.
     if instruction.opcode.endswith("-start"):
       return instruction.size
     if instruction.opcode in _SLICES:
       return 2 * instruction.size
     if instruction.opcode == "dynamic-update-slice":
       return 2 * read[1]
+    if instruction.opcode == "custom-call":
+      workspace = _WORKSPACE.search(instruction.text)
+      return sum(read) + instruction.size - (int(workspace[1]) if workspace else 0)
     called = _CALLED.search(instruction.text)
     if instruction.opcode != "fusion" or not called:
       return sum(read) + instruction.size
@@ -156,9 +184,9 @@ class Module:
         trips = self._trips(instruction, instructions)
         yield from self._executed(body, times * trips, inside)
       elif instruction.opcode == "conditional":
-        for branches in _BRANCHES.findall(text):
-          for branch in branches.split(","):
-            yield from self._executed(branch.strip(" %"), times, inside)
+        found = ",".join(_BRANCHES.findall(text)).split(",")
+        branch = max((name.strip(" %") for name in found), key=self._traffic)
+        yield from self._executed(branch, times, inside)
       elif instruction.opcode == "call" or (
         inside and instruction.opcode in ("fusion", "async-start")
       ):

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vdm_jax import errors
+from vdm_jax.preflight import chips, program, worker
 from vdm_jax.preflight import measure as measuring
-from vdm_jax.preflight import program, worker
 from vdm_jax.preflight import topology as slices
 
 Settings = dict[str, Any]
@@ -22,6 +22,7 @@ def preflight(
   *,
   what: str = "train",
   batch_size: int | None = None,
+  effort: str | None = None,
   try_knobs: bool = True,
   say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> dict[str, Any]:
@@ -29,10 +30,12 @@ def preflight(
 
   Args:
     config: as a plain dict.
-    topology: a slice, 'v5e:2x4'; None: the devices at hand.
+    topology: a slice, 'v5e:2x4', or GPUs, 'h100:8'; None: the devices at hand.
     what: 'train', one training step; 'sample', one step of the sampler; or 'enlarge',
       the same guided by a video of half the height and width.
     batch_size: videos at a time, of 'sample'; raised to a multiple of the devices.
+    effort: of the compiler, one of `measure.EFFORTS`; default little for a topology,
+      and as for a program that runs for the devices at hand.
     try_knobs: if it does not fit, compile with settings that need less memory, the
       cheapest first, until one fits.
     say: is told of progress.
@@ -43,8 +46,11 @@ def preflight(
     one of them that fits.
 
   Raises:
-    UserError: the config is refused, or there is no such slice.
+    UserError: the config is refused, there is no such slice, or its compiler is not
+      installed.
   """
+  if effort is not None and effort not in measuring.EFFORTS:
+    raise errors.unknown("--effort", effort, measuring.EFFORTS)
   if what not in program.WHAT:
     raise errors.unknown("--what", what, program.WHAT)
   target = slices.parse(topology) if topology else None
@@ -53,8 +59,8 @@ def preflight(
     changed = with_settings(config, settings)
     size = settings.get("batch_size", batch_size)
     if target:
-      return worker.measure(changed, what, target, size)
-    return _measure_local(changed, what, size)
+      return worker.measure(changed, what, target, size, effort)
+    return _measure_local(changed, what, size, effort)
 
   name = str(target or "the devices here")
   say(f"preflight: compiling the {what} step for {name}; this can take minutes")
@@ -87,14 +93,20 @@ def preflight(
   return found
 
 
-def _measure_local(config, what, batch_size):
+def _measure_local(config, what, batch_size, effort):
   import jax
 
   devices = jax.devices()
-  chip = slices.chip_of(devices[0])
-  chips = len({tuple(d.coords) for d in devices}) if chip else len(devices)
+  chip = chips.tpu_of(devices[0])
+  count = len({tuple(d.coords) for d in devices}) if chip else len(devices)
   return measuring.measure(
-    config, what, devices, chip=chip, chips=chips, batch_size=batch_size
+    config,
+    what,
+    devices,
+    chip=chip,
+    chips=count,
+    batch_size=batch_size,
+    effort=effort,
   )
 
 
@@ -153,5 +165,5 @@ def flags(settings: Settings) -> str:
 def _memory(found) -> str:
   hbm = found["hbm"]
   return (
-    f"needs {hbm['total'] / slices.GIB:.1f} of {hbm['capacity'] / slices.GIB:.1f} GiB"
+    f"needs {hbm['total'] / chips.GIB:.1f} of {hbm['capacity'] / chips.GIB:.1f} GiB"
   )

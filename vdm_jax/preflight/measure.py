@@ -6,17 +6,21 @@ import os
 import pathlib
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 
-from vdm_jax.preflight import flops, hlo, program, topology
+from vdm_jax.preflight import chips as makers
+from vdm_jax.preflight import cycles, flops, hlo, program
 
-# For programs that nothing will run: the compiler's passes that matter to speed are
-# skipped, which makes it about four times faster; memory differs by some percent.
-FAST = {"jax_optimization_level": "O0"}
+# How hard the compiler tries; without one, as it does for programs that run.
+EFFORTS = ("O0", "O1", "O2", "O3")
+# For programs that nothing will run: passes that matter to speed are skipped, which
+# makes the TPU compiler about four times faster; memory differs by some percent.
+LITTLE = "O0"
 _CONTAINER = pathlib.Path("/sys/fs/cgroup/memory.max")
+_GPU_PACKAGES = ("jax-cuda12-pjrt", "nvidia-cuda-nvcc-cu12", "nvidia-cudnn-cu12")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _AMOUNT = r"([\d.]+)([KMGT]?)"
 _OUT_OF_MEMORY = (
@@ -30,9 +34,10 @@ def measure(
   what: str,
   devices: Sequence[jax.Device],
   *,
-  chip: topology.Chip | None = None,
+  chip: makers.Chip | None = None,
   chips: int | None = None,
   batch_size: int | None = None,
+  effort: str | None = None,
 ) -> dict[str, Any]:
   """Compiles a program of a config for devices and says what it needs.
 
@@ -43,6 +48,7 @@ def measure(
     chip: what they are made of, if known.
     chips: how many chips they are; default as many as devices.
     batch_size: of 'sample'.
+    effort: of the compiler, one of `EFFORTS`; default as for a program that runs.
 
   Returns:
     What `preflight` returns, but for the names and the knobs. All figures are per
@@ -73,8 +79,10 @@ def measure(
     "bytes": None,
     "floor_ms": {"compute": None, "memory": None},
     "collectives": None,
+    "effort": effort or "default",
+    "estimate": None,
     "seconds": {"lower": None, "compile": None},
-    "versions": versions(),
+    "versions": versions(devices[0].platform),
   }
   hbm = found["hbm"]
   # The arguments alone: known before anything is compiled.
@@ -92,7 +100,8 @@ def measure(
   found["seconds"]["lower"] = time.monotonic() - start
   start = time.monotonic()
   try:
-    compiled = lowered.compile()
+    with _trying(effort):
+      compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
     found["seconds"]["compile"] = time.monotonic() - start
     needed = out_of_memory(str(error))
@@ -130,6 +139,19 @@ def _read(found, compiled, chip, per_chip, repeats) -> None:
     kind: {name: amount * per_chip / repeats for name, amount in total.items()}
     for kind, total in module.collectives().items()
   }
+  if isinstance(chip, makers.Tpu):
+    found["estimate"] = cycles.estimate(module, chip, repeats, found["flops"])
+
+
+@contextlib.contextmanager
+def _trying(effort: str | None) -> Iterator[None]:
+  """Has the compiler try as hard as said."""
+  before = jax.config.jax_optimization_level
+  jax.config.update("jax_optimization_level", effort or before)
+  try:
+    yield
+  finally:
+    jax.config.update("jax_optimization_level", before)
 
 
 def out_of_memory(message: str) -> tuple[float, float] | None:
@@ -145,13 +167,15 @@ def out_of_memory(message: str) -> tuple[float, float] | None:
   return None
 
 
-def versions() -> dict[str, str]:
-  """Of what decides about the figures."""
+def versions(platform: str) -> dict[str, str]:
+  """Finds the versions of what decides about figures for a platform."""
   found = {"jax": jax.__version__}
-  try:
-    found["libtpu"] = importlib.metadata.version("libtpu")
-  except importlib.metadata.PackageNotFoundError:
-    found["libtpu"] = "none"
+  names = _GPU_PACKAGES if platform in ("cuda", "gpu") else ("libtpu",)
+  for name in names:
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      found[name] = "none"
   return found
 
 

@@ -2,17 +2,18 @@
 
 import jax
 
-from vdm_jax.preflight import topology
+from vdm_jax.preflight import chips
 
-# Dense products in bfloat16, of NVIDIA's data sheets; TPUs are in `topology.CHIPS`. The
-# first name that a device's kind starts with counts: an NVL card is a slower one.
+# Dense products in bfloat16, of NVIDIA's data sheets; TPUs, and the cards that
+# preflight describes, are in `chips`. The first name that a device's kind starts with
+# counts: an NVL card is a slower one.
 _GPUS = {
-  "NVIDIA A100": 312e12,
+  "NVIDIA A100": chips.GPUS["a100"].flops,
   "NVIDIA H100 NVL": 835e12,
   "NVIDIA H100 PCIe": 756e12,
-  "NVIDIA H100": 989e12,
+  "NVIDIA H100": chips.GPUS["h100"].flops,
   "NVIDIA H200 NVL": 836e12,
-  "NVIDIA H200": 989e12,
+  "NVIDIA H200": chips.GPUS["h200"].flops,
 }
 
 
@@ -22,9 +23,9 @@ def peak(device: jax.Device) -> float | None:
   Returns:
     The figure of its data sheet; None of a kind that is not in the tables.
   """
-  chip = topology.chip_of(device)
+  chip = chips.tpu_of(device)
   if chip is not None:
     # A chip of tpu7x is two devices, of the others one.
-    return chip.flops / (2 if chip is topology.CHIPS["tpu7x"] else 1)
+    return chip.flops / (2 if chip is chips.TPUS["tpu7x"] else 1)
   kind = device.device_kind
   return next((peak for name, peak in _GPUS.items() if kind.startswith(name)), None)

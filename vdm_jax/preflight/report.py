@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vdm_jax.preflight import knobs
-from vdm_jax.preflight.topology import GIB
+from vdm_jax.preflight.chips import GIB
 
 
 def render(found: Mapping[str, Any]) -> str:
@@ -39,7 +39,11 @@ def render(found: Mapping[str, Any]) -> str:
     rows.append((f"traffic a {per}", traffic + at_least))
     rows.append(("collectives", collectives(found["collectives"])))
   if found["seconds"]["compile"] is not None:
-    rows.append(("compile time", f"{found['seconds']['compile']:.0f} s here"))
+    took = f"{found['seconds']['compile']:.0f} s here, effort {found['effort']}"
+    rows.append(("compile time", took))
+  if found.get("estimate"):
+    rows += _estimate(found["estimate"], found["effort"], per)
+  rows += [("note", remark) for remark in found.get("remarks", ())]
   for tried in found["tried"]:
     rows.append(("tried", f"{knobs.flags(tried['settings'])}: {_tried(tried)}"))
   if found["fits"] is False:
@@ -69,8 +73,30 @@ def collectives(found: Mapping[str, Mapping[str, float]]) -> str:
 
 def _fits(found) -> str:
   if found["fits"]:
-    return "yes"
+    return "yes, by that lower bound" if found.get("remarks") else "yes"
   return f"NO: {found.get('reason', 'more than the chip has')}"
+
+
+def _estimate(estimate, effort, per) -> list[tuple[str, str]]:
+  """What the compiler expects: in all, by kind of operation, and what costs most."""
+  text = (
+    f"{estimate['ms']:,.1f} ms, {estimate['share_of_peak']:.0%} of the chip's peak: "
+    f"the compiler's, for ranking, of a program compiled with effort {effort}, at "
+    f"{estimate['clock'] / 1e9:g} GHz (assumed)"
+  )
+  if estimate["without"]:
+    without = (f"{kind} {n:,.4g}" for kind, n in estimate["without"].items())
+    text += f"; without {', '.join(without)}"
+  rows = [(f"estimate a {per}", text)]
+  rows += [
+    (f"  {kind}", f"{one['ms']:,.1f} ms in {one['count']:,.4g}")
+    for kind, one in estimate["kinds"].items()
+  ]
+  rows += [
+    ("  costly", f"{one['ms']:,.1f} ms in {one['count']:,.4g}: {one['source']}")
+    for one in estimate["costly"]
+  ]
+  return rows
 
 
 def _floor(found) -> str:

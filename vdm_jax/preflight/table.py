@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vdm_jax.preflight import report
-from vdm_jax.preflight.topology import GIB
+from vdm_jax.preflight.chips import GIB
 
 _HEAD = """# Preflight: does every paper's model fit?
 

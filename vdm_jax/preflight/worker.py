@@ -1,7 +1,7 @@
 """Measures in a process of its own, so that a crash of the compiler is a result.
 
-The process sets `topology.ENVIRONMENT` before anything loads the compiler, takes no
-accelerator that is there, and writes what it found as JSON.
+The process sets what `topology.environment` says before anything loads the compiler,
+takes no accelerator that is there, and writes what it found as JSON.
 """
 
 import json
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vdm_jax.errors import UserError
+from vdm_jax.preflight import gpus
 from vdm_jax.preflight import topology as slices
 
 
@@ -23,8 +24,9 @@ def measure(
   what: str,
   topology: slices.Topology,
   batch_size: int | None = None,
+  effort: str | None = None,
 ) -> dict[str, Any]:
-  """`measure.measure` for a slice, in a new process.
+  """`measure.measure` for a slice, in a new process; default effort: little.
 
   Returns:
     As it; or `fits` None and `error`, if the compiler failed.
@@ -32,12 +34,13 @@ def measure(
   Raises:
     UserError: as it, or the compiler is not installed.
   """
-  slices.check_compiler()
+  slices.check_compiler(topology)
   request = {
     "config": config,
     "what": what,
     "topology": str(topology),
     "batch_size": batch_size,
+    "effort": effort,
   }
   with tempfile.TemporaryDirectory() as folder:
     asked, answered = pathlib.Path(folder, "request"), pathlib.Path(folder, "result")
@@ -47,7 +50,7 @@ def measure(
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     run = subprocess.run(
       [str(part) for part in command],
-      env={**os.environ, **slices.ENVIRONMENT, "PYTHONPATH": path},
+      env={**os.environ, **slices.environment(topology), "PYTHONPATH": path},
       stdin=subprocess.DEVNULL,
       stdout=subprocess.DEVNULL,
       stderr=subprocess.PIPE,
@@ -79,8 +82,6 @@ def main(asked: str, answered: str) -> None:
 
   from vdm_jax.preflight import measure as measuring
 
-  for name, value in measuring.FAST.items():
-    jax.config.update(name, value)
   # A cached program would tell a wrong compile time.
   jax.config.update("jax_enable_compilation_cache", False)
   request = json.loads(pathlib.Path(asked).read_text())
@@ -93,7 +94,9 @@ def main(asked: str, answered: str) -> None:
       chip=topology.chip,
       chips=topology.num_chips,
       batch_size=request["batch_size"],
+      effort=request["effort"] or measuring.LITTLE,
     )
+    result["remarks"] = gpus.remarks() if topology.is_gpu else []
   except UserError as error:
     result = {"user_error": str(error)}
   # Whole or not at all: a crash at exit must not leave half a result.
