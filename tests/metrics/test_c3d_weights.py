@@ -14,7 +14,6 @@ from vdm_jax.errors import UserError
 from vdm_jax.metrics import layouts, weights
 from vdm_jax.metrics.networks import c3d
 
-pytest.importorskip("safetensors")
 DENSE = {"fc6": (4096, 8192), "fc7": (4096, 4096), "fc8": (101, 4096)}
 
 

@@ -13,8 +13,6 @@ from vdm_jax.cli import weights as command
 from vdm_jax.errors import UserError
 from vdm_jax.metrics import layouts, weights
 
-pytest.importorskip("safetensors")
-
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):

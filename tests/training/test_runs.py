@@ -17,7 +17,7 @@ from vdm_jax import experiment, sampling
 from vdm_jax.data import records
 from vdm_jax.data.builders import video_folder
 from vdm_jax.errors import UserError
-from vdm_jax.storage import checkpoint, workdirs
+from vdm_jax.storage import checkpoint, exports, workdirs
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,7 @@ def test_init_from_takes_what_fits_and_lists_what_does_not(
 
 def test_an_export_samples_like_the_run(config, finished, tmp_path):
   out = tmp_path / "slim"
-  workdirs.export(finished[0], str(out))
+  exports.folder(finished[0], str(out))
   run, slim = sampling.load(finished[0]), sampling.load(str(out))
   assert_equal(run.params, slim.params)
   assert slim.info["step"] == 6
@@ -242,7 +242,7 @@ def test_an_export_samples_like_the_run(config, finished, tmp_path):
   )
   assert size < whole / 2
   with pytest.raises(UserError, match="not empty"):
-    workdirs.export(finished[0], str(out))
+    exports.folder(finished[0], str(out))
 
 
 def test_sigterm_saves_and_a_later_run_goes_on(config, finished, tmp_path, monkeypatch):

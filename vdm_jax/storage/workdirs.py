@@ -1,7 +1,6 @@
 """What a workdir holds besides checkpoints, and whether two runs are the same."""
 
 import contextlib
-import datetime
 import errno
 import fcntl
 import json
@@ -17,7 +16,7 @@ from etils import epath
 import vdm_jax
 from vdm_jax import processes
 from vdm_jax.errors import UserError
-from vdm_jax.storage import checkpoint
+from vdm_jax.storage import checkpoint, weights_file
 
 # Config keys (and all below them) that a resumed run may change: where and how
 # fast it runs, what it reports, how long it trains. All else is the run.
@@ -160,7 +159,7 @@ def read_weights(workdir: str, rate: str | None = None, **pick) -> tuple[Any, di
   """Averaged weights of a run or of an export, on the host's first device.
 
   Args:
-    workdir: of a run, or an export folder.
+    workdir: of a run, or an export: a folder, or a file that ends with .safetensors.
     rate: which average; default the first one, or the raw parameters where the
       run keeps none.
     **pick: `step` and `best` of `Checkpoints.restore`.
@@ -171,6 +170,8 @@ def read_weights(workdir: str, rate: str | None = None, **pick) -> tuple[Any, di
   Raises:
     UserError: there is nothing to load, or no average of this rate.
   """
+  if weights_file.is_one(workdir):
+    return _read_file(workdir, rate, **pick)
   root = epath.Path(workdir)
   if not root.exists():
     raise UserError(f"{workdir}: no such workdir")
@@ -192,6 +193,23 @@ def read_weights(workdir: str, rate: str | None = None, **pick) -> tuple[Any, di
   found, _ = checkpoints.restore(wanted, step=step, best=best)
   params = found["ema"][name] if name else found["params"]
   return params, {**meta, "step": step, "ema": name}
+
+
+def _read_file(
+  path: str, rate: str | None, step: int | None = None, best: bool = False
+) -> tuple[Any, dict]:
+  """`read_weights` of a file, which holds one step and one average."""
+  params, info = weights_file.read(path)
+  if best or step not in (None, info["step"]):
+    raise UserError(
+      f"{path}: holds the weights of step {info['step']} alone, which cannot be chosen "
+      f"otherwise; asked for {'the best' if best else f'step {step}'}"
+    )
+  if rate not in (None, info["ema"]):
+    raise UserError(
+      f"{path}: no average of rate {rate}, found {info['ema'] or 'raw parameters'}"
+    )
+  return jax.device_put(params, jax.local_devices()[0]), info
 
 
 def warm_start(state: Any, workdir: str) -> Any:
@@ -238,30 +256,6 @@ def warm_start(state: Any, workdir: str) -> Any:
 def _replaced(state: Any, params: Any) -> Any:
   copies = {rate: jax.tree.map(lambda p: p + 0, params) for rate in state.ema}
   return state.replace(params=params, ema=copies)
-
-
-def export(workdir: str, out: str, **pick) -> None:
-  """Writes a slim folder that `sample` loads: averaged weights, config, origin.
-
-  Raises:
-    UserError: `out` holds something already, or the run has no checkpoint.
-  """
-  target = epath.Path(out)
-  if target.exists() and any(target.iterdir()):
-    raise UserError(f"--out={out}: not empty")
-  params, info = read_weights(workdir, **pick)
-  kept = ("config", "data_fingerprint", "text_checksum", "vdm_jax", "jax")
-  meta = {key: info[key] for key in kept if key in info}
-  meta["config"]["train"]["ema"] = [info["ema"]] if info["ema"] else []
-  meta["exported_from"] = str(workdir)
-  meta["exported_at"] = datetime.datetime.now(datetime.UTC).isoformat(
-    timespec="seconds"
-  )
-  tree = {"ema": {info["ema"]: params}} if info["ema"] else {"params": params}
-  checkpoints = checkpoint.Checkpoints(out, keep_last=1)
-  checkpoints.save(info["step"], tree, None, meta)
-  checkpoints.close()
-  write_description(out, meta)
 
 
 def status(workdir: str) -> dict[str, Any]:
