@@ -146,9 +146,9 @@ def export(run: str, out: str, **pick: Any) -> Exported:
   name = config["system"]
   if name not in formats.NAMES:
     raise UserError(
-      f"{run}: config.system is {name!r}, for which its authors published no layout of "
-      f"checkpoints; expected {', '.join(formats.NAMES)}. A safetensors file holds "
-      "the weights of every system"
+      f"{run}: config.system is {name!r}, of which no layout of checkpoints was "
+      f"published; expected {', '.join(formats.NAMES)}. A safetensors file holds the "
+      "weights of every system"
     )
   form = formats.load(name)
   writer = importlib.import_module(f"vdm_jax.interop.{name}_write")
