@@ -1,6 +1,8 @@
 """One file that holds a model: written, read, refused."""
 
 import json
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -14,6 +16,7 @@ import vdm_jax as vdm
 from tests import helpers
 from vdm_jax import sampling, systems
 from vdm_jax.errors import UserError
+from vdm_jax.evaluation import clip_sources
 from vdm_jax.storage import checkpoint, exports, weights_file, workdirs
 
 CONFIG = helpers.load_config(train={"ema": [0.9, 0.99]})
@@ -68,6 +71,9 @@ def test_any_tool_reads_the_arrays_and_what_they_belong_to(run, file):
   with safetensors.safe_open(file, framework="numpy") as opened:
     about = {key: json.loads(text) for key, text in opened.metadata().items()}
   assert about["config"]["system"] == "vdm" and about["step"] == 7
+  beside = pathlib.Path(file).with_name("beside")
+  beside.touch()
+  assert os.stat(file).st_mode == beside.stat().st_mode
   assert about["ema"] == "0.9" and about["jax"] == jax.__version__
 
 
@@ -173,3 +179,13 @@ def test_reading_one_needs_no_extra(file):
     "weights_file.read(sys.argv[1]); assert 'torch' not in sys.modules"
   )
   subprocess.run([sys.executable, "-c", code, file], check=True)
+
+
+def test_it_is_measured_like_the_run(run, file):
+  first = [
+    clip_sources.open_source(
+      name, flag="--fake", count=1, options={"steps": 2, "guidance": 0.0}
+    ).read(0)
+    for name in (run, file)
+  ]
+  np.testing.assert_array_equal(*first)

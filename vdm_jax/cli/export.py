@@ -2,8 +2,11 @@
 
 vdm-jax export --workdir=RUN --out=DIR
 vdm-jax export --workdir=RUN --out=FILE.safetensors --format=safetensors
+vdm-jax export --workdir=RUN --out=DIR --format=pytorch
 
-Both are then a --workdir to sample, to measure and to start training from.
+The first two are then a --workdir to sample, to measure and to start training from. The
+third writes a PyTorch checkpoint into DIR that the code of the paper's authors takes
+(FDM, RaMViD, RVD), or says which fields it cannot.
 """
 
 from absl import flags
@@ -16,8 +19,9 @@ _OUT = flags.DEFINE_string("out", None, "New folder, or new file, for the export
 _FORMAT = flags.DEFINE_enum(
   "format",
   "workdir",
-  ["workdir", "safetensors"],
-  "'workdir' is a slim folder; 'safetensors' is one file that holds the config, too.",
+  ["workdir", "safetensors", "pytorch"],
+  "'workdir' is a slim folder; 'safetensors' is one file that holds the config, too; "
+  "'pytorch' is a checkpoint in the layout of the paper's authors.",
 )
 _RATE = flags.DEFINE_string(
   "ema", None, "Rate of the average to write; default the config's first."
@@ -32,9 +36,30 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1 or not _WORKDIR.value or not _OUT.value:
     raise UserError("export: expected --workdir=RUN --out=OUT")
   common.start_jax()
+  pick = {"rate": _RATE.value, "best": _BEST.value}
+  if _FORMAT.value == "pytorch":
+    _export_pytorch(pick)
+    return
 
   from vdm_jax.storage import exports
 
   write = {"workdir": exports.folder, "safetensors": exports.file}[_FORMAT.value]
-  write(_WORKDIR.value, _OUT.value, rate=_RATE.value, best=_BEST.value)
+  write(_WORKDIR.value, _OUT.value, **pick)
   print(f"exported to {_OUT.value}; vdm-jax sample --workdir={_OUT.value} loads it")
+
+
+def _export_pytorch(pick) -> None:
+  """Writes a checkpoint, and prints what its file does not tell."""
+  from vdm_jax.interop import writing
+
+  exported = writing.export(_WORKDIR.value, _OUT.value, **pick)
+  print(f"exported to {exported.path}, as {exported.title}'s authors write theirs")
+  if exported.options:
+    print("the file does not tell these options of their code:")
+    for name, value in exported.options.items():
+      print(f"  {name} = {value!r}")
+  if exported.lost:
+    print("their training does not have, and an import loses:")
+    for line in exported.lost:
+      print(f"  {line}")
+  print(f"the same model here again:\n  {exported.command}")

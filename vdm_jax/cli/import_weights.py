@@ -7,6 +7,7 @@ nothing unless all do. No code of the file is run. `vdm-jax sample --workdir=DIR
 
 import ast
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 from absl import flags
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> None:
     dataset=_DATASET.value,
     raw=_RAW.value,
   )
-  examined = workdir.examine(_SYSTEM.value, file, asked())
+  examined = workdir.examine(_SYSTEM.value, file, parse(_SET.value))
   print(workdir.report(examined))
   workdir.check_fits(examined)
   if _DRY_RUN.value:
@@ -67,10 +68,14 @@ def main(argv: list[str]) -> None:
   )
 
 
-def asked() -> dict[str, Any]:
-  """The fields of --set, by dotted name."""
+def parse(texts: Iterable[str]) -> dict[str, Any]:
+  """The fields of --set, 'FIELD=VALUE' each, by dotted name.
+
+  Raises:
+    UserError: one is of another form.
+  """
   found = {}
-  for text in _SET.value:
+  for text in texts:
     name, equals, value = text.partition("=")
     if not equals or not name:
       raise UserError(f"--set: expected FIELD=VALUE, found {text!r}")

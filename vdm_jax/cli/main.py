@@ -14,7 +14,7 @@ COMMANDS = {
   "weights": "networks that metrics are of: list them, bring your own",
   "status": "what a workdir holds and how it is doing",
   "report": "a page about a run, or about two side by side",
-  "export": "write averaged weights and config alone",
+  "export": "write averaged weights: a folder, one file, or for the authors' code",
   "import": "read a published PyTorch checkpoint",
   "doctor": "what this machine has, and how fast it is",
   "preflight": "will a config fit on an accelerator, and how fast could it be?",

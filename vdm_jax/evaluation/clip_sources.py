@@ -4,6 +4,7 @@ A source is named by one text:
 
     DIR            a folder that `vdm-jax sample` wrote; a run, which is sampled; or a
                    folder of videos (or of folders of pictures)
+    FILE.safetensors   an export, which is sampled like a run
     NAME[:SPLIT]   a built data set, as moving_digits/16px_1digit_8frames:test
     FILE.npz       features [N, D] of the user's own network, as array `features`
 """
@@ -27,6 +28,7 @@ from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import samples
 from vdm_jax.pixels import to_float, to_uint8
+from vdm_jax.storage import weights_file
 
 _AT_A_TIME = 16  # Videos that a run samples together.
 _RATE_FRAMES = 17  # That say what a film's frame rate is.
@@ -101,7 +103,7 @@ def open_source(
     found = _features(path, flag)
   elif (path / "record.json").exists():
     found = _samples(name)
-  elif (path / "checkpoints").exists():
+  elif (path / "checkpoints").exists() or (weights_file.is_one(path) and path.exists()):
     found = _run(name, flag, count, seed, options or {})
   elif path.is_dir():
     found = _films(path, flag, fps, size)

@@ -1,1 +1,1 @@
-"""Published PyTorch checkpoints in; one file a format."""
+"""PyTorch checkpoints in the layouts of the papers' authors, in and out."""

@@ -270,6 +270,6 @@ def _read_run(file: formats.File, fields: formats.Fields, steps: int) -> None:
   fields.set("optimizer.learning_rate", 5e-5, "default")
   fields.set("optimizer.clip_norm", 0.0, "default")
   fields.set("train.ema", (float(_EMA),), "default")
-  fields.set("sampling.steps", steps, "shapes")
+  fields.set("sampling.steps", steps, "default")
   fields.set("sampling.gamma", 0.0, "default")
   fields.set("plan.name", "rollout", "default")

@@ -1,4 +1,4 @@
-"""Reads a file of `torch.save` without running anything that is in it.
+"""Reads and writes files of `torch.save`; runs nothing that is in one.
 
 The only module that knows PyTorch. A checkpoint is a pickle, and a pickle is a
 program: PyTorch's restricted reader (`weights_only`) builds arrays, containers and
@@ -6,6 +6,7 @@ plain values, and refuses all else. Arrays stay on disk until they are asked for
 """
 
 import contextlib
+import os
 import pathlib
 import pickle
 from collections.abc import Mapping
@@ -76,12 +77,41 @@ def read(path: str, shapes_only: bool = False) -> Any:
   return _plain(contents, torch)
 
 
+def write(path: pathlib.Path, contents: Any) -> None:
+  """Writes a file that any PyTorch reads, the restricted reader too.
+
+  It is there complete or not at all, and replaces what was there.
+
+  Args:
+    path: local; its folder is made.
+    contents: nested mappings, sequences and plain values; arrays become tensors.
+
+  Raises:
+    UserError: PyTorch is not installed, or the file cannot be written.
+  """
+  torch = _torch()
+  temporary = path.with_name(f".{path.name}.{os.getpid()}")
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(_tensors(contents, torch), temporary)
+    temporary.replace(path)
+  except (OSError, RuntimeError) as error:  # The second is its writer's.
+    raise UserError(f"{path}: cannot be written ({_short(error)})") from error
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def check_installed() -> None:
+  """Raises UserError unless PyTorch is installed."""
+  _torch()
+
+
 def _torch() -> Any:
   try:
     import torch
   except ImportError:
     raise UserError(
-      "reading PyTorch checkpoints needs PyTorch: pip install 'vdm_jax[torch]'"
+      "PyTorch checkpoints need PyTorch: pip install 'vdm_jax[torch]'"
     ) from None
   return torch
 
@@ -115,4 +145,15 @@ def _plain(value: Any, torch: Any) -> Any:
   if isinstance(value, list | tuple):
     inner = [_plain(item, torch) for item in value]
     return tuple(inner) if isinstance(value, tuple) else inner
+  return value
+
+
+def _tensors(value: Any, torch: Any) -> Any:
+  """The inverse of `_plain`; arrays are copied."""
+  if isinstance(value, np.ndarray):
+    return torch.tensor(value)
+  if isinstance(value, Mapping):
+    return {key: _tensors(inner, torch) for key, inner in value.items()}
+  if isinstance(value, list | tuple):
+    return type(value)(_tensors(item, torch) for item in value)
   return value

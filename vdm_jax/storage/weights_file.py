@@ -72,7 +72,11 @@ def write(path: epath.PathLike, params: Any, meta: Mapping[str, Any]) -> None:
       return
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
+      # Its writer lets no one else read what it makes; this one travels.
+      temporary.touch()
+      mode = os.stat(temporary).st_mode
       safetensors.numpy.save_file(arrays, os.fspath(temporary), texts)
+      os.chmod(temporary, mode)
       temporary.replace(target)
     finally:
       temporary.unlink(missing_ok=True)
