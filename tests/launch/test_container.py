@@ -90,8 +90,10 @@ def test_its_steps_build_an_environment_in_a_plain_folder(checkout, tmp_path):
   app, settings = tmp_path / "app", {"EXTRAS": "video", "USER_ID": "1000"}
   app.mkdir()
   # The Python that runs this is the base.
-  path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
-  env = {**os.environ, "PATH": path}
+  env = {
+    **os.environ,
+    "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
+  }
   env = {k: v for k, v in env.items() if not k.startswith("PYTHON")}
   for name, rest in instructions(checkout):
     if name == "COPY":
