@@ -146,7 +146,6 @@ def test_a_small_config_compiles_for_gpus():
 
 
 @needs_compiler
-@pytest.mark.slow
 @pytest.mark.skipif(not gpus._installed("nvidia.cudnn"), reason="cuDNN is missing")
 def test_attention_is_cudnns_in_a_program_for_gpus():
   """What a CPU host lowers for a card has the kernel that the card would take."""
