@@ -53,7 +53,8 @@ def base() -> ConfigDict:
       cond_drop=0.1,  # How often training hides the signals; our choice.
       # What the backward pass computes again, to save memory: 'none', 'dots', 'block'.
       remat="none",
-      attention="auto",  # Over space: 'auto', 'xla', 'chunked', 'cudnn'.
+      # Over space: 'auto', 'xla', 'chunked', 'splash', 'cudnn'.
+      attention="auto",
     )
   )
   config.diffusion = ConfigDict(

@@ -1,10 +1,11 @@
 """Attention over space and over time.
 
-`attend` is the one place that decides how scores are computed. Long token axes
-never hold the whole score matrix: on GPU cuDNN's fused kernel takes half
-precision inputs, elsewhere queries go through in chunks.
+`attend` is the one place that decides how scores are computed. Many tokens never hold
+the whole score matrix: a TPU has the splash kernel, a GPU cuDNN's for half precision;
+elsewhere a piece of the scores is made at a time.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +17,14 @@ from flax import linen as nn
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.models import layers
+from vdm_jax.models.kernels import rows, splash
 
-IMPLEMENTATIONS = ("auto", "xla", "chunked", "cudnn")
-# Above this many scores a query-key plane is computed in chunks of queries.
-_CHUNK_SCORES = 1 << 19
+IMPLEMENTATIONS = ("auto", "xla", "chunked", "splash", "cudnn")
+# Fewer tokens are quicker without the kernel, whose blocks they hardly fill.
+_MANY_TOKENS = 1024
+# Scores at a time, in bytes: what an accelerator can keep close to where it computes.
+_SCORES = 32 << 20
+_QUERIES = 128  # Fewer at a time, or another multiple, leave lanes empty.
 
 
 def attend(q, k, v, *, implementation: str = "auto") -> jax.Array:
@@ -27,28 +32,59 @@ def attend(q, k, v, *, implementation: str = "auto") -> jax.Array:
 
   Args:
     q, k, v: [N, L, heads, head_dim].
-    implementation: 'xla' holds all scores, 'chunked' those of some queries at a
-      time, 'cudnn' none (GPU, half precision), 'auto' picks by device and size.
+    implementation: 'xla' holds all scores, 'chunked' some at a time. 'splash' holds
+      none on a TPU where the program says its mesh (`kernels.rows`), and is 'chunked'
+      elsewhere. 'cudnn' holds none (GPU, half precision). 'auto' is 'splash' for 1,024
+      tokens and more, and 'cudnn' on a GPU where that takes the heads.
 
   Returns:
     [N, L, heads, head_dim], of q's dtype; the softmax is in float32.
+
+  Raises:
+    UserError: there is no such implementation, or it does not take such heads.
   """
   if implementation not in IMPLEMENTATIONS:
     raise UserError(
       f"config.model.attention: expected one of {IMPLEMENTATIONS}, "
       f"found {implementation!r}"
     )
+  _, tokens, _, head_dim = q.shape
+  by_cudnn = implementation in ("auto", "cudnn") and _cudnn_takes(q.shape, q.dtype)
+  by_splash = implementation == "splash" or (
+    implementation == "auto" and tokens >= _MANY_TOKENS
+  )
   if implementation == "xla":
     return _whole(q, k, v)
-  if implementation == "chunked":
-    return _chunked(q, k, v)
   if implementation == "cudnn":
+    if not by_cudnn:
+      raise UserError(
+        "config.model.attention: 'cudnn' needs cuDNN, half precision and heads of up "
+        f"to 128 channels, a multiple of 8; found heads of {head_dim} in {q.dtype}"
+      )
     return _cudnn(q, k, v)
-  half = q.dtype in (jnp.bfloat16, jnp.float16)
-  if half and q.shape[-1] % 8 == 0 and jax.default_backend() == "gpu":
+  if implementation == "splash" and not splash.takes_heads(head_dim):
+    raise UserError(
+      f"config.model.attention: {splash.HEADS}, found heads of {head_dim}"
+    )
+
+  share = rows.of_device(len(q))
+  known = share is not None
+  branches = {"cuda": _cudnn} if by_cudnn else {}
+  if by_splash and known and splash.takes(tokens, head_dim):
+    branches["tpu"] = splash.attend
+  whole = _bytes(q, k, share if known else len(q)) <= _SCORES
+  plain = _whole if whole else functools.partial(_in_pieces, by_rows=known)
+
+  def of_device(q, k, v):
+    if not branches:
+      return plain(q, k, v)
     # The device is known only at lowering: a GPU machine may compile for a TPU.
-    return jax.lax.platform_dependent(q, k, v, cuda=_cudnn, default=_chunked)
-  return _chunked(q, k, v)
+    return jax.lax.platform_dependent(q, k, v, **branches, default=plain)
+
+  # What the compiler can split by itself is left to it.
+  if known and ("tpu" in branches or not whole):
+    return rows.map_devices(of_device, q, k, v)
+  return of_device(q, k, v)
 
 
 def _whole(q, k, v):
@@ -59,18 +95,53 @@ def _cudnn(q, k, v):
   return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
 
 
-def _chunked(q, k, v):
-  length = q.shape[1]
-  chunks = math.ceil(length * k.shape[1] / _CHUNK_SCORES)
-  while length % chunks:
-    chunks += 1
-  if chunks == 1:
-    return _whole(q, k, v)
-  n, _, heads, dim = q.shape
-  parts = q.reshape(n, chunks, length // chunks, heads, dim).swapaxes(0, 1)
+@functools.lru_cache
+def _cudnn_takes(shape: tuple[int, ...], dtype) -> bool:
+  """Whether cuDNN is installed and has a kernel for both passes: tracing it says so."""
+  if dtype not in (jnp.bfloat16, jnp.float16):
+    return False
+  x = jax.ShapeDtypeStruct(shape, dtype)
+  try:
+    jax.eval_shape(lambda q, k, v: jax.vjp(_cudnn, q, k, v)[1](q), x, x, x)
+  except (NotImplementedError, RuntimeError, ValueError):
+    return False
+  return True
+
+
+def _bytes(q, k, count: int) -> int:
+  """Of the scores of so many rows."""
+  return 4 * count * q.shape[2] * q.shape[1] * k.shape[1]
+
+
+def _in_pieces(q, k, v, by_rows: bool):
+  """`_whole`, some rows at a time, or some queries of one.
+
+  Rows that the compiler has split over devices (not `by_rows`) stay together.
+  """
+  count, each = len(q), _bytes(q, k, 1)
+  if not by_rows:
+    return _by_queries(q, k, v)
   # Scores are made again in the backward pass: storing them would undo the point.
+  fit = max(1, _SCORES // each)
+  group = next(n for n in range(fit, 0, -1) if count % n == 0)
+  piece = jax.checkpoint(_whole) if each <= _SCORES else _by_queries
+  parts = [x.reshape(count // group, group, *x.shape[1:]) for x in (q, k, v)]
+  return jax.lax.map(lambda part: piece(*part), parts).reshape(q.shape)
+
+
+def _by_queries(q, k, v):
+  """`_whole`, some queries of every row at a time."""
+  count, length, heads, dim = q.shape
+  fit = _SCORES // (_bytes(q, k, count) // length)
+  size = max(fit // _QUERIES, 1) * _QUERIES
+  chunks = -(-length // size)
+  size = (
+    -(-length // (chunks * _QUERIES)) * _QUERIES
+  )  # Alike, so that few are filled up.
+  padded = jnp.pad(q, ((0, 0), (0, chunks * size - length), (0, 0), (0, 0)))
+  parts = padded.reshape(count, chunks, size, heads, dim).swapaxes(0, 1)
   out = jax.lax.map(jax.checkpoint(lambda part: _whole(part, k, v)), parts)
-  return out.swapaxes(0, 1).reshape(q.shape)
+  return out.swapaxes(0, 1).reshape(padded.shape)[:, :length]
 
 
 def heads_of(channels: int, head_dim: int) -> int:
