@@ -55,6 +55,8 @@ def base() -> ConfigDict:
       remat="none",
       # Over space: 'auto', 'xla', 'chunked', 'splash', 'cudnn'.
       attention="auto",
+      # Over time: 'xla'; on a TPU also 'pallas', a kernel that no TPU has timed yet.
+      time_attention="xla",
     )
   )
   config.diffusion = ConfigDict(

@@ -64,6 +64,7 @@ SCHEMA = {
     "cond_drop": float,
     "remat": str,
     "attention": str,
+    "time_attention": str,
   },
   "diffusion": {
     "schedule": str,

@@ -17,9 +17,10 @@ from flax import linen as nn
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.models import layers
-from vdm_jax.models.kernels import rows, splash
+from vdm_jax.models.kernels import over_time, rows, splash
 
 IMPLEMENTATIONS = ("auto", "xla", "chunked", "splash", "cudnn")
+OVER_TIME = ("xla", "pallas")
 # Fewer tokens are quicker without the kernel, whose blocks they hardly fill.
 _MANY_TOKENS = 1024
 # Scores at a time, in bytes: what an accelerator can keep close to where it computes.
@@ -159,6 +160,71 @@ def scores_of(terms: str, q: jax.Array, k: jax.Array) -> jax.Array:
   return jnp.einsum(terms, q, k, preferred_element_type=jnp.float32)
 
 
+def attend_over_time(
+  qkv: jax.Array,
+  rel_k: jax.Array,
+  rel_v: jax.Array,
+  attends: jax.Array,
+  head_dim: int,
+  implementation: str = "xla",
+) -> jax.Array:
+  """Softmax attention among the frames at each pixel, with relative positions.
+
+  Args:
+    qkv: [B, T, P, 3 C], of each of P pixels its queries, keys and values; C are heads.
+    rel_k, rel_v: [B, T, T, head_dim], added to key and value of frame j (second) where
+      frame i (first) looks at it.
+    attends: bool [B, T, T], whether frame i may look at frame j.
+    head_dim: width of a head.
+    implementation: 'xla', or 'pallas': on a TPU, where the program says its mesh
+      (`kernels.rows`), one kernel that writes no scores; 'xla' elsewhere.
+
+  Returns:
+    [B, T, P, C], of qkv's dtype; the softmax is in float32.
+
+  Raises:
+    UserError: there is no such implementation, or it does not take such a video.
+  """
+  if implementation not in OVER_TIME:
+    raise UserError(
+      f"config.model.time_attention: expected one of {OVER_TIME}, "
+      f"found {implementation!r}"
+    )
+  _, t, pixels, width = qkv.shape
+  plain = functools.partial(_whole_over_time, head_dim=head_dim)
+  args = qkv, rel_k, rel_v, attends
+  if implementation == "xla":
+    return plain(*args)
+  if not over_time.takes(t, pixels, width // 3, head_dim, qkv.dtype):
+    raise UserError(
+      "config.model.time_attention: 'pallas' needs heads that fill lanes of 128 "
+      f"channels, and few frames; found {t} frames of {width // 3} channels, heads of "
+      f"{head_dim}"
+    )
+  if rows.of_device(len(qkv)) is None:
+    return plain(*args)
+  kernel = functools.partial(over_time.attend, head_dim=head_dim)
+
+  def of_device(*args):
+    return jax.lax.platform_dependent(*args, tpu=kernel, default=plain)
+
+  return rows.map_devices(of_device, *args)
+
+
+def _whole_over_time(qkv, rel_k, rel_v, attends, head_dim):
+  *lead, width = qkv.shape
+  qkv = qkv.reshape(*lead, 3, -1, head_dim)
+  q, k, v = qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :]
+  q = q * head_dim**-0.5
+  scores = scores_of("bipnd,bjpnd->bpnij", q, k)
+  scores = scores + scores_of("bipnd,bijd->bpnij", q, rel_k)
+  scores = jnp.where(attends[:, None, None], scores, -jnp.inf)
+  weight = jax.nn.softmax(scores, axis=-1).astype(qkv.dtype)
+  h = jnp.einsum("bpnij,bjpnd->bipnd", weight, v)
+  h = h + jnp.einsum("bpnij,bijd->bipnd", weight, rel_v)
+  return h.reshape(*lead, width // 3)
+
+
 class SpaceAttention(nn.Module):
   """Self-attention among the pixels of each frame, or of all frames together.
 
@@ -213,23 +279,24 @@ class TimeAttention(nn.Module):
     head_dim: width of a head.
     norm_axes: axes of the group norm's statistics.
     max_distance: differences beyond it share one embedding.
+    implementation: see `attend_over_time`.
     dtype: of the computation.
   """
 
   head_dim: int
   norm_axes: Sequence[int]
   max_distance: int = 64
+  implementation: str = "xla"
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array, frames: Frames) -> jax.Array:
     """[B, T, H, W, C] to the same, residual included."""
     b, t, height, width, channels = x.shape
-    heads = heads_of(channels, self.head_dim)
+    heads_of(channels, self.head_dim)
     h = layers.GroupNorm(self.norm_axes, dtype=self.dtype, name="norm")(x)
     qkv = layers.Dense(3 * channels, dtype=self.dtype, name="qkv")(h)
-    qkv = qkv.reshape(b, t, height * width, 3, heads, self.head_dim)
-    q, k, v = qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :]
+    qkv = qkv.reshape(b, t, height * width, 3 * channels)
 
     distance = frames.distances()
     bucket = jnp.clip(distance, -self.max_distance, self.max_distance)
@@ -238,15 +305,9 @@ class TimeAttention(nn.Module):
     init = nn.initializers.normal(self.head_dim**-0.5)
     rel_k = self.param("relative_key", init, table).astype(self.dtype)[bucket]
     rel_v = self.param("relative_value", init, table).astype(self.dtype)[bucket]
-
-    q = q * self.head_dim**-0.5
-    scores = scores_of("bipnd,bjpnd->bpnij", q, k)
-    scores = scores + scores_of("bipnd,bijd->bpnij", q, rel_k)
-    allowed = frames.attends()[:, None, None]
-    scores = jnp.where(allowed, scores, -jnp.inf)
-    weight = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
-    h = jnp.einsum("bpnij,bjpnd->bipnd", weight, v)
-    h = h + jnp.einsum("bpnij,bijd->bipnd", weight, rel_v)
+    h = attend_over_time(
+      qkv, rel_k, rel_v, frames.attends(), self.head_dim, self.implementation
+    )
     h = h.reshape(x.shape)
     return x + layers.Dense(
       channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="out"
