@@ -44,10 +44,11 @@ class Ours:
     recurrent = self._system.windows == "recurrent"
     # Guidance would call the network twice a step.
     settings = Settings.from_config(config["sampling"], guidance=0.0)
-    sample = jax.jit(
+    sample = sharding.jit(
       functools.partial(
         window.sample_window, self._system, settings, any_observed=recurrent
       ),
+      self._programs.mesh,
       in_shardings=(self._programs.state_sharding.params, rows, rows, rows, rows),
       out_shardings=rows,
     )

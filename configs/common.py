@@ -57,7 +57,10 @@ def base() -> ConfigDict:
       cond_drop=0.1,  # How often training hides the signals; our choice.
       # What the backward pass computes again, to save memory: 'none', 'dots', 'block'.
       remat="none",
-      attention="auto",  # Over space: 'auto', 'xla', 'chunked', 'cudnn'.
+      # Over space: 'auto', 'xla', 'chunked', 'splash', 'cudnn'.
+      attention="auto",
+      # Over time: 'xla'; on a TPU also 'pallas', a kernel that no TPU has timed yet.
+      time_attention="xla",
     )
   )
   config.diffusion = ConfigDict(

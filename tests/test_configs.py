@@ -68,6 +68,7 @@ SCHEMA = {
     "cond_drop": float,
     "remat": str,
     "attention": str,
+    "time_attention": str,
   },
   "diffusion": {
     "schedule": str,

@@ -10,9 +10,10 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental import pallas as pl
 
 from tests import helpers
-from vdm_jax import preflight
+from vdm_jax import preflight, sharding
 from vdm_jax.errors import UserError
 from vdm_jax.preflight import (
   estimate,
@@ -69,6 +70,24 @@ class TestFlops:
       return jax.lax.scan(lambda c, _: (c @ c, None), x, length=10)[0]
 
     assert flops.count(jax.jit(loop), shape(16, 16)) == 10 * 2 * 16**3
+
+  def test_a_part_of_each_device_counts_for_all(self):
+    mesh, rows = sharding.make_mesh(devices=jax.devices()[:4]), jax.P(sharding.BATCH)
+    dot = jax.shard_map(jnp.dot, mesh=mesh, in_specs=(rows, jax.P()), out_specs=rows)
+    assert flops.count(dot, shape(8, 5), shape(5, 7)) == 2 * 8 * 5 * 7
+
+  def test_a_kernel_counts_in_every_step_of_its_grid(self):
+    def dot(a, b, out):
+      out[...] = jnp.dot(a[...], b[...])
+
+    call = pl.pallas_call(
+      dot,
+      grid=(3,),
+      in_specs=[pl.BlockSpec((8, 16), lambda i: (i, 0)), pl.BlockSpec()],
+      out_specs=pl.BlockSpec((8, 4), lambda i: (i, 0)),
+      out_shape=shape(24, 4),
+    )
+    assert flops.count(call, shape(24, 16), shape(16, 4)) == 2 * 24 * 16 * 4
 
   def test_recomputation_counts(self):
     def loss(x, w):

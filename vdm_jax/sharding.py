@@ -4,8 +4,9 @@ Two axes: the batch is split over both, parameters and optimizer state over
 `fsdp` alone. One device is the mesh 1 x 1; nothing else changes.
 """
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -47,6 +48,21 @@ def for_sampling(config: Mapping[str, Any], devices: Sequence[jax.Device]) -> Me
   fsdp = config.get("mesh", {}).get("fsdp", 1)
   fsdp = len(devices) if fsdp == -1 else math.gcd(fsdp, len(devices))
   return make_mesh(fsdp=fsdp, devices=devices)
+
+
+def jit(function: Callable, mesh: Mesh, **kwargs):
+  """Makes `jax.jit` of a function whose parts may ask for the mesh.
+
+  What the compiler cannot split, a kernel, is called on each device's part of the batch
+  (`models.kernels.rows`).
+  """
+
+  @functools.wraps(function)
+  def on_mesh(*args, **kwargs):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return function(*args, **kwargs)
+
+  return jax.jit(on_mesh, **kwargs)
 
 
 def batch(mesh: Mesh) -> NamedSharding:

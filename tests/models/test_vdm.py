@@ -220,24 +220,6 @@ def test_bfloat16_computes_in_it_and_keeps_float32_parameters():
   assert 1e-5 < error < 0.1
 
 
-def test_attention_in_chunks_equals_the_whole(monkeypatch):
-  rng = np.random.default_rng(0)
-  q, k, v = rng.standard_normal((3, 2, 48, 2, 8)).astype(np.float32)
-  whole = attention.attend(q, k, v, implementation="xla")
-  monkeypatch.setattr(attention, "_CHUNK_SCORES", 300)
-
-  def loss(implementation):
-    def total(q, k, v):
-      out = attention.attend(q, k, v, implementation=implementation)
-      return jnp.sum(jnp.sin(out))
-
-    return jax.grad(total, argnums=(0, 1, 2))(q, k, v)
-
-  close(attention.attend(q, k, v, implementation="chunked"), whole)
-  for a, b in zip(loss("chunked"), loss("xla"), strict=True):
-    close(a, b)
-
-
 def test_convolutions_over_time_join_neighbours_and_are_refused_with_images():
   changed = {"conv_time": True, "attention_resolutions": ()}
   network = vdm.VdmUNet(vdm.Settings(**{**SETTINGS.__dict__, **changed}))

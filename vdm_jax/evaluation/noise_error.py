@@ -80,8 +80,9 @@ class NoiseError:
     # The middle of a step, so that a discrete schedule floors to that step.
     self._times = (steps - 1 - first + 0.5) / steps
     rows, whole = sharding.batch(self._mesh), sharding.replicated(self._mesh)
-    self._program = jax.jit(
+    self._program = sharding.jit(
       functools.partial(_errors, system),
+      self._mesh,
       in_shardings=(whole, rows, rows, rows, rows, rows),
       out_shardings=whole,
     )

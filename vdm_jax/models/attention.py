@@ -1,8 +1,8 @@
 """Attention over space and over time.
 
-`attend` is the one place that decides how scores are computed. Long token axes
-never hold the whole score matrix: on GPU cuDNN's fused kernel takes half
-precision inputs, elsewhere queries go through in chunks.
+`attend` is the one place that decides how scores are computed. Many tokens never hold
+the whole score matrix: a TPU has the splash kernel, a GPU cuDNN's for half precision;
+elsewhere a piece of the scores is made at a time.
 """
 
 import functools
@@ -17,10 +17,15 @@ from flax import linen as nn
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.models import layers
+from vdm_jax.models.kernels import over_time, rows, splash
 
-IMPLEMENTATIONS = ("auto", "xla", "chunked", "cudnn")
-# Above this many scores a query-key plane is computed in chunks of queries.
-_CHUNK_SCORES = 1 << 19
+IMPLEMENTATIONS = ("auto", "xla", "chunked", "splash", "cudnn")
+OVER_TIME = ("xla", "pallas")
+# Fewer tokens are quicker without the kernel, whose blocks they hardly fill.
+_MANY_TOKENS = 1024
+# Scores at a time, in bytes: what an accelerator can keep close to where it computes.
+_SCORES = 32 << 20
+_QUERIES = 128  # Fewer at a time, or another multiple, leave lanes empty.
 
 
 def attend(q, k, v, *, implementation: str = "auto") -> jax.Array:
@@ -28,27 +33,59 @@ def attend(q, k, v, *, implementation: str = "auto") -> jax.Array:
 
   Args:
     q, k, v: [N, L, heads, head_dim].
-    implementation: 'xla' holds all scores, 'chunked' those of some queries at a
-      time, 'cudnn' none (GPU, half precision), 'auto' picks by device and size.
+    implementation: 'xla' holds all scores, 'chunked' some at a time. 'splash' holds
+      none on a TPU where the program says its mesh (`kernels.rows`), and is 'chunked'
+      elsewhere. 'cudnn' holds none (GPU, half precision). 'auto' is 'splash' for 1,024
+      tokens and more, and 'cudnn' on a GPU where that takes the heads.
 
   Returns:
     [N, L, heads, head_dim], of q's dtype; the softmax is in float32.
+
+  Raises:
+    UserError: there is no such implementation, or it does not take such heads.
   """
   if implementation not in IMPLEMENTATIONS:
     raise UserError(
       f"config.model.attention: expected one of {IMPLEMENTATIONS}, "
       f"found {implementation!r}"
     )
+  _, tokens, _, head_dim = q.shape
+  by_cudnn = implementation in ("auto", "cudnn") and _cudnn_takes(q.shape, q.dtype)
+  by_splash = implementation == "splash" or (
+    implementation == "auto" and tokens >= _MANY_TOKENS
+  )
   if implementation == "xla":
     return _whole(q, k, v)
-  if implementation == "chunked":
-    return _chunked(q, k, v)
   if implementation == "cudnn":
+    if not by_cudnn:
+      raise UserError(
+        "config.model.attention: 'cudnn' needs cuDNN, half precision and heads of up "
+        f"to 128 channels, a multiple of 8; found heads of {head_dim} in {q.dtype}"
+      )
     return _cudnn(q, k, v)
-  if _cudnn_takes(q.shape, q.dtype):
+  if implementation == "splash" and not splash.takes_heads(head_dim):
+    raise UserError(
+      f"config.model.attention: {splash.HEADS}, found heads of {head_dim}"
+    )
+
+  share = rows.of_device(len(q))
+  known = share is not None
+  branches = {"cuda": _cudnn} if by_cudnn else {}
+  if by_splash and known and splash.takes(tokens, head_dim):
+    branches["tpu"] = splash.attend
+  whole = _bytes(q, k, share if known else len(q)) <= _SCORES
+  plain = _whole if whole else functools.partial(_in_pieces, by_rows=known)
+
+  def of_device(q, k, v):
+    if not branches:
+      return plain(q, k, v)
     # The device is known only at lowering: a GPU machine may compile for a TPU.
-    return jax.lax.platform_dependent(q, k, v, cuda=_cudnn, default=_chunked)
-  return _chunked(q, k, v)
+    return jax.lax.platform_dependent(q, k, v, **branches, default=plain)
+
+  # What the compiler can split by itself is left to it.
+  if known and ("tpu" in branches or not whole):
+    return rows.map_devices(of_device, q, k, v)
+  return of_device(q, k, v)
 
 
 def _whole(q, k, v):
@@ -72,18 +109,40 @@ def _cudnn_takes(shape: tuple[int, ...], dtype) -> bool:
   return True
 
 
-def _chunked(q, k, v):
-  length = q.shape[1]
-  chunks = math.ceil(length * k.shape[1] / _CHUNK_SCORES)
-  while length % chunks:
-    chunks += 1
-  if chunks == 1:
-    return _whole(q, k, v)
-  n, _, heads, dim = q.shape
-  parts = q.reshape(n, chunks, length // chunks, heads, dim).swapaxes(0, 1)
+def _bytes(q, k, count: int) -> int:
+  """Of the scores of so many rows."""
+  return 4 * count * q.shape[2] * q.shape[1] * k.shape[1]
+
+
+def _in_pieces(q, k, v, by_rows: bool):
+  """`_whole`, some rows at a time, or some queries of one.
+
+  Rows that the compiler has split over devices (not `by_rows`) stay together.
+  """
+  count, each = len(q), _bytes(q, k, 1)
+  if not by_rows:
+    return _by_queries(q, k, v)
   # Scores are made again in the backward pass: storing them would undo the point.
+  fit = max(1, _SCORES // each)
+  group = next(n for n in range(fit, 0, -1) if count % n == 0)
+  piece = jax.checkpoint(_whole) if each <= _SCORES else _by_queries
+  parts = [x.reshape(count // group, group, *x.shape[1:]) for x in (q, k, v)]
+  return jax.lax.map(lambda part: piece(*part), parts).reshape(q.shape)
+
+
+def _by_queries(q, k, v):
+  """`_whole`, some queries of every row at a time."""
+  count, length, heads, dim = q.shape
+  fit = _SCORES // (_bytes(q, k, count) // length)
+  size = max(fit // _QUERIES, 1) * _QUERIES
+  chunks = -(-length // size)
+  size = (
+    -(-length // (chunks * _QUERIES)) * _QUERIES
+  )  # Alike, so that few are filled up.
+  padded = jnp.pad(q, ((0, 0), (0, chunks * size - length), (0, 0), (0, 0)))
+  parts = padded.reshape(count, chunks, size, heads, dim).swapaxes(0, 1)
   out = jax.lax.map(jax.checkpoint(lambda part: _whole(part, k, v)), parts)
-  return out.swapaxes(0, 1).reshape(q.shape)
+  return out.swapaxes(0, 1).reshape(padded.shape)[:, :length]
 
 
 def heads_of(channels: int, head_dim: int) -> int:
@@ -99,6 +158,71 @@ def heads_of(channels: int, head_dim: int) -> int:
 def scores_of(terms: str, q: jax.Array, k: jax.Array) -> jax.Array:
   """A product of queries with keys in float32: a softmax feels rounded scores."""
   return jnp.einsum(terms, q, k, preferred_element_type=jnp.float32)
+
+
+def attend_over_time(
+  qkv: jax.Array,
+  rel_k: jax.Array,
+  rel_v: jax.Array,
+  attends: jax.Array,
+  head_dim: int,
+  implementation: str = "xla",
+) -> jax.Array:
+  """Softmax attention among the frames at each pixel, with relative positions.
+
+  Args:
+    qkv: [B, T, P, 3 C], of each of P pixels its queries, keys and values; C are heads.
+    rel_k, rel_v: [B, T, T, head_dim], added to key and value of frame j (second) where
+      frame i (first) looks at it.
+    attends: bool [B, T, T], whether frame i may look at frame j.
+    head_dim: width of a head.
+    implementation: 'xla', or 'pallas': on a TPU, where the program says its mesh
+      (`kernels.rows`), one kernel that writes no scores; 'xla' elsewhere.
+
+  Returns:
+    [B, T, P, C], of qkv's dtype; the softmax is in float32.
+
+  Raises:
+    UserError: there is no such implementation, or it does not take such a video.
+  """
+  if implementation not in OVER_TIME:
+    raise UserError(
+      f"config.model.time_attention: expected one of {OVER_TIME}, "
+      f"found {implementation!r}"
+    )
+  _, t, pixels, width = qkv.shape
+  plain = functools.partial(_whole_over_time, head_dim=head_dim)
+  args = qkv, rel_k, rel_v, attends
+  if implementation == "xla":
+    return plain(*args)
+  if not over_time.takes(t, pixels, width // 3, head_dim, qkv.dtype):
+    raise UserError(
+      "config.model.time_attention: 'pallas' needs heads that fill lanes of 128 "
+      f"channels, and few frames; found {t} frames of {width // 3} channels, heads of "
+      f"{head_dim}"
+    )
+  if rows.of_device(len(qkv)) is None:
+    return plain(*args)
+  kernel = functools.partial(over_time.attend, head_dim=head_dim)
+
+  def of_device(*args):
+    return jax.lax.platform_dependent(*args, tpu=kernel, default=plain)
+
+  return rows.map_devices(of_device, *args)
+
+
+def _whole_over_time(qkv, rel_k, rel_v, attends, head_dim):
+  *lead, width = qkv.shape
+  qkv = qkv.reshape(*lead, 3, -1, head_dim)
+  q, k, v = qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :]
+  q = q * head_dim**-0.5
+  scores = scores_of("bipnd,bjpnd->bpnij", q, k)
+  scores = scores + scores_of("bipnd,bijd->bpnij", q, rel_k)
+  scores = jnp.where(attends[:, None, None], scores, -jnp.inf)
+  weight = jax.nn.softmax(scores, axis=-1).astype(qkv.dtype)
+  h = jnp.einsum("bpnij,bjpnd->bipnd", weight, v)
+  h = h + jnp.einsum("bpnij,bijd->bipnd", weight, rel_v)
+  return h.reshape(*lead, width // 3)
 
 
 class SpaceAttention(nn.Module):
@@ -155,23 +279,24 @@ class TimeAttention(nn.Module):
     head_dim: width of a head.
     norm_axes: axes of the group norm's statistics.
     max_distance: differences beyond it share one embedding.
+    implementation: see `attend_over_time`.
     dtype: of the computation.
   """
 
   head_dim: int
   norm_axes: Sequence[int]
   max_distance: int = 64
+  implementation: str = "xla"
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array, frames: Frames) -> jax.Array:
     """[B, T, H, W, C] to the same, residual included."""
     b, t, height, width, channels = x.shape
-    heads = heads_of(channels, self.head_dim)
+    heads_of(channels, self.head_dim)
     h = layers.GroupNorm(self.norm_axes, dtype=self.dtype, name="norm")(x)
     qkv = layers.Dense(3 * channels, dtype=self.dtype, name="qkv")(h)
-    qkv = qkv.reshape(b, t, height * width, 3, heads, self.head_dim)
-    q, k, v = qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :]
+    qkv = qkv.reshape(b, t, height * width, 3 * channels)
 
     distance = frames.distances()
     bucket = jnp.clip(distance, -self.max_distance, self.max_distance)
@@ -180,15 +305,9 @@ class TimeAttention(nn.Module):
     init = nn.initializers.normal(self.head_dim**-0.5)
     rel_k = self.param("relative_key", init, table).astype(self.dtype)[bucket]
     rel_v = self.param("relative_value", init, table).astype(self.dtype)[bucket]
-
-    q = q * self.head_dim**-0.5
-    scores = scores_of("bipnd,bjpnd->bpnij", q, k)
-    scores = scores + scores_of("bipnd,bijd->bpnij", q, rel_k)
-    allowed = frames.attends()[:, None, None]
-    scores = jnp.where(allowed, scores, -jnp.inf)
-    weight = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
-    h = jnp.einsum("bpnij,bjpnd->bipnd", weight, v)
-    h = h + jnp.einsum("bpnij,bijd->bipnd", weight, rel_v)
+    h = attend_over_time(
+      qkv, rel_k, rel_v, frames.attends(), self.head_dim, self.implementation
+    )
     h = h.reshape(x.shape)
     return x + layers.Dense(
       channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="out"

@@ -42,6 +42,7 @@ class Settings:
     out_channels: channels of the prediction.
     remat: see `unet.remat`.
     attention: implementation of attention over space, see `attention.attend`.
+    time_attention: of attention over time, see `attention.attend_over_time`.
     dtype: of the computation; parameters are float32.
   """
 
@@ -60,6 +61,7 @@ class Settings:
   out_channels: int = 3
   remat: str = "none"
   attention: str = "auto"
+  time_attention: str = "xla"
   dtype: Any = jnp.float32
 
   def check(self, height: int, width: int) -> None:
@@ -206,7 +208,11 @@ class Backbone(nn.Module):
         s.head_dim, norm_axes, s.attention, s.dtype, name=f"{name}_space"
       )
       over_time = time_attention(
-        s.head_dim, norm_axes, dtype=s.dtype, name=f"{name}_time"
+        s.head_dim,
+        norm_axes,
+        implementation=s.time_attention,
+        dtype=s.dtype,
+        name=f"{name}_time",
       )
       return lambda h: over_time(space(h), frames)
 

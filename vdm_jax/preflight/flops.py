@@ -40,6 +40,12 @@ def _equation(equation) -> int:
     return _convolution(equation)
   if name == "scan":
     return params["length"] * _jaxpr(params["jaxpr"].jaxpr)
+  if name == "shard_map":  # Its body has what one of the devices has.
+    axes = params.get("newly_manual_axes", params.get("manual_axes"))  # By version.
+    parts = math.prod(params["mesh"].shape[axis] for axis in axes)
+    return parts * _jaxpr(params["jaxpr"])
+  if name == "pallas_call":
+    return math.prod(params["grid_mapping"].grid) * _jaxpr(params["jaxpr"])
   if name == "cond":
     return max(_jaxpr(branch.jaxpr) for branch in params["branches"])
   # A `while` of unknown length counts once: none of ours holds a product.

@@ -91,7 +91,7 @@ def _sampling(config, system, devices, batch_size, enlarges) -> Lowerable:
   settings = Settings.from_config(config["sampling"])
   rows = sharding.batch(mesh)
   params = jax.eval_shape(system.init, _key())
-  step = jax.jit(
+  step = sharding.jit(
     functools.partial(
       window.sample_window,
       system,
@@ -99,6 +99,7 @@ def _sampling(config, system, devices, batch_size, enlarges) -> Lowerable:
       # Guidance towards given frames is what costs most: a backward pass.
       any_observed=enlarges or bool(settings.towards_given),
     ),
+    mesh,
     in_shardings=(sharding.state(mesh, params), *[rows] * 6),
     out_shardings=rows,
   )

@@ -234,8 +234,9 @@ class Model:
     key = (settings, "rollout")
     if key not in self._compiled:
       rows = sharding.batch(self._mesh)
-      self._compiled[key] = jax.jit(
+      self._compiled[key] = sharding.jit(
         functools.partial(rollout.sample_rollout, self.system, settings),
+        self._mesh,
         in_shardings=(self._placed, rows, rows, rows),
         out_shardings=rows,
       )
@@ -247,10 +248,11 @@ class Model:
     key = (settings, any_observed)
     if key not in self._compiled:
       rows = sharding.batch(self._mesh)
-      self._compiled[key] = jax.jit(
+      self._compiled[key] = sharding.jit(
         functools.partial(
           window.sample_window, self.system, settings, any_observed=any_observed
         ),
+        self._mesh,
         in_shardings=(self._placed, rows, rows, rows, rows, rows, rows),
         out_shardings=rows,
         donate_argnames="state",

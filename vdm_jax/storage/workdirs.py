@@ -26,6 +26,7 @@ FREE = (
   "data.prefetch_mb",
   "mesh",
   "model.attention",
+  "model.time_attention",
   "model.remat",
   "plan",
   "preflight",

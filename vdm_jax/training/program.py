@@ -120,15 +120,17 @@ class Program:
     self.state_sharding = sharding.state(self.mesh, self.state_shapes)
     rows, whole = sharding.batch(self.mesh), sharding.replicated(self.mesh)
     self.init = jax.jit(self._init, out_shardings=self.state_sharding)
-    self.step = jax.jit(
+    self.step = sharding.jit(
       self._step,
+      self.mesh,
       in_shardings=(self.state_sharding, rows, whole, *[whole] * self.by_time),
       out_shardings=(self.state_sharding, whole),
       donate_argnums=0,
     )
     self.add = jax.jit(sums.add, out_shardings=whole)
-    self.evaluate = jax.jit(
+    self.evaluate = sharding.jit(
       self._evaluate,
+      self.mesh,
       in_shardings=(self.state_sharding.params, rows, whole),
       out_shardings=whole,
     )

@@ -1,0 +1,43 @@
+"""Kernels in a real training step, compiled for TPUs that are not there."""
+
+import importlib.util
+
+import pytest
+
+from tests import helpers
+from vdm_jax import preflight
+
+pytestmark = pytest.mark.skipif(
+  importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_a_sharded_step_with_both_kernels_compiles(fsdp):
+  """1,024 pixels a frame; four chips, each with its rows of the batch."""
+
+  def compiled(**model):
+    config = helpers.load_config(
+      data={"frame_shape": [32, 32, 3]},
+      model=dict(
+        channels=128,
+        channel_mults=[1],
+        blocks=1,
+        attention_resolutions=[32],
+        head_dim=64,
+        **model,
+      ),
+      train={"batch_size": 8},
+      mesh={"data": -1, "fsdp": fsdp},
+      dtype="bfloat16",
+    )
+    return preflight.preflight(
+      config, "v5e:2x2", try_knobs=False, say=lambda line: None
+    )
+
+  plain = compiled(attention="xla")
+  ours = compiled(attention="auto", time_attention="pallas")
+  assert plain["fits"] and ours["fits"], ours
+  assert ours["hbm"]["temporaries"] < plain["hbm"]["temporaries"] / 2
+  assert ours["bytes"] < plain["bytes"] / 2

@@ -1,0 +1,1 @@
+"""Kernels for accelerators, beside the plain forms that run everywhere."""
