@@ -51,7 +51,8 @@ def base() -> ConfigDict:
       patch=1,  # Ours: pixels along an edge of the patches that the levels are made of.
       conv_time=False,  # Ours: convolutions see the frames next to each.
       cond_drop=0.1,  # How often training hides the signals; our choice.
-      # What the backward pass computes again, to save memory: 'none', 'dots', 'block'.
+      # What the backward pass computes again, to save memory: 'none', 'block', or a
+      # block but for its 'convolutions'.
       remat="none",
       attention="auto",  # Over space: 'auto', 'xla', 'chunked', 'cudnn'.
     )
@@ -118,7 +119,15 @@ def base() -> ConfigDict:
   )
   # How devices share the work: 'data' splits batches, 'fsdp' batches and state.
   # -1 is all devices that remain.
-  config.mesh = ConfigDict(dict(data=-1, fsdp=1))
+  config.mesh = ConfigDict(
+    dict(
+      data=-1,
+      fsdp=1,
+      # With fsdp > 1, weights are gathered once a 'step', or at each 'use': slower, and
+      # no device holds all of them at once.
+      gather="step",
+    )
+  )
   config.sampling = ConfigDict(
     dict(
       sampler="ancestral",  # 'ancestral', 'langevin', 'ddim', 'dpmpp_2m'.

@@ -12,11 +12,18 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from vdm_jax import errors
 from vdm_jax.errors import UserError
 
 BATCH = ("data", "fsdp")
 # Smaller arrays are held whole: gathering them costs more than they weigh.
 _MIN_SHARDED = 1 << 16
+# When a training step gives devices the weights that they share, `config.mesh.gather`.
+GATHER = ("step", "use")
+# The TPU compiler's windowed einsums send weights round the chips piece by piece while
+# they multiply, and read and write the whole result for each piece: more traffic and
+# more memory than a gather. Kernels are never so large (in MiB) that they are made now.
+_TPU_OPTIONS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 
 
 def make_mesh(
@@ -40,6 +47,36 @@ def make_mesh(
     )
   grid = np.array(devices).reshape(shape["data"], shape["fsdp"])
   return Mesh(grid, BATCH)
+
+
+def of_config(
+  config: Mapping[str, Any], devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+  """Makes the mesh of `config.mesh`; raises as `make_mesh`."""
+  return make_mesh(config["data"], config["fsdp"], devices)
+
+
+def gathers_once(config: Mapping[str, Any], mesh: Mesh) -> bool:
+  """Tells whether a step gathers its weights before its first micro-batch.
+
+  Args:
+    config: `config.mesh`.
+    mesh: made of it.
+
+  Raises:
+    UserError: `config.gather` is none of `GATHER`.
+  """
+  # Runs from before the field was there.
+  gather = config.get("gather", "step")
+  if gather not in GATHER:
+    raise errors.unknown("config.mesh.gather", gather, GATHER)
+  return gather == "step" and mesh.shape["fsdp"] > 1
+
+
+def compiler_options(mesh: Mesh) -> dict[str, str] | None:
+  """Options for `jax.jit` of programs whose weights are split over the mesh."""
+  tpu = mesh.devices.flat[0].platform == "tpu"
+  return dict(_TPU_OPTIONS) if tpu and mesh.shape["fsdp"] > 1 else None
 
 
 def for_sampling(config: Mapping[str, Any], devices: Sequence[jax.Device]) -> Mesh:

@@ -112,7 +112,7 @@ def peak(function: Callable, *args: Any) -> int:
     function: traced, not run.
     *args: arrays or `jax.ShapeDtypeStruct`s.
   """
-  return _peak(jax.make_jaxpr(function)(*args).jaxpr)
+  return _peak(flops.traced(function, *args))
 
 
 def _peak(jaxpr: core.Jaxpr) -> int:

@@ -101,6 +101,7 @@ def _sampling(config, system, devices, batch_size, enlarges) -> Lowerable:
     ),
     in_shardings=(sharding.state(mesh, params), *[rows] * 6),
     out_shardings=rows,
+    compiler_options=sharding.compiler_options(mesh),
   )
   length = system.window
 

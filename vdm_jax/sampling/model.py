@@ -238,6 +238,7 @@ class Model:
         functools.partial(rollout.sample_rollout, self.system, settings),
         in_shardings=(self._placed, rows, rows, rows),
         out_shardings=rows,
+        compiler_options=sharding.compiler_options(self._mesh),
       )
     inputs_of = jax.device_put((given, cond, keys), sharding.batch(self._mesh))
     return self._compiled[key](self.params, *inputs_of)
@@ -254,6 +255,7 @@ class Model:
         in_shardings=(self._placed, rows, rows, rows, rows, rows, rows),
         out_shardings=rows,
         donate_argnames="state",
+        compiler_options=sharding.compiler_options(self._mesh),
       )
     return self._compiled[key]
 
