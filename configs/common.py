@@ -126,6 +126,10 @@ def base() -> ConfigDict:
       # With fsdp > 1, weights are gathered once a 'step', or at each 'use': slower, and
       # no device holds all of them at once.
       gather="step",
+      # Who holds what, before the rule that the longest axis is split: pairs of a
+      # pattern, searched in 'params/backbone/head/kernel', and the number of an axis,
+      # 'longest' or 'whole'.
+      rules=(),
     )
   )
   config.sampling = ConfigDict(

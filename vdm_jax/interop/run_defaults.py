@@ -45,6 +45,7 @@ FIELDS = {
   "mesh.data": -1,
   "mesh.fsdp": 1,
   "mesh.gather": "step",
+  "mesh.rules": (),
   "sampling.sampler": "ancestral",
   "sampling.steps": 1000,
   "sampling.respacing": "",

@@ -91,6 +91,7 @@ def _sampling(config, system, devices, batch_size, enlarges) -> Lowerable:
   settings = Settings.from_config(config["sampling"])
   rows = sharding.batch(mesh)
   params = jax.eval_shape(system.init, _key())
+  placed = sharding.state(mesh, params, sharding.rules_of(config))
   step = jax.jit(
     functools.partial(
       window.sample_window,
@@ -99,7 +100,7 @@ def _sampling(config, system, devices, batch_size, enlarges) -> Lowerable:
       # Guidance towards given frames is what costs most: a backward pass.
       any_observed=enlarges or bool(settings.towards_given),
     ),
-    in_shardings=(sharding.state(mesh, params), *[rows] * 6),
+    in_shardings=(placed, *[rows] * 6),
     out_shardings=rows,
     compiler_options=sharding.compiler_options(mesh),
   )
@@ -128,7 +129,7 @@ def _sampling(config, system, devices, batch_size, enlarges) -> Lowerable:
     call=step,
     lower=lambda: step.lower(*args),
     args=args,
-    argument_bytes=_bytes(params, sharding.state(mesh, params)),
+    argument_bytes=_bytes(params, placed),
     parameters=_count(params),
     batch_size=size,
     mesh=dict(mesh.shape),

@@ -118,7 +118,9 @@ class Program:
     # One conversion: a rate is also the name under which its average is stored.
     self._rates = {str(rate): float(rate) for rate in train["ema"]}
     self.state_shapes = jax.eval_shape(self._init, jax.random.key(0))
-    self.state_sharding = sharding.state(self.mesh, self.state_shapes)
+    rules = sharding.rules_of(config)
+    sharding.check_rules(rules, self.state_shapes)
+    self.state_sharding = sharding.state(self.mesh, self.state_shapes, rules)
     rows, whole = sharding.batch(self.mesh), sharding.replicated(self.mesh)
     options = sharding.compiler_options(self.mesh)
     self.init = jax.jit(self._init, out_shardings=self.state_sharding)
