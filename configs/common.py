@@ -55,7 +55,8 @@ def base() -> ConfigDict:
       patch=1,  # Ours: pixels along an edge of the patches that the levels are made of.
       conv_time=False,  # Ours: convolutions see the frames next to each.
       cond_drop=0.1,  # How often training hides the signals; our choice.
-      # What the backward pass computes again, to save memory: 'none', 'dots', 'block'.
+      # What the backward pass computes again, to save memory: 'none', 'block', or a
+      # block but for its 'convolutions'.
       remat="none",
       # Over space: 'auto', 'xla', 'chunked', 'splash', 'cudnn'.
       attention="auto",
@@ -127,7 +128,19 @@ def base() -> ConfigDict:
   )
   # How devices share the work: 'data' splits batches, 'fsdp' batches and state.
   # -1 is all devices that remain.
-  config.mesh = ConfigDict(dict(data=-1, fsdp=1))
+  config.mesh = ConfigDict(
+    dict(
+      data=-1,
+      fsdp=1,
+      # With fsdp > 1, weights are gathered once a 'step', or at each 'use': slower, and
+      # no device holds all of them at once.
+      gather="step",
+      # Who holds what, before the rule that the longest axis is split: pairs of a
+      # pattern, searched in 'params/backbone/head/kernel', and the number of an axis,
+      # 'longest' or 'whole'.
+      rules=(),
+    )
+  )
   config.sampling = ConfigDict(
     dict(
       sampler="ancestral",  # 'ancestral', 'langevin', 'ddim', 'dpmpp_2m'.

@@ -53,7 +53,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     raise ValueError("config argument chips: expected 8 or 256")
   if arguments["chips"] == 8:  # Slower, and fits: docs/results/preflight.md.
     config.mesh.update(dict(data=1, fsdp=8))
-    config.model.remat = "block"
+    config.model.remat = "convolutions"
     config.train.accumulate = 16
     config.preflight.topology = "v5e:2x4"
   return config

@@ -35,11 +35,16 @@ def lively(params: Any, seed: int = 0, scale: float = 0.2) -> Any:
   return jax.tree.unflatten(tree, noisy)
 
 
-def random_batch(system: Any, batch_size: int, seed: int = 0) -> dict[str, Any]:
-  """A batch of noise that fits a system: its own task, random pixels and labels."""
+def random_batch(
+  system: Any, batch_size: int, seed: int = 0, length: int = 40
+) -> dict[str, Any]:
+  """A batch of noise that fits a system: its own task, random pixels and labels.
+
+  `length` is the number of frames of the videos that it would be cut from.
+  """
   rng = np.random.default_rng(seed)
   task: tasks.Task = system.task
-  rows = [task.sample(rng, [40] * task.num_sources) for _ in range(batch_size)]
+  rows = [task.sample(rng, [length] * task.num_sources) for _ in range(batch_size)]
   spec = system.batch_spec(batch_size)
   return {
     "video": rng.integers(0, 256, spec["video"].shape, dtype=np.uint8),

@@ -112,7 +112,7 @@ SCHEMA = {
     "keep_every": int,
     "max_bad_steps": int,
   },
-  "mesh": {"data": int, "fsdp": int},
+  "mesh": {"data": int, "fsdp": int, "gather": str, "rules": tuple},
   "sampling": {
     "sampler": str,
     "steps": int,

@@ -358,11 +358,13 @@ def test_knobs_are_cheapest_first_and_valid():
   }
   ladder = knobs.knobs(helpers.load_config(), found)
   assert ladder[0] == {"mesh.data": -1, "mesh.fsdp": 4}
-  assert ladder[-1] == {
+  assert ladder[1] == {**ladder[0], "model.remat": "convolutions"}
+  assert ladder[-2] == {
     **ladder[0],
     "model.remat": "block",
     "train.accumulate": 16,
   }
+  assert ladder[-1] == {**ladder[-2], "mesh.gather": "use"}
 
 
 def test_local_measures_the_devices_here():

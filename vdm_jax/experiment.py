@@ -307,9 +307,14 @@ def sampler(
     labels = np.arange(count) % system.cond.num_labels
 
   def sample(params):
+    # No copy where one process trains: the mesh is that of the state.
     model.set_params(params)
-    videos = model.sample(count, length=length, label=labels, guidance=0.0, given=given)
-    model.set_params(None)  # Training wants the memory.
+    try:
+      videos = model.sample(
+        count, length=length, label=labels, guidance=0.0, given=given
+      )
+    finally:
+      model.set_params(None)  # Training wants the memory.
     return to_uint8(videos)
 
   return sample, labels

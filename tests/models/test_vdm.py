@@ -184,7 +184,7 @@ def test_levels_may_differ_by_frame():
   )
 
 
-@pytest.mark.parametrize("policy", ["block", "dots"])
+@pytest.mark.parametrize("policy", ["block", "convolutions", "dots"])
 def test_rematerialisation_changes_neither_parameters_nor_gradients(policy):
   z, level, frames, cond = inputs()
   remat = vdm.VdmUNet(

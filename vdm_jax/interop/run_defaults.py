@@ -44,6 +44,8 @@ FIELDS = {
   "train.max_bad_steps": 20,
   "mesh.data": -1,
   "mesh.fsdp": 1,
+  "mesh.gather": "step",
+  "mesh.rules": (),
   "sampling.sampler": "ancestral",
   "sampling.steps": 1000,
   "sampling.respacing": "",

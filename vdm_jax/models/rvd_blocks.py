@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vdm_jax.errors import unknown
-from vdm_jax.models import conv, layers
+from vdm_jax.models import conv, layers, unet
 
 GROUPS = 8
 _HEADS, _HEAD_DIM = 4, 16
@@ -145,7 +145,7 @@ class HalfBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    x = Conv(self.features, dtype=self.dtype, name="conv")(x)
+    x = unet.kept(Conv(self.features, dtype=self.dtype, name="conv")(x))
     norm = layers.GroupNorm(
       layers.PER_FRAME, groups=GROUPS, dtype=self.dtype, name="norm"
     )
@@ -193,7 +193,8 @@ class ConvNextBlock(nn.Module):
     if emb is not None:
       shift = dense(channels, self.dtype, "embedding")
       h = h + shift(gelu(emb))[..., None, None, :]
-    h = dense(wide, self.dtype, "mlp_0")(layer_norm(self.dtype, "norm_0")(h))
+    h = layer_norm(self.dtype, "norm_0")(h)
+    h = unet.kept(dense(wide, self.dtype, "mlp_0")(h))  # A convolution of 1x1 pixels.
     h = layer_norm(self.dtype, "norm_1")(gelu(h))
     h = dense(self.features, self.dtype, "mlp_1")(h)
     return h + _shortcut(x, self.features, self.dtype)

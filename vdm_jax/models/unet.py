@@ -11,12 +11,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from vdm_jax.errors import UserError
 from vdm_jax.models import layers
 
 Layer = Callable[[jax.Array], jax.Array]
-REMAT = ("none", "block", "dots")
+REMAT = ("none", "convolutions", "block")
+# What 'convolutions' keeps, see `kept`.
+_KEPT = "convolution"
 
 
 def wire(
@@ -145,7 +148,7 @@ class ResBlock(nn.Module):
       )
 
     h = nn.silu(norm("norm_0")(x))
-    h = self.conv(self.features, dtype=self.dtype, name="conv_0")(h)
+    h = kept(self.conv(self.features, dtype=self.dtype, name="conv_0")(h))
     width = 2 * self.features if self.scale_shift else self.features
     emb = layers.Dense(width, dtype=self.dtype, name="embedding")(nn.silu(emb))
     emb = emb[..., None, None, :]
@@ -174,17 +177,32 @@ class Upsample(nn.Module):
     return layers.SpaceConv(self.features, dtype=self.dtype, name="conv")(x)
 
 
+def kept(x: jax.Array) -> jax.Array:
+  """Marks a convolution's result as one that 'convolutions' keeps.
+
+  The result of a block's last convolution is not among them: the backward pass has no
+  use for it.
+  """
+  return checkpoint_name(x, _KEPT)
+
+
 def remat(module: type[nn.Module], policy: str):
   """Wraps a module class so that its activations are made again when needed.
 
   Args:
     module: a Linen module class.
-    policy: 'none' keeps everything, 'block' keeps a block's input alone, 'dots'
-      keeps the results of its matrix products too.
+    policy: 'none' keeps everything, 'block' keeps a block's input alone,
+      'convolutions' keeps what the block calls `kept`, too: the costly half of it need
+      not be made again.
+
+  Raises:
+    UserError: there is no such policy.
   """
+  if policy == "dots":  # Of older runs. It kept dense layers, and took more memory.
+    policy = "convolutions"
   if policy not in REMAT:
     raise UserError(f"config.model.remat: expected one of {REMAT}, found {policy!r}")
   if policy == "none":
     return module
-  save = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-  return nn.remat(module, policy=save if policy == "dots" else None)
+  save = jax.checkpoint_policies.save_only_these_names(_KEPT)
+  return nn.remat(module, policy=save if policy == "convolutions" else None)

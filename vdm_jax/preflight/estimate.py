@@ -148,12 +148,13 @@ def training(
       "capacity": measure.capacity(devices),
     },
   }
-  if built.argument_bytes > found["hbm"]["capacity"]:
-    return built.argument_bytes, found
+  sampling = built.argument_bytes + built.sampling_bytes
+  if sampling > found["hbm"]["capacity"]:
+    return sampling, found
   # The new state takes the place of the old one, which is donated.
   state = sum(_bytes(leaf) for leaf in jax.tree.leaves(built.args[0]))
   alive = max(peak(built.call, *built.args) - state, 0) / len(devices)
-  return built.argument_bytes + _SURE * alive, found
+  return max(built.argument_bytes + _SURE * alive, sampling), found
 
 
 def peak(function: Callable, *args: Any) -> int:
@@ -163,7 +164,7 @@ def peak(function: Callable, *args: Any) -> int:
     function: traced, not run.
     *args: arrays or `jax.ShapeDtypeStruct`s.
   """
-  return _peak(jax.make_jaxpr(function)(*args).jaxpr)
+  return _peak(flops.traced(function, *args))
 
 
 def _peak(jaxpr: core.Jaxpr) -> int:

@@ -20,7 +20,14 @@ def count(function, *args) -> int:
     function: traced, not run.
     *args: arrays or `jax.ShapeDtypeStruct`s.
   """
-  return _jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
+  return _jaxpr(traced(function, *args))
+
+
+def traced(function, *args) -> core.Jaxpr:
+  """The jaxpr of a call; `function` may be jitted, with options for a compiler."""
+  if isinstance(function, jax.stages.Wrapped):
+    return function.trace(*args).jaxpr.jaxpr
+  return jax.make_jaxpr(function)(*args).jaxpr
 
 
 def _jaxpr(jaxpr: core.Jaxpr) -> int:

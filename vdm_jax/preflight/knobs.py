@@ -126,7 +126,10 @@ def knobs(config: Mapping[str, Any], found: Mapping[str, Any]) -> list[Settings]
   if hbm["arguments"] > hbm["capacity"] / 2 and wider:
     enough = next((n for n in wider if n >= wanted), wider[-1])
     steps.append({"mesh.data": -1, "mesh.fsdp": enough})
-  if config["model"].get("remat", "none") == "none":
+  remat = config["model"].get("remat", "none")
+  if remat == "none":
+    steps.append({"model.remat": "convolutions"})
+  if remat != "block":
     steps.append({"model.remat": "block"})
   now = config["train"]["accumulate"]
   whole = rows // now
@@ -137,6 +140,8 @@ def knobs(config: Mapping[str, Any], found: Mapping[str, Any]) -> list[Settings]
   ]
   if not any("mesh.fsdp" in step for step in steps) and fsdp < devices:
     steps.append({"mesh.data": -1, "mesh.fsdp": devices})
+  if config["mesh"].get("gather", "step") == "step" and devices > 1:
+    steps.append({"mesh.gather": "use"})
   together, ladder = {}, []
   for step in steps:
     together = {**together, **step}

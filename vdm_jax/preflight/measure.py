@@ -71,6 +71,7 @@ def measure(
     "fits": None,
     "hbm": {
       "arguments": built.argument_bytes * per_chip,
+      "sampling": built.sampling_bytes * per_chip,
       "temporaries": None,
       "total": None,
       "capacity": chip.usable if chip else capacity(devices),
@@ -86,10 +87,17 @@ def measure(
   }
   hbm = found["hbm"]
   # The arguments alone: known before anything is compiled.
-  if hbm["arguments"] > hbm["capacity"]:
-    found.update(fits=False, reason="the arguments alone exceed the memory")
-    hbm["total"] = hbm["arguments"]
-    return found
+  for least, reason in (
+    (hbm["arguments"], "the arguments alone exceed the memory"),
+    (
+      hbm["arguments"] + hbm["sampling"],
+      "sampling between steps holds weights beside the state: more than the memory",
+    ),
+  ):
+    if least > hbm["capacity"]:
+      found.update(fits=False, reason=reason)
+      hbm["total"] = least
+      return found
 
   start = time.monotonic()
   work = flops.count(built.call, *built.args) / found["chips"] / built.repeats

@@ -31,6 +31,8 @@ class Lowerable(NamedTuple):
     batch_size: over all devices.
     mesh: sizes of its axes.
     repeats: how often what is reported happens in a call: the sampler's steps.
+    sampling_bytes: that sampling between training steps holds beside the state on a
+      device, activations aside.
   """
 
   call: Callable
@@ -41,6 +43,7 @@ class Lowerable(NamedTuple):
   batch_size: int
   mesh: dict[str, int]
   repeats: int
+  sampling_bytes: int = 0
 
 
 def build(
@@ -81,7 +84,31 @@ def _training(config, system, devices) -> Lowerable:
     batch_size=size,
     mesh=dict(programs.mesh.shape),
     repeats=1,
+    sampling_bytes=_sampled(config, system, programs),
   )
+
+
+def _sampled(config, system, programs) -> int:
+  """Bytes of the averages as `sampling.Model` holds them between steps.
+
+  One process samples on the mesh that it trains on, with the arrays of the state. Of
+  several, each has all weights on its own devices.
+  """
+  train = config["train"]
+  samples = train["num_samples"] and train["sample_every"]
+  if not system.can_sample or not (samples or train.get("eval_fvd_every", 0)):
+    return 0
+  mesh = sharding.for_sampling(config, _of_a_process(programs.mesh))
+  if mesh == programs.mesh:
+    return 0
+  params = programs.state_shapes.params
+  return _bytes(params, sharding.state(mesh, params, sharding.rules_of(config)))
+
+
+def _of_a_process(mesh) -> list[jax.Device]:
+  """Devices that one process has; all processes have as many."""
+  devices = list(mesh.devices.flat)
+  return [d for d in devices if d.process_index == devices[0].process_index]
 
 
 def _sampling(config, system, devices, batch_size, enlarges) -> Lowerable:
@@ -91,6 +118,7 @@ def _sampling(config, system, devices, batch_size, enlarges) -> Lowerable:
   settings = Settings.from_config(config["sampling"])
   rows = sharding.batch(mesh)
   params = jax.eval_shape(system.init, _key())
+  placed = sharding.state(mesh, params, sharding.rules_of(config))
   step = sharding.jit(
     functools.partial(
       window.sample_window,
@@ -100,7 +128,7 @@ def _sampling(config, system, devices, batch_size, enlarges) -> Lowerable:
       any_observed=enlarges or bool(settings.towards_given),
     ),
     mesh,
-    in_shardings=(sharding.state(mesh, params), *[rows] * 6),
+    in_shardings=(placed, *[rows] * 6),
     out_shardings=rows,
   )
   length = system.window
@@ -128,7 +156,7 @@ def _sampling(config, system, devices, batch_size, enlarges) -> Lowerable:
     call=step,
     lower=lambda: step.lower(*args),
     args=args,
-    argument_bytes=_bytes(params, sharding.state(mesh, params)),
+    argument_bytes=_bytes(params, placed),
     parameters=_count(params),
     batch_size=size,
     mesh=dict(mesh.shape),

@@ -29,6 +29,9 @@ def render(found: Mapping[str, Any]) -> str:
     ("fits", _fits(found)),
     ("memory a chip", memory(found["hbm"])),
   ]
+  if found["hbm"].get("sampling"):
+    beside = f"{found['hbm']['sampling'] / GIB:.2f} GiB of weights beside the state"
+    rows.append(("sampling", f"between steps, {beside}"))
   if found["flops"] is not None:
     rows.append(
       (f"work a {per}", f"{found['flops'] / 1e12:,.3g} TFLOP a chip{_floor(found)}")

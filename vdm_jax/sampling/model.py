@@ -42,7 +42,8 @@ class Model:
 
   def set_params(self, params: Any) -> None:
     """Puts other weights in place, or none (None); compiled programs stay."""
-    self._placed = sharding.state(self._mesh, params)
+    rules = sharding.rules_of(self.info["config"])
+    self._placed = sharding.state(self._mesh, params, rules)
     self.params = jax.device_put(processes.whole(params), self._placed)
 
   def sample(

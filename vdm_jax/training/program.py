@@ -15,7 +15,7 @@ import optax
 
 from vdm_jax import sharding
 from vdm_jax.errors import UserError
-from vdm_jax.training import optimizer, sums
+from vdm_jax.training import gather, optimizer, sums
 
 # A metric is [total, count]: means merge over micro-batches, steps and hosts.
 Metrics = dict[str, jax.Array]
@@ -98,7 +98,8 @@ class Program:
     """
     self.trainable = trainable
     self.config = config
-    self.mesh = sharding.make_mesh(**config["mesh"], devices=devices)
+    self.mesh = sharding.of_config(config["mesh"], devices)
+    self._gathers = sharding.gathers_once(config["mesh"], self.mesh)
     train = config["train"]
     self._tx = optimizer.build(config["optimizer"], train["num_steps"])
     self._rate = optimizer.rate_of_update(config["optimizer"], train["num_steps"])
@@ -117,7 +118,9 @@ class Program:
     # One conversion: a rate is also the name under which its average is stored.
     self._rates = {str(rate): float(rate) for rate in train["ema"]}
     self.state_shapes = jax.eval_shape(self._init, jax.random.key(0))
-    self.state_sharding = sharding.state(self.mesh, self.state_shapes)
+    rules = sharding.rules_of(config)
+    sharding.check_rules(rules, self.state_shapes)
+    self.state_sharding = sharding.state(self.mesh, self.state_shapes, rules)
     rows, whole = sharding.batch(self.mesh), sharding.replicated(self.mesh)
     self.init = jax.jit(self._init, out_shardings=self.state_sharding)
     self.step = sharding.jit(
@@ -223,26 +226,46 @@ class Program:
   def _gradient(self, params, batch, key):
     """Gradient of the mean loss and summed metrics, over the micro-batches."""
     count = self.config["train"]["accumulate"]
-    loss = functools.partial(self.trainable.loss, train=True)
-    gradient = jax.grad(loss, has_aux=True)
     if count == 1:
-      return gradient(params, batch, key)
+      weights, gradient = self._gradient_of(params, batch, key)
+      return gradient(weights, batch, key)
 
     # Row i goes to micro-batch i % count, so that each stays spread over the mesh.
     parts = jax.tree.map(
       lambda rows: rows.reshape(-1, count, *rows.shape[1:]).swapaxes(0, 1), batch
     )
+    first = jax.tree.map(lambda rows: rows[0], parts)
+    weights, gradient = self._gradient_of(params, first, key)
 
     def add(total, part):
-      return jax.tree.map(jnp.add, total, gradient(params, part, key)), None
+      return jax.tree.map(jnp.add, total, gradient(weights, part, key)), None
 
-    first = jax.tree.map(lambda rows: rows[0], parts)
     zero = jax.tree.map(
       lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-      jax.eval_shape(gradient, params, first, key),
+      jax.eval_shape(gradient, weights, first, key),
     )
     (grads, metrics), _ = jax.lax.scan(add, zero, parts)
     return jax.tree.map(lambda g: g / count, grads), metrics
+
+  def _gradient_of(self, params, batch, key):
+    """What to take the gradient of a micro-batch of, and the function that takes it.
+
+    Where the state is split that is the weights gathered, see `gather`; the gradient is
+    split as the state in any case.
+    """
+    loss = functools.partial(self.trainable.loss, train=True)
+    gradient = jax.grad(loss, has_aux=True)
+    if not self._gathers:
+      return params, gradient
+    held = self.state_sharding.params
+    dtypes = gather.dtypes(loss, params, batch, key)
+    weights = gather.whole(params, dtypes, held, sharding.replicated(self.mesh))
+
+    def split(weights, batch, key):
+      grads, metrics = gradient(weights, batch, key)
+      return gather.parts(grads, params, held), metrics
+
+    return weights, split
 
   def _evaluate(self, params, batch, key):
     return self.trainable.loss(params, _numbered(batch), key, train=False)[1]
