@@ -92,7 +92,7 @@ def gathers_once(config: Mapping[str, Any], mesh: Mesh) -> bool:
   return gather == "step" and mesh.shape["fsdp"] > 1
 
 
-def _compiler_options(mesh: Mesh) -> dict[str, str] | None:
+def compiler_options(mesh: Mesh) -> dict[str, str] | None:
   """Options for programs whose weights may be split over the mesh."""
   tpu = mesh.devices.flat[0].platform == "tpu"
   return dict(_TPU_OPTIONS) if tpu and mesh.shape["fsdp"] > 1 else None
@@ -122,7 +122,7 @@ def jit(function: Callable, mesh: Mesh, **kwargs):
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
       return function(*args, **kwargs)
 
-  return jax.jit(on_mesh, compiler_options=_compiler_options(mesh), **kwargs)
+  return jax.jit(on_mesh, compiler_options=compiler_options(mesh), **kwargs)
 
 
 def batch(mesh: Mesh) -> NamedSharding:
