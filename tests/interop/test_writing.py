@@ -186,7 +186,16 @@ def test_what_no_import_can_know_is_said(tmp_path):
   assert exported.lost == ["config.diffusion.given_noise = 0.2"]
   assert exported.asked["diffusion.weighting"] == "min_snr"
   assert exported.asked["sampling.sampler"] == "ddim"
+  assert "--set=sampling.sampler=ddim" in shlex.split(exported.command)
   assert not any(name.startswith("model.") for name in exported.asked)
+
+
+def test_values_of_a_command_are_read_as_they_were():
+  asked = {"a": "", "b": "None", "c": "12", "d": "carla/128px", "e": [1, 2], "f": 0.5}
+  exported = writing.Exported("f.pt", "FDM", {}, asked, [], "fdm")
+  words = shlex.split(exported.command)
+  texts = [word.removeprefix("--set=") for word in words if word.startswith("--set=")]
+  assert import_weights.parse(texts) == asked
 
 
 def test_raw_parameters_of_a_run_without_averages(tmp_path):

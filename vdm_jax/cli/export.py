@@ -55,7 +55,7 @@ def _export_pytorch(pick) -> None:
   exported = writing.export(_WORKDIR.value, _OUT.value, **pick)
   print(f"exported to {exported.path}, as {exported.title}'s authors write theirs")
   if exported.options:
-    print("the file does not tell these options of their code:")
+    print("their code builds the model by these options:")
     for name, value in exported.options.items():
       print(f"  {name} = {value!r}")
   if exported.lost:

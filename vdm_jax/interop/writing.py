@@ -9,6 +9,7 @@ beside the module `interop.NAME` that reads such files (`formats`). The file is 
 back before it is written: it says which fields an import cannot know from it.
 """
 
+import ast
 import dataclasses
 import importlib
 import pathlib
@@ -92,7 +93,7 @@ class Exported(NamedTuple):
   def command(self) -> str:
     """The command that makes the same model of the file again."""
     words = ["vdm-jax", "import", f"--system={self.system}", self.path, "--out=DIR"]
-    words += [f"--set={name}={value!r}" for name, value in self.asked.items()]
+    words += [f"--set={name}={_literal(value)}" for name, value in self.asked.items()]
     return shlex.join(words)
 
 
@@ -167,6 +168,17 @@ def export(run: str, out: str, **pick: Any) -> Exported:
   _check_reads_back(name, written, asked)
   torch_file.write(target, written.contents)
   return Exported(str(target), form.TITLE, written.options, asked, lost, name)
+
+
+def _literal(value: Any) -> str:
+  """A value as --set reads it: Python's, but text without quotes where that is one."""
+  if not isinstance(value, str):
+    return repr(value)
+  try:
+    ast.literal_eval(value)
+  except (ValueError, SyntaxError):
+    return value or "''"
+  return repr(value)
 
 
 def _file(written: Written) -> formats.File:
