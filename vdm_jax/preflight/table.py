@@ -36,9 +36,8 @@ a machine without a TPU. Nothing here was run on one.
   188 GB.
 - Neither floor predicts a step time.
 - Collectives: how many a step, and the bytes that go in or come out of them on a
-  chip. With `fsdp` the compiler sends weights round the chips piece by piece while
-  it multiplies (`collective-permute`). That these are weights and not activations
-  was checked in the compiled UCF101 step on v5e:2x4 (with 16 micro-batches).
+  chip. With `fsdp` weights are gathered once a step, in bfloat16, and gradients are
+  reduced once a micro-batch.
 - Compiled with little effort (`O0`), as nothing runs it. What that does to memory was
   measured once, on six residual blocks: temporaries of 4.15 GB instead of 4.11.
   Compile seconds are of that effort on a busy two-core machine.
