@@ -85,6 +85,15 @@ def test_usable_is_what_jax_takes_of_a_card(monkeypatch):
   assert card.usable == pytest.approx(0.9 * card.hbm, abs=1)
 
 
+def test_a_card_at_hand_is_known_by_its_name():
+  def device(kind):
+    return types.SimpleNamespace(device_kind=kind)
+
+  assert chips.chip_of(device("NVIDIA H200")) is chips.GPUS["h200"]
+  assert chips.chip_of(device("TPU v5 lite")) is chips.TPUS["v5e"]
+  assert chips.chip_of(device("NVIDIA H100 PCIe")) is None  # A slower card.
+
+
 def test_a_missing_compiler_is_one_error_with_the_command(monkeypatch):
   monkeypatch.setattr(gpus, "_installed", lambda module: False)
   monkeypatch.setattr(gpus.shutil, "which", lambda name: None)
