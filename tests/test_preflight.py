@@ -151,6 +151,35 @@ class TestHlo:
     found = hlo.Module(text).collectives()["collective-permute"]
     assert found == {"count": trips, "bytes": trips * 4 * 4}
 
+  @pytest.mark.parametrize("kind", ["all-reduce", "all-reduce-start"])
+  def test_a_sum_over_devices_is_read_and_written(self, kind):
+    """An asynchronous one, too: unlike a gather's, its result is the sum alone."""
+    text = f"""ENTRY %main (x: f32[256]) -> f32[256] {{
+  %x = f32[256]{{0}} parameter(0)
+  %s = f32[256]{{0}} {kind}(%x), channel_id=1, to_apply=%add
+  ROOT %d = f32[256]{{0}} all-reduce-done(%s)
+}}"""
+    module = hlo.Module(text)
+    assert module.traffic() == 2 * 256 * 4
+    assert module.collectives() == {"all-reduce": {"count": 1, "bytes": 256 * 4}}
+
+  def test_one_branch_of_a_condition_runs(self):
+    text = """%much (a: f32[256]) -> f32[256] {
+  %a = f32[256]{0} parameter(0)
+  ROOT %b = f32[256]{0} negate(%a)
+}
+
+%little (c: f32[256]) -> f32[256] {
+  ROOT %c = f32[256]{0} parameter(0)
+}
+
+ENTRY %main (i: s32[], x: f32[256]) -> f32[256] {
+  %i = s32[] parameter(0)
+  %x = f32[256]{0} parameter(1)
+  ROOT %o = f32[256]{0} conditional(%i, %x, %x, %x), branch_computations={%little, %much, %much}
+}"""  # noqa: E501
+    assert hlo.Module(text).traffic() == 2 * 256 * 4
+
   def test_a_gather_that_runs_beside_several_fusions_counts_once(self):
     line = (
       "  %g{0} = bf16[8,128]{{1,0}} all-gather(%x), channel_id={1}, dimensions={{0}}"

@@ -4,12 +4,14 @@ import json
 import re
 import subprocess
 import sys
+import types
 
 import jax.numpy as jnp
 import pytest
 
 from tests import test_preflight
 from vdm_jax import preflight
+from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 from vdm_jax.models import attention
 from vdm_jax.preflight import chips, gpus, hlo, topology
@@ -81,6 +83,15 @@ def test_usable_is_what_jax_takes_of_a_card(monkeypatch):
   assert card.usable == pytest.approx(0.75 * card.hbm, abs=1)
   monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
   assert card.usable == pytest.approx(0.9 * card.hbm, abs=1)
+
+
+def test_a_card_at_hand_is_known_by_its_name():
+  def device(kind):
+    return types.SimpleNamespace(device_kind=kind)
+
+  assert chips.chip_of(device("NVIDIA H200")) is chips.GPUS["h200"]
+  assert chips.chip_of(device("TPU v5 lite")) is chips.TPUS["v5e"]
+  assert chips.chip_of(device("NVIDIA H100 PCIe")) is None  # A slower card.
 
 
 def test_a_missing_compiler_is_one_error_with_the_command(monkeypatch):
@@ -166,3 +177,21 @@ for platform in ("cuda", "cpu", "tpu"):
 
 def test_attention_in_full_precision_is_never_cudnns():
   assert not attention._cudnn_takes((2, 256, 4, 64), jnp.dtype("float32"))
+
+
+@pytest.mark.parametrize(
+  ("devices", "plugins", "only"),
+  [
+    ([], ["xla_cuda12"], True),  # The compiler alone: no card to look for.
+    (["/dev/nvidia0"], ["xla_cuda12"], False),
+    ([], ["xla_cuda12", "metal"], False),
+  ],
+)
+def test_the_compiler_alone_makes_no_gpu(monkeypatch, devices, plugins, only):
+  monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+  found = [types.SimpleNamespace(name=name) for name in plugins]
+  monkeypatch.setattr(common.pkgutil, "iter_modules", lambda paths: found)
+  monkeypatch.setattr(
+    common.glob, "glob", lambda text: [d for d in devices if d[:11] == text[:11]]
+  )
+  assert common._only_cpu() is only

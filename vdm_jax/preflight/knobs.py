@@ -97,8 +97,10 @@ def _measure_local(config, what, batch_size, effort):
   import jax
 
   devices = jax.devices()
-  chip = chips.tpu_of(devices[0])
-  count = len({tuple(d.coords) for d in devices}) if chip else len(devices)
+  chip = chips.chip_of(devices[0])
+  # A chip of a TPU may be two devices.
+  tpu = isinstance(chip, chips.Tpu)
+  count = len({tuple(d.coords) for d in devices}) if tpu else len(devices)
   return measuring.measure(
     config,
     what,

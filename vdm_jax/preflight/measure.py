@@ -36,6 +36,7 @@ def measure(
   *,
   chip: makers.Chip | None = None,
   chips: int | None = None,
+  usable: int | None = None,
   batch_size: int | None = None,
   effort: str | None = None,
 ) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def measure(
     devices: that need not be there.
     chip: what they are made of, if known.
     chips: how many chips they are; default as many as devices.
+    usable: bytes of memory of a chip; default what the devices, at hand, say.
     batch_size: of 'sample'.
     effort: of the compiler, one of `EFFORTS`; default as for a program that runs.
 
@@ -74,7 +76,7 @@ def measure(
       "sampling": built.sampling_bytes * per_chip,
       "temporaries": None,
       "total": None,
-      "capacity": chip.usable if chip else capacity(devices),
+      "capacity": usable or per_chip * capacity(devices),
     },
     "flops": None,
     "bytes": None,

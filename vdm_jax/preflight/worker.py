@@ -93,6 +93,7 @@ def main(asked: str, answered: str) -> None:
       slices.devices(topology),
       chip=topology.chip,
       chips=topology.num_chips,
+      usable=topology.chip.usable,
       batch_size=request["batch_size"],
       effort=request["effort"] or measuring.LITTLE,
     )

@@ -103,7 +103,7 @@ def save(
     borders = [row] * len(pixels)
   save_overview(out, "sheet", pixels, captions=captions, borders=borders, fps=fps)
   if films:
-    _write_films(out / "videos", pixels, fps)
+    _write_films(out / "films", pixels, fps)
   aside = out / "writing.record.json"
   aside.write_text(json.dumps(record, indent=2) + "\n")
   aside.replace(out / "record.json")
