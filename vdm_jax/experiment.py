@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jaxlib
 import numpy as np
 from etils import epath
 
@@ -49,6 +50,7 @@ def train(
       "--profile": trace,
       "vdm_jax": vdm_jax.__version__,
       "jax": jax.__version__,
+      "jaxlib": jaxlib.__version__,
     }
   )
   processes.check_shared(workdir)
