@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jaxlib
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
@@ -54,6 +55,7 @@ def train(
       "--profile": trace,
       "vdm_jax": vdm_jax.__version__,
       "jax": jax.__version__,
+      "jaxlib": jaxlib.__version__,
     }
   )
   processes.check_shared(workdir)

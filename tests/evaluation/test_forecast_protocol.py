@@ -14,7 +14,7 @@ from tests.helpers import ROOT, lively, load_config
 from vdm_jax import sampling, systems
 from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import forecast, protocol, protocols
+from vdm_jax.evaluation import ensembles, forecast, protocol, protocols
 from vdm_jax.storage import checkpoint, workdirs
 
 NAME = "moving_digits/12px_1digit_4frames_8digitpx_64videos"
@@ -43,7 +43,7 @@ def settings(run, **changed):
 
 
 def test_a_stopped_evaluation_goes_on_with_the_same_numbers(run, tmp_path, monkeypatch):
-  whole = protocol.evaluate(settings(run), tmp_path / "whole").result
+  whole = protocol.evaluate(settings(run, batch_size=6), tmp_path / "whole").result
   assert whole["clips"] == 3 and whole["lead_times"] == 2 and whole["members"] == 3
   assert set(whole["sets"]) == {"model", "last frame copied", "constant velocity"}
   for found in whole["sets"].values():
@@ -53,7 +53,7 @@ def test_a_stopped_evaluation_goes_on_with_the_same_numbers(run, tmp_path, monke
   sample = sampling.Model.sample
 
   def interrupted(self, *args, **kwargs):
-    calls.append(kwargs["seed"])
+    calls.append(kwargs["draws"])
     if len(calls) == 2:
       raise KeyboardInterrupt
     return sample(self, *args, **kwargs)
@@ -61,18 +61,35 @@ def test_a_stopped_evaluation_goes_on_with_the_same_numbers(run, tmp_path, monke
   monkeypatch.setattr(sampling.Model, "sample", interrupted)
   out = tmp_path / "stopped"
   with pytest.raises(KeyboardInterrupt):
-    protocol.evaluate(settings(run), out)
+    protocol.evaluate(settings(run, batch_size=6), out)
   assert not (out / "results.json").exists()
   with pytest.raises(UserError, match="other settings"):
-    protocol.evaluate(settings(run, seed=1), out)
-  protocol.evaluate(settings(run), out)
-  assert calls == [0, 1, 1, 2]  # Clip 0 was not sampled again.
+    protocol.evaluate(settings(run, seed=1, batch_size=6), out)
+  protocol.evaluate(settings(run, batch_size=6), out)
+  # Two clips and their members at a time; the third one, which is filled up with
+  # itself, was under way: the first two were not sampled again.
+  two = [(seed, member) for seed in (0, 1) for member in range(3)]
+  third = [(2, member) for member in range(3)] * 2
+  assert calls == [two, third, third]
   texts = [(tmp_path / name / "results.json").read_text() for name in ("whole", out)]
   assert texts[0] == texts[1]
   for name in ("clip.png", "by_lead.png", "table.txt"):
     assert (out / name).exists()
   with pytest.raises(UserError, match="holds results already"):
     protocol.evaluate(settings(run), out)
+
+
+def test_clips_that_share_a_batch_are_what_they_are_alone(run):
+  together = ensembles.of(settings(run, num_clips=3, batch_size=9))
+  alone = ensembles.of(settings(run, num_clips=3, batch_size=3))
+  for number in range(3):
+    (truth, members), (truth_alone, members_alone) = map(
+      lambda job, number=number: job.clip(number), (together, alone)
+    )
+    np.testing.assert_array_equal(truth, truth_alone)
+    # Rounding may differ where programs do, by a step of 8 bits.
+    np.testing.assert_allclose(members.astype(int), members_alone, atol=1)
+    assert len(np.unique(members, axis=0)) == 3
 
 
 def test_the_model_is_given_the_context_and_scored_on_the_rest(run, tmp_path):

@@ -74,7 +74,7 @@ def test_two_folders_of_films(tmp_path, pair):
   text = (tmp_path / "out" / "table.txt").read_text()
   assert "FVD" in text and "KVD" in text and "tfhub" in text
   written = json.loads((tmp_path / "out" / "results.json").read_text())
-  assert written["a"][0]["kind"] == "films" and written["used"]["num_frames"] == 16
+  assert written["a"][0]["kind"] == "videos" and written["used"]["num_frames"] == 16
 
 
 def test_features_are_read_again_for_fewer_videos_and_made_for_more(tmp_path, pair):

@@ -1,5 +1,6 @@
 """Processes of a run are killed, and it resumes on other ones: nothing is lost."""
 
+import concurrent.futures
 import random
 import re
 import signal
@@ -59,6 +60,28 @@ def test_a_killed_process_ends_the_other_and_the_run_resumes(tmp_path):
   assert f"resuming {run} from step {step}" in first
   steps = [line["step"] for line in workdirs.read_metrics(str(run))]
   assert steps == list(range(1, step + 2))
+
+
+@pytest.mark.slow
+def test_processes_that_resume_read_their_programs_from_the_workdir(
+  tmp_path, monkeypatch
+):
+  """The first process does: of CPUs, JAX's key of a program is another in each."""
+  monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+  monkeypatch.setenv("JAX_DEBUG_LOG_MODULES", "jax._src.compiler")
+  run, found = tmp_path / "run", []
+  for steps in (1, 2):
+    flags = ["--config.train.eval_every=0"]
+    running = processes.start(
+      run, tmp_path / "data", steps, processes=2, devices=2, flags=flags
+    )
+    # At once: one that nobody listens to waits with what it says.
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+      said = list(pool.map(lambda process: process.communicate()[0], running))
+    assert [process.returncode for process in running] == [0, 0], said
+    found.append("cache hit for 'jit__step'" in said[0])
+    assert list((run / "programs").rglob("jit__step*-cache"))
+  assert found == [False, True]
 
 
 @pytest.mark.slow

@@ -274,3 +274,19 @@ def test_a_coordinator_that_does_not_answer_is_named(tmp_path):
   assert process.returncode == 2, output[-2000:]
   assert "--coordinator=localhost:1: does not answer within 2 s" in output
   assert "Traceback" not in output
+
+
+def test_a_process_that_never_comes_is_told(tmp_path):
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    port = probe.getsockname()[1]
+  flags = [
+    f"--config={ROOT / 'configs' / 'debug.py'}", f"--workdir={tmp_path / 'run'}",
+    f"--coordinator=localhost:{port}", "--num_processes=2", "--process_id=0",
+    "--coordinator_timeout=2",
+  ]  # fmt: skip
+  (process,) = launch("train", tmp_path, 1, 1, flags)
+  output = process.communicate(timeout=120)[0]
+  assert process.returncode == 2, output[-2000:]
+  assert "--coordinator_timeout=2: not all 2 processes have joined" in output
+  assert "Traceback" not in output and "stack trace" not in output

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 from absl import flags, logging
+from etils import epath
 from ml_collections import config_flags
 
 from vdm_jax import configs, user_files
@@ -29,8 +30,9 @@ PLATFORM = flags.DEFINE_enum(
 COMPILATION_CACHE = flags.DEFINE_string(
   "compilation_cache",
   "",
-  "Folder for compiled programs, so that each compiles once a machine; '' is one in "
-  "the user's cache, 'off' keeps none.",
+  "Folder for compiled programs, local or gs://, so that each compiles once; '' is one "
+  "in the user's cache, of several processes one in the workdir, which all hosts see; "
+  "'off' keeps none.",
 )
 CPU_DEVICES = flags.DEFINE_integer(
   "cpu_devices", 0, "Virtual CPU devices; 0: one per core.", lower_bound=0
@@ -99,11 +101,15 @@ def define_json() -> flags.FlagHolder:
   return flags.DEFINE_bool("json", False, "Print JSON, for scripts.")
 
 
-def start_jax(devices: bool = True) -> None:
+def start_jax(devices: bool = True, programs: str = "") -> None:
   """Chooses devices; on CPU every core becomes one, so that each does its share.
 
   XLA's CPU convolutions run on one thread at narrow widths: one device a core with
   the batch split over them is what uses the machine.
+
+  Args:
+    devices: look for them; without, JAX can still be told of other processes.
+    programs: where compiled programs are kept unless the user says where.
 
   Raises:
     UserError: the platform that was asked for has no device here.
@@ -111,7 +117,7 @@ def start_jax(devices: bool = True) -> None:
   logging.set_verbosity(logging.ERROR)  # Orbax and TFDS report every file they touch.
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
   jax.config.update("jax_num_cpu_devices", CPU_DEVICES.value or min(cores, 8))
-  _keep_programs(COMPILATION_CACHE.value)
+  _keep_programs(COMPILATION_CACHE.value, programs)
   if PLATFORM.value is None and _only_cpu():
     jax.config.update("jax_platforms", "cpu")
   if PLATFORM.value:
@@ -135,19 +141,30 @@ def start_jax(devices: bool = True) -> None:
   )
 
 
-def _keep_programs(folder: str) -> None:
-  """Has JAX keep compiled programs on disk and look for them there."""
+def _keep_programs(folder: str, shared: str) -> None:
+  """Has JAX keep compiled programs on disk and look for them there.
+
+  Of several processes the first alone writes: where each host looked in a folder of its
+  own, a run that resumes would wait for all the others to compile.
+  """
   if folder == "off":
     jax.config.update("jax_enable_compilation_cache", False)
     return
   if not folder and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     # Programs are made for a processor's instructions, and a cluster may share a home.
-    folder = str(user_files.cache("programs", _processor()))
+    if shared:
+      folder = str(epath.Path(shared) / "programs" / _processor())
+    else:
+      folder = str(user_files.cache("programs", _processor()))
   if folder:
     jax.config.update("jax_compilation_cache_dir", folder)
   # What compiles in less is not worth a file.
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-  jax.config.update("jax_compilation_cache_max_size", _CACHE_BYTES)
+  if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+  # Keeping to a size takes a lock for each look, and others would wait for it; a bucket
+  # has none that a killed process lets go of.
+  alone = not shared and "://" not in (jax.config.jax_compilation_cache_dir or "")
+  jax.config.update("jax_compilation_cache_max_size", _CACHE_BYTES if alone else -1)
 
 
 def _processor() -> str:

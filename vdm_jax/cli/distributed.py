@@ -1,8 +1,10 @@
 """Flags of the commands that several processes can share, their start and end."""
 
 import itertools
+import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -38,28 +40,35 @@ _KNOWN = 3.0
 _watch: watch.Watch | None = None
 
 
-def start(advice: Callable[[], str] = lambda: "") -> None:
+def start(advice: Callable[[], str], programs: str | None = None) -> None:
   """Starts JAX; with --distributed or --coordinator joins the other processes first.
 
   From then on the processes watch each other: see `vdm_jax.watch`.
 
   Args:
     advice: what to do when one of them is gone; asked then.
+    programs: a folder that all of them see; several keep compiled programs below it.
 
   Raises:
     UserError: the coordinator does not answer, or what `common.start_jax` raises.
   """
   global _watch
-  if _DISTRIBUTED.value or _COORDINATOR.value:
-    common.start_jax(devices=False)
+  several = bool(_DISTRIBUTED.value or _COORDINATOR.value)
+  programs = (programs or "") if several else ""
+  if several:
+    common.start_jax(devices=False, programs=programs)
     if _COORDINATOR.value and _PROCESS_ID.value:
       _wait_for(_COORDINATOR.value, _PATIENCE.value)
+    # JAX would abort with a dump of its stack: it is left no time for that.
+    limit = threading.Timer(_PATIENCE.value, _nobody)
+    limit.daemon = True
+    limit.start()
     try:
       jax.distributed.initialize(
         _COORDINATOR.value,
         _NUM_PROCESSES.value,
         _PROCESS_ID.value,
-        initialization_timeout=_PATIENCE.value,
+        initialization_timeout=_PATIENCE.value + _LATER,
         heartbeat_timeout_seconds=_SILENCE.value + _LATER,
       )
     except (ValueError, RuntimeError, IndexError) as error:
@@ -68,9 +77,11 @@ def start(advice: Callable[[], str] = lambda: "") -> None:
         "--coordinator=HOST:PORT, --num_processes=N and --process_id=I (below N): "
         + " ".join(str(error).split())[:300]
       ) from error
+    finally:
+      limit.cancel()
   elif _NUM_PROCESSES.value or _PROCESS_ID.value is not None:
     raise UserError("--num_processes, --process_id: expected --coordinator with them")
-  common.start_jax()
+  common.start_jax(programs=programs)
   if jax.process_count() > 1:
     host = _COORDINATOR.value and _COORDINATOR.value.rpartition(":")[0].strip("[]")
     _watch = watch.Watch(_SILENCE.value, advice)
@@ -113,6 +124,17 @@ def check_same_command(out: str) -> None:
       command.append(argument)
   processes.agree({"the command": command})
   processes.check_shared(out)
+
+
+def _nobody() -> None:
+  """Ends this process: others have not joined in time."""
+  text = (
+    f"vdm-jax: error: --coordinator_timeout={_PATIENCE.value}: not all "
+    f"{_NUM_PROCESSES.value or ''} processes have joined in so many seconds; is every "
+    "one started, with the same --coordinator and --num_processes?\n"
+  )
+  os.write(2, text.encode())
+  os._exit(2)
 
 
 def _wait_for(address: str, seconds: float) -> None:

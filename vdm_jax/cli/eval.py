@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
   protocol = protocols.build(_PROTOCOL.value, settings)
   if not _OUT.value:
     raise UserError("eval: expected --out=DIR")
-  distributed.start(distributed.again)
+  distributed.start(distributed.again, programs=getattr(protocol, "workdir", ""))
   distributed.check_same_command(_OUT.value)
   outcome = protocol_lib.evaluate(protocol, _OUT.value)
   if processes.is_first():

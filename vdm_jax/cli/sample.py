@@ -121,7 +121,7 @@ def main(argv: list[str]) -> None:
   from vdm_jax.sampling import save
 
   save.check_free(_OUT.value)
-  distributed.start(distributed.again)
+  distributed.start(distributed.again, programs=_WORKDIR.value)
   distributed.check_same_command(_OUT.value)
 
   from vdm_jax import sampling

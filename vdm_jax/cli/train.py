@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
   trace = profile.parse(_PROFILE.value) if _PROFILE.value is not None else None
   if _WANDB.value:
     writers.check_installed(_WANDB.value)
-  distributed.start(lambda: _advice(_WORKDIR.value))
+  distributed.start(lambda: _advice(_WORKDIR.value), programs=_WORKDIR.value)
 
   from vdm_jax import experiment, processes
   from vdm_jax.preflight import estimate

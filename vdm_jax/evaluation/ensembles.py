@@ -120,20 +120,32 @@ def from_run(settings: Settings) -> Ensembles:
   videos = _fitting(source, places[-1] + 1, settings.num_clips)
   options = key_values(settings.sampling)
 
+  # As many clips at a time as fill a batch, if a clip's members do not.
+  together = max(min(settings.batch_size // settings.members, len(videos)), 1)
+  ready: dict[int, Clip] = {}
+
   def clip(number: int) -> Clip:
-    truth = source.read(int(videos[number]), places)
-    made = model.sample(
-      settings.members,
-      # Another noise for every clip.
-      seed=settings.seed + number,
-      length=length,
-      given=to_float(truth[:context]),
-      given_frames=range(context),
-      plan=settings.plan or None,
-      batch_size=settings.batch_size,
-      **options,
-    )
-    return Clip(truth, to_uint8(made))
+    if number not in ready:
+      # The last ones are filled up with themselves: one compiled shape serves all.
+      numbers = np.minimum(np.arange(number, number + together), len(videos) - 1)
+      truths = np.stack([source.read(int(videos[n]), places) for n in numbers])
+      made = model.sample(
+        together * settings.members,
+        # Another noise for every clip.
+        draws=[
+          (settings.seed + int(n), m) for n in numbers for m in range(settings.members)
+        ],
+        length=length,
+        given=np.repeat(to_float(truths[:, :context]), settings.members, axis=0),
+        given_frames=range(context),
+        plan=settings.plan or None,
+        batch_size=settings.batch_size,
+        **options,
+      )
+      made = to_uint8(made).reshape(together, settings.members, *made.shape[1:])
+      ready.clear()
+      ready.update(zip(map(int, numbers), map(Clip, truths, made), strict=True))
+    return ready[number]
 
   origin = {
     "data": source.full_name,

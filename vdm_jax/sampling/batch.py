@@ -105,9 +105,9 @@ class Batch:
 
 @jax.jit
 def _keys(seed, numbers, stage):
-  """One key per video and stage."""
+  """One key per video and stage; one seed for all videos or one each."""
 
-  def one(number):
+  def one(seed, number):
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), number), stage)
 
-  return jax.vmap(one)(numbers)
+  return jax.vmap(one)(jnp.broadcast_to(seed, numbers.shape), numbers)

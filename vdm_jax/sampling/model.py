@@ -51,6 +51,7 @@ class Model:
     num_videos: int,
     *,
     seed: int = 0,
+    draws: Sequence[tuple[int, int]] | None = None,
     length: int | None = None,
     label: int | Sequence[int] | None = None,
     tokens: tuple[np.ndarray, np.ndarray] | None = None,
@@ -75,6 +76,8 @@ class Model:
     Args:
       num_videos: N.
       seed: of the noise.
+      draws: seed and number of each video [N], which are then those of as many jobs;
+        default (seed, 0) to (seed, N - 1).
       length: frames of each video; default the model's window.
       label: class of all videos or of each [N]; None: unconditional.
       tokens: embedded caption of all videos, ([L, D], mask [L]), or of each,
@@ -152,7 +155,7 @@ class Model:
           "model": {k: self.info.get(k) for k in ("config", "step", "ema", "workdir")},
           "num_videos": num_videos,
           "batch_size": batch_size,
-          "seed": seed,
+          "seed": seed if draws is None else [list(draw) for draw in draws],
           "length": length,
           "plan": plan,
           "plan_options": plan_options,
@@ -177,9 +180,11 @@ class Model:
         # The last batch is filled up with more videos that are thrown away: one
         # compiled shape serves all.
         numbers = np.arange(start, start + batch_size)
-        rows = np.minimum(numbers, num_videos - 1)
+        rows, seeds = np.minimum(numbers, num_videos - 1), seed
+        if draws is not None:
+          seeds, numbers = np.asarray(draws, np.int32)[rows].T
         signals, small = _rows((cond, low_res), rows)
-        job = Batch(self, settings, make_plan(), seed, numbers, signals, small)
+        job = Batch(self, settings, make_plan(), seeds, numbers, signals, small)
         run = job.run_whole if whole else job.run
         made.append(run(videos[rows], batch, store, bar))
     empty = np.zeros((batch_size, *videos.shape[1:]), np.float32)
