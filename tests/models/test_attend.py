@@ -61,15 +61,16 @@ def test_pieces_equal_the_whole(tokens, known, monkeypatch):
   args = draw(8, tokens, 2, 8)
   expected = both(attend("xla"), args)
   # A third of a row's scores at most, or three rows at a time.
-  monkeypatch.setattr(
-    attention, "_SCORES", max(3 * 2 * 4 * 48**2, 2 * 4 * tokens**2 // 3)
-  )
+  size = max(3 * 2 * 4 * 48**2, 2 * 4 * tokens**2 // 3)
+  monkeypatch.setattr(attention, "_SCORES", size)
+  monkeypatch.setattr(attention, "_SCORES_OF_FEW", size)
   mesh = sharding.make_mesh(devices=jax.devices()[:2]) if known else None
   close(both(attend("chunked"), args, mesh), expected, 2e-5)
 
 
 def test_a_piece_has_so_many_bytes_whatever_the_batch(monkeypatch):
   monkeypatch.setattr(attention, "_SCORES", 1 << 20)
+  monkeypatch.setattr(attention, "_SCORES_OF_FEW", 1 << 20)
   for rows, tokens, heads in [(64, 256, 2), (4, 1024, 4), (1, 1200, 1)]:
     x = jax.ShapeDtypeStruct((rows, tokens, heads, 8), jnp.float32)
     grad = jax.grad(lambda x: attend("chunked")(x, x, x).sum())
@@ -89,7 +90,8 @@ def test_a_piece_has_so_many_bytes_whatever_the_batch(monkeypatch):
                     (1408, 768), (300, 384), (1025, 384)]
 )  # fmt: skip
 def test_blocks_pad_little(tokens, block):
-  assert splash.block_of(tokens) == block
+  assert splash.block_of(tokens, 64) == block
+  assert splash.block_of(tokens, 192) <= 512
 
 
 @pytest.mark.parametrize("tokens, head_dim", [(256, 64), (300, 96), (1024, 8)])

@@ -1,15 +1,38 @@
-"""Kernels in a real training step, compiled for TPUs that are not there."""
+"""Kernels alone and in a real training step, compiled for TPUs that are not there."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 
 import pytest
 
 from tests import helpers
+from tests.models import compile_kernels
 from vdm_jax import preflight
+from vdm_jax.preflight import topology
 
 pytestmark = pytest.mark.skipif(
   importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"
 )
+
+
+@pytest.mark.slow
+def test_both_kernels_compile_for_every_generation(checkout):
+  done = subprocess.run(
+    [sys.executable, "-m", "tests.models.compile_kernels"],
+    cwd=checkout,
+    env={**os.environ, **topology.ENVIRONMENT},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  lines = done.stdout.splitlines()
+  shapes = len(compile_kernels.OVER_SPACE) + len(compile_kernels.OVER_TIME)
+  assert len(lines) == len(compile_kernels.SLICES) * shapes
+  # Values; and derivatives, over space in two kernels.
+  assert {line.split()[-1] for line in lines if " time " in line} == {"2"}
+  assert {line.split()[-1] for line in lines if " space " in line} == {"3"}
 
 
 @pytest.mark.slow

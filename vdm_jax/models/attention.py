@@ -25,6 +25,8 @@ OVER_TIME = ("xla", "pallas")
 _MANY_TOKENS = 1024
 # Scores at a time, in bytes: what an accelerator can keep close to where it computes.
 _SCORES = 32 << 20
+# Few tokens may take more at once: the compiler estimates a tenth more time for pieces.
+_SCORES_OF_FEW = 256 << 20
 _QUERIES = 128  # Fewer at a time, or another multiple, leave lanes empty.
 
 
@@ -73,7 +75,8 @@ def attend(q, k, v, *, implementation: str = "auto") -> jax.Array:
   branches = {"cuda": _cudnn} if by_cudnn else {}
   if by_splash and known and splash.takes(tokens, head_dim):
     branches["tpu"] = splash.attend
-  whole = _bytes(q, k, share if known else len(q)) <= _SCORES
+  most = _SCORES if tokens >= _MANY_TOKENS else _SCORES_OF_FEW
+  whole = _bytes(q, k, share if known else len(q)) <= most
   plain = _whole if whole else functools.partial(_in_pieces, by_rows=known)
 
   def of_device(q, k, v):

@@ -14,8 +14,8 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
   splash_attention_mask as masks,
 )
 
-# Tokens in a block: as many as its memory holds, and so few that a grid of them is
-# worth it.
+# Tokens in a block: as many as the kernel's memory holds (the compiler refused 1,024 of
+# heads above 128 channels), and not so few that the grid costs more than its steps.
 _LARGEST, _SMALLEST, _LANES = 1024, 256, 128
 
 
@@ -32,9 +32,10 @@ def takes(tokens: int, head_dim: int) -> bool:
   return tokens >= _SMALLEST and takes_heads(head_dim)
 
 
-def block_of(tokens: int) -> int:
+def block_of(tokens: int, head_dim: int) -> int:
   """Tokens in a block: those that pad least, and of these the most."""
-  sizes = range(_SMALLEST, _LARGEST + 1, _LANES)
+  largest = _LARGEST if head_dim <= _LANES else _LARGEST // 2
+  sizes = range(_SMALLEST, largest + 1, _LANES)
   return min(sizes, key=lambda size: (-(-tokens // size) * size, -size))
 
 
@@ -49,7 +50,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, interpret: bool = False)
     [N, L, heads, head_dim], of q's dtype.
   """
   _, length, heads, dim = q.shape
-  block = block_of(length)
+  block = block_of(length, dim)
   padding = -length % block
 
   def tokens_last(x):
