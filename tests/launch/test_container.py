@@ -77,11 +77,23 @@ def test_the_context_is_small_and_whole(checkout):
         assert source == "." or source in files
 
 
-@pytest.mark.skipif(not shutil.which("hadolint"), reason="hadolint is not installed")
-def test_hadolint(checkout):
-  command = ["hadolint", checkout / "launch" / "Dockerfile"]
-  done = subprocess.run(command, capture_output=True, text=True)
+def checked(name, *files):
+  """Runs a checker that the extra `test` brings; what it finds fault with."""
+  folder = os.path.dirname(sys.executable)
+  tool = shutil.which(name, path=f"{folder}:{os.environ['PATH']}")
+  if tool is None:
+    pytest.skip(f"{name} is not installed")
+  done = subprocess.run([tool, *files], capture_output=True, text=True)
   assert done.returncode == 0, done.stdout
+
+
+def test_hadolint(checkout):
+  checked("hadolint", checkout / "launch" / "Dockerfile")
+
+
+def test_shellcheck(checkout):
+  scripts = [*checkout.glob("launch/*.sh"), *checkout.glob("launch/*.sbatch")]
+  checked("shellcheck", *scripts, checkout / ".ci" / "run")
 
 
 @pytest.mark.slow
