@@ -118,9 +118,9 @@ def test_report_stands_alone(done):
   out, _ = done
   page = (out / "report.html").read_text()
   sources = re.findall(r'src="([^"]{0,30})', page)
-  assert len(sources) == 3 * 10 + 1  # Films of every digit in three columns, the loss.
+  assert len(sources) == 3 * 10 + 1  # Videos of every digit in three columns, the loss.
   assert all(source.startswith("data:image/") for source in sources)
-  for part in ("Films", "Numbers", "Loss", "Sample more", "Facts", "vdm-jax sample"):
+  for part in ("Videos", "Numbers", "Loss", "Sample more", "Facts", "vdm-jax sample"):
     assert part in page
   for row in digit_clips.ROWS:
     assert row.title in page
