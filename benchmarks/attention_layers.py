@@ -5,8 +5,8 @@
     python -m benchmarks.attention_layers time 2 24 32 512 64 pallas --forward
 
 Arguments: over space in each frame, over all frames as one sequence, or over time;
-videos, frames, height (and width), channels, width of a head, implementation. Norm,
-dense layers and attention in bfloat16, value and derivatives, for one chip, full effort.
+videos, frames, height (and width), channels, width of a head, implementation. Compiled
+with full effort in bfloat16: norm, dense layers and attention, value and derivatives.
 Needs the extra `tpu` or `test` (libtpu); no TPU.
 """
 
