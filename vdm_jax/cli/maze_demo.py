@@ -4,6 +4,7 @@ import json
 
 from absl import flags
 
+from vdm_jax import configs
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
