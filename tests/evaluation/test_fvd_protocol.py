@@ -239,7 +239,7 @@ def test_sources_that_are_none(tmp_path):
   (tmp_path / "file.txt").write_text("x")
   for name, message in (
     ("", "--a: expected a folder"),
-    (str(tmp_path / "empty"), "expected films"),
+    (str(tmp_path / "empty"), "expected videos"),
     (str(tmp_path / "file.txt"), "expected a folder, found a file"),
     ("no_such_data/8px", "--a=no_such_data/8px: no such folder, and:"),
     (str(tmp_path / "no.npz"), "no such file"),

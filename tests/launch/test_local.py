@@ -45,6 +45,8 @@ def start(checkout, tmp_path):
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,
+      # What runs in the background inherits that it is ignored, and cannot trap it.
+      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
   return start

@@ -177,7 +177,7 @@ def test_a_run_without_anything_says_so(tmp_path):
   folder = write_run(tmp_path / "run", steps=())
   found = write([folder], tmp_path / "out.html")
   for words in ("Nothing is logged yet", "No checkpoint is stored", "no samples of",
-                "Not shown: ", "No results of", "No films of"):  # fmt: skip
+                "Not shown: ", "No results of", "No videos of"):  # fmt: skip
     assert words in found.text
   assert not found.of("img") and not found.of("input")
 
