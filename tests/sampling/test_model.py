@@ -1,6 +1,7 @@
 """Sampling: reproducible, given frames kept, guidance, plans, files."""
 
 import functools
+import importlib.util
 import json
 
 import jax
@@ -259,3 +260,19 @@ def test_a_low_resolution_video_guides_the_sampled_one():
 def test_a_low_resolution_video_that_does_not_fit_is_refused(low_res, frames, message):
   with pytest.raises(UserError, match=message):
     model().sample(2, low_res=low_res, low_res_frames=frames)
+
+
+def test_samples_are_kept_without_the_extra_that_encodes_them(
+  tmp_path, monkeypatch, capsys
+):
+  found = importlib.util.find_spec
+  monkeypatch.setattr(
+    "importlib.util.find_spec", lambda name, *a: None if name == "av" else found(name)
+  )
+  save.save(tmp_path / "o", np.zeros((2, 3, 8, 8, 1), np.float32), {"seed": 1})
+  assert save.read(tmp_path / "o").shape == (2, 3, 8, 8, 1)
+  assert [p.name for p in sorted((tmp_path / "o" / "films").iterdir())] == [
+    "0000.gif",
+    "0001.gif",
+  ]
+  assert "MP4 files are left out: they need vdm_jax[video]" in capsys.readouterr().err

@@ -1,7 +1,9 @@
 """What sampling leaves on disk: lossless frames, videos, a sheet and a record."""
 
+import importlib.util
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -76,8 +78,8 @@ def save(
   """Writes a folder of samples.
 
   `videos.npz` holds the frames without loss (uint8 [N, T, H, W, C] under
-  `videos`), `films/` a GIF and an MP4 of each video, `sheet.png` and `sheet.gif`
-  all of them, `record.json` how they were made.
+  `videos`), `films/` a GIF of each video and, with the extra `video`, an MP4; `sheet.png`
+  and `sheet.gif` show all of them, `record.json` says how they were made.
 
   Args:
     out: folder; must not hold samples already.
@@ -112,9 +114,14 @@ def save(
 def _write_films(folder, pixels, fps):
   folder.mkdir(exist_ok=True)
   scale = video.visible_scale(*pixels.shape[2:4])
+  # GIFs need no extra; what was sampled for hours is not lost for want of one.
+  encodes = importlib.util.find_spec("av") is not None
   for i, clip in enumerate(pixels):
     video.write_gif(folder / f"{i:04d}.gif", clip, fps=fps, scale=scale)
-    video.write_mp4(folder / f"{i:04d}.mp4", clip, fps=fps, scale=scale)
+    if encodes:
+      video.write_mp4(folder / f"{i:04d}.mp4", clip, fps=fps, scale=scale)
+  if not encodes:
+    print("MP4 files are left out: they need vdm_jax[video]", file=sys.stderr)
 
 
 def describe(model: Any, **facts: Any) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class Report:
     if recent is not None:
       self._bar.set_postfix_str(self._short(recent, self._speed(step)), refresh=False)
     if self._timed:
-      self._bar.set_description(f"train, {share:.0%} of the time", refresh=False)
+      self._bar.set_description_str(f"train, {share:.0%} of the time", refresh=False)
     self._bar.update(step - self._bar.n)
 
   @contextlib.contextmanager
