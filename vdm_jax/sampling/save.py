@@ -78,8 +78,8 @@ def save(
   """Writes a folder of samples.
 
   `videos.npz` holds the frames without loss (uint8 [N, T, H, W, C] under
-  `videos`), `films/` a GIF of each video and, with the extra `video`, an MP4; `sheet.png`
-  and `sheet.gif` show all of them, `record.json` says how they were made.
+  `videos`), `films/` a GIF of each video and, with the extra `video`, an MP4;
+  `sheet.png` and `sheet.gif` show all of them, `record.json` says how they were made.
 
   Args:
     out: folder; must not hold samples already.
