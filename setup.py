@@ -107,7 +107,7 @@ setuptools.setup(
   version=VERSION,
   # vdm_jax/configs is a link to configs/, whose files so become part of the package.
   packages=setuptools.find_packages(include=["vdm_jax", "vdm_jax.*"]),
-  package_data={"vdm_jax": ["py.typed"]},
+  package_data={"": ["*.pyi"], "vdm_jax": ["py.typed"]},
   install_requires=CORE,
   extras_require=EXTRAS,
 )

@@ -269,6 +269,25 @@ def improved_unet(**changes) -> ConfigDict:
   return config
 
 
+def small_improved_unet(config: ConfigDict, channels: int, **changes) -> None:
+  """Sets FDM's or RaMViD's network for a CPU (docs/fdm.md, docs/ramvid.md), in place.
+
+  The levels are made of patches of 2x2 pixels, places of the coarser one attend, and
+  every frame is shown the given frames next to it.
+  """
+  config.model.update(
+    dict(
+      patch=2,
+      show_given=True,
+      channels=channels,
+      channel_mults=(1, 2),
+      blocks=1,
+      attention_resolutions=(config.data.frame_shape[0] // 4,),
+      **changes,
+    )
+  )
+
+
 def small_vdm(config: ConfigDict, channels: int) -> None:
   """Sets network and sampling of VDM for a CPU (docs/vdm.md), in place.
 

@@ -100,17 +100,8 @@ def fdm_small(
   config.task = plan_stages(
     length=length, num_obs=num_obs, max_frames=8, step_size=2, plan_names=plan_names
   )
-  config.model.update(
-    dict(
-      patch=2,
-      show_given=True,
-      pool_given=True,
-      channels=32,
-      channel_mults=(1, 2),
-      blocks=1,
-      attention_resolutions=(frame_shape[0] // 4,),
-      padding_in_norm=False,
-    )
+  common.small_improved_unet(
+    config, channels=32, pool_given=True, padding_in_norm=False
   )
   config.diffusion.update(
     dict(

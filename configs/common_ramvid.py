@@ -100,16 +100,7 @@ def ramvid_small(
   common.small(config, data, frame_shape)
   # Fewer given frames than the paper's 4: the fewer, the more is to be learnt.
   config.task = random_mask(8, 3, 0.05)
-  config.model.update(
-    dict(
-      patch=2,
-      show_given=True,
-      channels=channels,
-      channel_mults=(1, 2),
-      blocks=1,
-      attention_resolutions=(frame_shape[0] // 4,),
-    )
-  )
+  common.small_improved_unet(config, channels)
   config.diffusion.update(common.x_at_low_logsnr())
   config.sampling.update(dict(sampler="ddim", steps=25))
   # Of a window without frames after it, the two next ones are kept.

@@ -1,14 +1,11 @@
 """What tests of the README and of the pages share: their code, and how it is run."""
 
-import os
 import pathlib
 import re
-import shlex
-import subprocess
-import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from tests.cli.test_commands import ROOT, vdm_jax
 
+__all__ = ["ROOT", "commands", "python_blocks", "run"]
 # Programs that begin a command in an indented block.
 PROGRAMS = "vdm-jax|python|pip|make|launch/|sbatch|kubectl|export"
 _FENCE = re.compile(r"\s*```+(\w*)")
@@ -44,15 +41,4 @@ def python_blocks(path: pathlib.Path) -> list[str]:
 
 def run(words: list[str], folder: pathlib.Path) -> str:
   """Runs `vdm-jax` in a folder, with data sets of its own; returns what it printed."""
-  found = subprocess.run(
-    [sys.executable, "-m", "vdm_jax.cli.main", *words[1:]],
-    cwd=folder,
-    env={
-      **os.environ, "PYTHONPATH": str(ROOT), "VDM_JAX_DATA": str(folder / "data"),
-    },
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )  # fmt: skip
-  assert found.returncode == 0, f"{shlex.join(words)}\n{found.stderr[-3000:]}"
-  return found.stdout
+  return vdm_jax(*words[1:], cwd=folder, data_dir=folder / "data").stdout

@@ -9,60 +9,9 @@
 Everything is imported when it is first used.
 """
 
-from typing import TYPE_CHECKING
-
 import lazy_loader
-
-if TYPE_CHECKING:
-  from vdm_jax import (
-    configs,
-    data,
-    diffusion,
-    metrics,
-    models,
-    plans,
-    systems,
-    tasks,
-  )
-  from vdm_jax.errors import UserError
-  from vdm_jax.experiment import train
-  from vdm_jax.frames import Frames
-  from vdm_jax.sampling import Model, load
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, _ = lazy_loader.attach(
-  __name__,
-  submodules=[
-    "configs",
-    "data",
-    "diffusion",
-    "metrics",
-    "models",
-    "plans",
-    "systems",
-    "tasks",
-  ],
-  submod_attrs={
-    "errors": ["UserError"],
-    "experiment": ["train"],
-    "frames": ["Frames"],
-    "sampling": ["Model", "load"],
-  },
-)
-
-__all__ = [
-  "Frames",
-  "Model",
-  "UserError",
-  "configs",
-  "data",
-  "diffusion",
-  "load",
-  "metrics",
-  "models",
-  "plans",
-  "systems",
-  "tasks",
-  "train",
-]
+# __init__.pyi names what there is.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -25,7 +25,7 @@ def vdm_jax(*arguments, cwd, data_dir, check=True, **env):
     timeout=600,
   )  # fmt: skip
   if check:
-    assert found.returncode == 0, found.stderr[-3000:]
+    assert found.returncode == 0, f"{arguments}\n{found.stderr[-3000:]}"
   return found
 
 

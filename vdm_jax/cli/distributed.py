@@ -11,9 +11,10 @@ from collections.abc import Callable
 import jax
 from absl import flags
 
-from vdm_jax import processes, watch
+from vdm_jax import errors, processes, watch
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError
+from vdm_jax.storage.weights_file import is_one as is_file
 
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed", False, "Several processes: jax.distributed, set up by the cluster."
@@ -54,7 +55,8 @@ def start(advice: Callable[[], str], programs: str | None = None) -> None:
   """
   global _watch
   several = bool(_DISTRIBUTED.value or _COORDINATOR.value)
-  programs = (programs or "") if several else ""
+  # An export is a file; nothing is kept in it.
+  programs = "" if not (several and programs) or is_file(programs) else programs
   if several:
     common.start_jax(devices=False, programs=programs)
     if _COORDINATOR.value and _PROCESS_ID.value:
@@ -75,7 +77,7 @@ def start(advice: Callable[[], str], programs: str | None = None) -> None:
       raise UserError(
         "--distributed: outside of a cluster that JAX knows, expected "
         "--coordinator=HOST:PORT, --num_processes=N and --process_id=I (below N): "
-        + " ".join(str(error).split())[:300]
+        + errors.reason(error, 300)
       ) from error
     finally:
       limit.cancel()

@@ -20,6 +20,7 @@ import numpy as np
 from absl import flags
 from safetensors.numpy import load_file
 
+from vdm_jax import errors
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError, unknown
 
@@ -128,6 +129,6 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     if path.suffix == ".safetensors":
       return load_file(path)
   except Exception as error:  # Their readers raise whatever they stumble over.
-    reason = " ".join(str(error).split())[:160] or type(error).__name__
+    reason = errors.reason(error)
     raise UserError(f"{path}: cannot be read ({reason})") from error
   return weights.read_pickle(path.read_bytes(), str(path))

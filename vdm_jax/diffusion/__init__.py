@@ -4,24 +4,7 @@
 `bound` (evidence lower bound), `sampler`, `guidance`.
 """
 
-from typing import TYPE_CHECKING
-
 import lazy_loader
 
-if TYPE_CHECKING:
-  from vdm_jax.diffusion import bound, guidance, loss, noise, process, sampler, schedule
-
-__getattr__, __dir__, _ = lazy_loader.attach(
-  __name__,
-  submodules=["bound", "guidance", "loss", "noise", "process", "sampler", "schedule"],
-)
-
-__all__ = [
-  "bound",
-  "guidance",
-  "loss",
-  "noise",
-  "process",
-  "sampler",
-  "schedule",
-]
+# __init__.pyi names what there is.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

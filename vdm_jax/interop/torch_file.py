@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from vdm_jax import errors
 from vdm_jax.errors import UserError
 
 
@@ -134,7 +135,7 @@ def _refused(path: str, error: Exception, torch: Any) -> UserError:
 
 def _short(error: Exception) -> str:
   """An error's first sentence, on one line."""
-  return " ".join(str(error).split()).split(". ")[0][:160] or type(error).__name__
+  return errors.reason(error).split(". ")[0]
 
 
 def _plain(value: Any, torch: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vdm_jax import errors
 from vdm_jax.errors import UserError
 
 _DTYPES = {
@@ -51,7 +52,7 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   except UserError:
     raise
   except Exception as error:  # A damaged pickle raises whatever it stumbles over.
-    reason = " ".join(str(error).split())[:160] or type(error).__name__
+    reason = errors.reason(error)
     raise UserError(f"{path}: a damaged TorchScript file ({reason})") from error
   return dict(_arrays(module, ""))
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
-from vdm_jax import user_files
+from vdm_jax import errors, user_files
 from vdm_jax.errors import UserError, unknown
 from vdm_jax.metrics import layouts
 
@@ -220,7 +220,7 @@ def read_pickle(data: bytes, name: str) -> dict[str, np.ndarray]:
   except UserError:
     raise
   except Exception as error:  # A damaged pickle raises whatever it stumbles over.
-    reason = " ".join(str(error).split())[:160] or type(error).__name__
+    reason = errors.reason(error)
     raise UserError(
       f"{name}: not a pickle of arrays, or a damaged one ({reason})"
     ) from error

@@ -88,7 +88,7 @@ def save(
     captions: of each video.
     observed: bool [T], frames that were given; framed in colour on the sheet.
     fps: of the videos.
-    videos: write a video of each video.
+    films: write these as well.
 
   Raises:
     UserError: `out` holds samples already.

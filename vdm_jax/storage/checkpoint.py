@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from vdm_jax import errors
 from vdm_jax.errors import UserError
 
 FORMAT = 1
@@ -184,7 +185,7 @@ class Checkpoints:
       raise self._unreadable(manager, step, error) from error
 
   def _unreadable(self, manager, step, error):
-    reason = " ".join(str(error).split())[:300]
+    reason = errors.reason(error, 300)
     return UserError(
       f"{self._folder(manager, step)}: cannot be read, a file of it is missing or "
       f"damaged, or it belongs to another model ({reason}). Delete this folder to "
@@ -199,7 +200,7 @@ class Checkpoints:
         self._best.wait_until_finished()
       write()
     except Exception as error:
-      reason = " ".join(str(error).split())[:300]
+      reason = errors.reason(error, 300)
       raise UserError(
         f"{self._root}: saving a checkpoint failed ({type(error).__name__}: {reason}). "
         f"The last good ones stay: {self.steps}"

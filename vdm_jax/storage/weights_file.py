@@ -19,6 +19,7 @@ import safetensors.numpy
 from etils import epath
 from flax import traverse_util
 
+from vdm_jax import errors
 from vdm_jax.errors import UserError
 
 SUFFIX = ".safetensors"
@@ -81,7 +82,7 @@ def write(path: epath.PathLike, params: Any, meta: Mapping[str, Any]) -> None:
     finally:
       temporary.unlink(missing_ok=True)
   except (OSError, safetensors.SafetensorError) as error:
-    raise UserError(f"{path}: cannot be written ({_short(error)})") from error
+    raise UserError(f"{path}: cannot be written ({errors.reason(error)})") from error
 
 
 def read(path: epath.PathLike) -> tuple[Any, dict[str, Any]]:
@@ -115,7 +116,8 @@ def read(path: epath.PathLike) -> tuple[Any, dict[str, Any]]:
     meta = {key: json.loads(text) for key, text in texts.items()}
   except (OSError, safetensors.SafetensorError, json.JSONDecodeError) as error:
     raise UserError(
-      f"{path}: not a safetensors file, or a truncated or damaged one ({_short(error)})"
+      f"{path}: not a safetensors file, or a truncated or damaged one "
+      f"({errors.reason(error)})"
     ) from error
   version, checksum = meta.pop("file_format"), meta.pop("checksum")
   if version != FORMAT:
@@ -148,8 +150,3 @@ def _checksum(arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> str
     total.update(f"{name} {array.dtype} {array.shape}\n".encode())
     total.update(np.ascontiguousarray(array).data)
   return total.hexdigest()
-
-
-def _short(error: Exception) -> str:
-  """An error's text, on one line."""
-  return " ".join(str(error).split())[:160] or type(error).__name__

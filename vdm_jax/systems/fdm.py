@@ -13,14 +13,8 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
   Raises:
     UserError: the frame does not fit the network, or a field has no such value.
   """
-  height, width, channels = config["data"]["frame_shape"]
-  network = settings.read(
-    fdm.Settings,
-    config["model"],
-    "config.model",
-    out_channels=channels,
-    dtype=settings.dtype(config),
-  )
+  height, width, _ = config["data"]["frame_shape"]
+  network = settings.network(fdm.Settings, config)
   network.check(height, width)
   shared = settings.shared(config)
   # With `random_subsets` nothing need be given.

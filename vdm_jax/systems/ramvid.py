@@ -17,14 +17,8 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
   """
   model = dict(config["model"])
   drop = model.pop("cond_drop")
-  height, width, channels = config["data"]["frame_shape"]
-  network = settings.read(
-    ramvid.Settings,
-    model,
-    "config.model",
-    out_channels=channels,
-    dtype=settings.dtype(config),
-  )
+  height, width, _ = config["data"]["frame_shape"]
+  network = settings.network(ramvid.Settings, config, model)
   shared = settings.shared(config)
   task = shared["task"]
   network.check(task.num_frames, height, width)

@@ -175,14 +175,8 @@ def build(config: Mapping[str, Any]) -> RvdSystem:
   Raises:
     UserError: the frame does not fit the networks, or a field has no such value.
   """
-  height, width, channels = config["data"]["frame_shape"]
-  network = settings.read(
-    rvd.Settings,
-    config["model"],
-    "config.model",
-    out_channels=channels,
-    dtype=settings.dtype(config),
-  )
+  height, width, _ = config["data"]["frame_shape"]
+  network = settings.network(rvd.Settings, config)
   network.check(height, width)
   d = settings.read(Diffusion, config["diffusion"], "config.diffusion")
   plan = config.get("plan") or {"name": "rollout"}

@@ -45,6 +45,28 @@ def read(cls: type[T], values: Mapping[str, Any], section: str, **fields: Any) -
   return cls(**values, **fields)
 
 
+def network(
+  cls: type[T], config: Mapping[str, Any], model: Mapping[str, Any] | None = None
+) -> T:
+  """Reads `config.model` into the settings of a network that gives frames.
+
+  Args:
+    cls: of the settings.
+    config: complete.
+    model: the section without what is not the network's; None for all of it.
+
+  Raises:
+    UserError: as `read`, or there is no such dtype.
+  """
+  return read(
+    cls,
+    config["model"] if model is None else model,
+    "config.model",
+    out_channels=config["data"]["frame_shape"][2],
+    dtype=dtype(config),
+  )
+
+
 @dataclasses.dataclass(frozen=True)
 class Diffusion:
   """`config.diffusion`, as configs/common.py explains its fields.

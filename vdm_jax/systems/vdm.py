@@ -16,14 +16,8 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
   """
   model = dict(config["model"])
   drop = model.pop("cond_drop")
-  height, width, channels = config["data"]["frame_shape"]
-  network = settings.read(
-    vdm.Settings,
-    model,
-    "config.model",
-    out_channels=channels,
-    dtype=settings.dtype(config),
-  )
+  height, width, _ = config["data"]["frame_shape"]
+  network = settings.network(vdm.Settings, config, model)
   network.check(height, width)
   shared = settings.shared(config)
   if network.conv_time and shared["task"].num_sources > 1:

@@ -1,0 +1,3 @@
+from . import captions, pipeline, source, video
+from .builders import build
+from .source import VideoSource, load

@@ -1,0 +1,1 @@
+from . import bound, guidance, loss, noise, process, sampler, schedule

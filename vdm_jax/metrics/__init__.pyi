@@ -1,0 +1,11 @@
+from . import (
+  crps,
+  features,
+  frechet,
+  image,
+  inception,
+  kernel,
+  perceptual,
+  resize,
+  weights,
+)

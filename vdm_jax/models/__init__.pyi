@@ -1,0 +1,1 @@
+from . import fdm, position, ramvid, rvd, vdm
