@@ -292,3 +292,12 @@ def test_axes_have_round_labels(values, labels, log):
   drawn = Page(svg.chart("c", "C", [svg.Line("x", points)]))
   assert ("logarithmic" in drawn.text) == log
   assert labels <= {word.strip() for word in drawn.words}
+
+
+def test_a_run_that_its_clock_stops_says_so(run, tmp_path):
+  meta = json.loads((run / "config.json").read_text())
+  meta["config"]["train"]["max_seconds"] = 600.0
+  (run / "config.json").write_text(json.dumps(meta))
+  found = write([run], tmp_path / "out.html")
+  assert "30; its clock stops it after 600 s" in found.text
+  assert "planned" not in found.text

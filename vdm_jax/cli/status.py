@@ -26,7 +26,10 @@ def main(argv: list[str]) -> None:
     return
   last, best = found["last_logged"], found["best_validation"]
   print(f"{found['workdir']}: {found['system']} on {found['data']}")
-  print(f"  planned steps   {found['steps_planned']}")
+  if seconds := found["seconds_planned"]:
+    print(f"  planned         {seconds:g} s")
+  else:
+    print(f"  planned steps   {found['steps_planned']}")
   print(f"  checkpoints     {found['checkpoints'] or 'none yet'}")
   if last:
     age = time.time() - last["time"]

@@ -150,16 +150,19 @@ def _facts(run: Run) -> dict[str, str]:
   held_out = curves.series(run.lines, "validation_loss")
   skipped = curves.series(run.lines, "bad_total")
   speed = curves.series(run.lines, "videos_per_second")
-  planned = run.field("train.num_steps")
+  planned, limit = run.field("train.num_steps"), run.field("train.max_seconds")
   done = run.lines[-1]["step"] if run.lines else 0
+  steps = f"{done:,}"
+  if isinstance(limit, int | float) and limit > 0:
+    steps += f"; its clock stops it after {limit:g} s"
+  elif isinstance(planned, int):
+    steps += f" of {planned:,} planned"
   best = held_out[held_out[:, 1].argmin()] if len(held_out) else None
   nothing = "none yet"
   return {
     "System": str(run.field("system", "unknown")),
     "Data": str(run.field("data.name", "unknown")),
-    "Steps": f"{done:,} of {planned:,} planned"
-    if isinstance(planned, int)
-    else str(done),
+    "Steps": steps,
     "Loss": svg.number(losses[-1, 1]) if len(losses) else nothing,
     "Best validation loss": f"{svg.number(best[1])} at step {best[0]:,.0f}"
     if best is not None

@@ -278,6 +278,8 @@ def status(workdir: str) -> dict[str, Any]:
     "system": meta["config"]["system"],
     "data": meta["config"]["data"]["name"],
     "steps_planned": meta["config"]["train"]["num_steps"],
+    # Of a run that its clock stops; 0 of others.
+    "seconds_planned": meta["config"]["train"].get("max_seconds", 0.0),
     "checkpoints": checkpoints.steps,
     "best_checkpoint": checkpoints.best_step,
     "last_logged": training[-1] if training else None,
