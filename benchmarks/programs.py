@@ -13,7 +13,7 @@ from vdm_jax import sharding, systems
 from vdm_jax.frames import Frames
 from vdm_jax.preflight import flops
 from vdm_jax.sampling import window
-from vdm_jax.sampling.settings import Settings
+from vdm_jax.sampling.settings import SamplerSettings
 from vdm_jax.training import program
 
 PARTS = ("step", "forward", "sample")
@@ -43,7 +43,7 @@ class Ours:
     rows = sharding.batch(self._programs.mesh)
     recurrent = self._system.windows == "recurrent"
     # Guidance would call the network twice a step.
-    settings = Settings.from_config(config["sampling"], guidance=0.0)
+    settings = SamplerSettings.from_config(config["sampling"], guidance=0.0)
     sample = sharding.jit(
       functools.partial(
         window.sample_window, self._system, settings, any_observed=recurrent

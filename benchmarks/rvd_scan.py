@@ -30,11 +30,11 @@ from vdm_jax.systems.parts import Noise, Objective
 
 # Batch, frames and height; the networks.
 SIZES = {
-  "nano": (1, 4, 8, rvd.Settings(8, (1, 1), (1, 1), out_channels=1)),
+  "nano": (1, 4, 8, rvd.RvdSettings(8, (1, 1), (1, 1), out_channels=1)),
   # The networks of configs/rvd_digits.py.
-  "digits": (8, 10, 16, rvd.Settings(16, (1, 2, 4), (1, 2, 4), out_channels=1)),
+  "digits": (8, 10, 16, rvd.RvdSettings(16, (1, 2, 4), (1, 2, 4), out_channels=1)),
   # Those of configs/rvd_bair.py; 2 clips a device are the authors' batch.
-  "bair": (2, 8, 64, rvd.Settings(48)),
+  "bair": (2, 8, 64, rvd.RvdSettings(48)),
 }
 
 

@@ -27,7 +27,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.models import layers
 from vdm_jax.models.network import Encoded
-from vdm_jax.systems import DiffusionSystem, settings
+from vdm_jax.systems import DiffusionSystem, sections
 
 
 class Block(nn.Module):
@@ -123,9 +123,9 @@ def build(config: Mapping[str, Any]) -> DiffusionSystem:
       f"config.data.frame_shape: expected multiples of {unit} pixels "
       f"(config.model.patch and {len(mults)} levels), found {height}x{width}"
     )
-  network = McvdUNet(channel_mults=mults, dtype=settings.dtype(config), **model)
+  network = McvdUNet(channel_mults=mults, dtype=sections.dtype(config), **model)
   return DiffusionSystem(
-    network=network, windows=plans.Consecutive(), **settings.shared(config)
+    network=network, windows=plans.Consecutive(), **sections.shared(config)
   )
 
 

@@ -16,7 +16,7 @@ import optax
 
 import vdm_jax as vdm
 from vdm_jax.diffusion import guidance, loss, noise, process, sampler, schedule
-from vdm_jax.models.vdm import Settings, VdmUNet
+from vdm_jax.models.vdm import VdmSettings, VdmUNet
 from vdm_jax.pixels import to_float, to_uint8
 
 DATA = "moving_digits/16px_1digit_8frames_12digitpx"
@@ -24,7 +24,7 @@ FRAMES, HEIGHT, WIDTH, CHANNELS = 8, 16, 16, 1
 BATCH, DIGITS = 8, 10
 
 network = VdmUNet(
-  Settings(
+  VdmSettings(
     channels=32,
     channel_mults=(1, 2),  # Two levels,
     blocks=1,

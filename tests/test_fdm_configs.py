@@ -11,7 +11,7 @@ from vdm_jax.diffusion.schedule import DiscreteSchedule
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.pixels import to_float
-from vdm_jax.sampling.settings import Settings
+from vdm_jax.sampling.settings import SamplerSettings
 from vdm_jax.systems import parts
 
 AUTHORS = ("fdm_carla", "fdm_gqn_mazes", "fdm_minerl")
@@ -30,7 +30,7 @@ SIZES = {
 def test_config_describes_a_system_and_how_to_sample_it(name):
   config = helpers.load_config(name)
   system = systems.build(config)
-  settings = Settings.from_config(config["sampling"])
+  settings = SamplerSettings.from_config(config["sampling"])
   assert len(settings.grid(system.schedule).logsnr) == config["sampling"]["steps"] + 1
   step_size = 2 if name == "fdm_maze_small" else system.window // 2
   size = {"max_frames": system.window, "step_size": step_size}

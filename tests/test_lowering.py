@@ -9,7 +9,7 @@ import pytest
 
 from tests import helpers
 from vdm_jax.models import conv
-from vdm_jax.preflight import flops, program
+from vdm_jax.preflight import flops, lowerable
 
 ACCELERATORS = ("tpu", "cuda")
 NAMES = sorted(
@@ -47,7 +47,7 @@ def test_a_step_lowers_for_accelerators(name):
   config = helpers.load_config(name)
   parts = config["train"]["batch_size"] // config["train"]["accumulate"]
   devices = jax.devices() if parts % len(jax.devices()) == 0 else jax.devices()[:1]
-  built = program.build(config, "train", devices)
+  built = lowerable.build(config, "train", devices)
   traced = built.call.trace(*built.args)
   # Networks that choose by platform do: tracing went through their branches.
   choices = list(by_platform(traced.jaxpr.jaxpr))

@@ -20,8 +20,8 @@ from vdm_jax.preflight import (
   flops,
   hlo,
   knobs,
+  lowerable,
   measure,
-  program,
   table,
   topology,
   worker,
@@ -102,7 +102,7 @@ class TestFlops:
     work = []
     for accumulate in (1, 4):
       config = tiny_config(train={"accumulate": accumulate, "batch_size": 32})
-      built = program.build(config, "train", jax.devices())
+      built = lowerable.build(config, "train", jax.devices())
       work.append(flops.count(built.call, *built.args))
     # Weights' gradients of the micro-batches, and the products of the embedding.
     assert work[1] == pytest.approx(work[0], rel=1e-3)
@@ -324,7 +324,7 @@ class TestEstimate:
 
   def test_near_what_the_compiler_takes(self):
     config = helpers.load_config()
-    built = program.build(config, "train", jax.devices()[:2])
+    built = lowerable.build(config, "train", jax.devices()[:2])
     taken = built.lower().compile().memory_analysis().temp_size_in_bytes
     found = estimate.peak(built.call, *built.args) / 2
     assert 0.5 * taken < found < 2 * taken

@@ -10,7 +10,7 @@ import pytest
 from tests import test_preflight
 from vdm_jax import preflight
 from vdm_jax.errors import UserError
-from vdm_jax.preflight import chips, cycles, hlo, report
+from vdm_jax.preflight import chips, cycles, hlo, summary
 
 # Of a step compiled for v5e, cut to one operation of a kind; what is not read is gone.
 _TEXT = """HloModule jit_step, is_scheduled=true
@@ -182,7 +182,7 @@ def test_the_report_says_what_the_estimate_is_worth():
   config = test_preflight.tiny_config()
   found = preflight.preflight(config, "v5e:2x2", effort="O1", **say)
   assert found["effort"] == "O1"
-  text = report.render(found)
+  text = summary.render(found)
   assert "effort O1, at 1.5 GHz (assumed)" in text
   assert "convolution" in text
   assert found["estimate"]["without"]["collectives"] >= 1

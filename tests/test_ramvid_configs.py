@@ -7,7 +7,7 @@ from tests import helpers
 from tests.test_configs import load
 from vdm_jax import plans, systems, tasks
 from vdm_jax.errors import UserError
-from vdm_jax.sampling.settings import Settings
+from vdm_jax.sampling.settings import SamplerSettings
 
 NAMES = ("ramvid_kinetics600", "ramvid_bair", "ramvid_ucf101", "ramvid_digits")
 
@@ -16,7 +16,7 @@ NAMES = ("ramvid_kinetics600", "ramvid_bair", "ramvid_ucf101", "ramvid_digits")
 def test_config_describes_a_system_and_how_to_sample_it(name):
   config = helpers.load_config(name)
   system = systems.build(config)
-  settings = Settings.from_config(config["sampling"])
+  settings = SamplerSettings.from_config(config["sampling"])
   assert len(settings.grid(system.schedule).logsnr) == config["sampling"]["steps"] + 1
   for length, given in ((system.window, (0, 3)), (3 * system.window + 1, (0,))):
     plan = plans.build(

@@ -19,7 +19,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import save
 from vdm_jax.storage import workdirs
-from vdm_jax.training import loop, profile, program, report, writers
+from vdm_jax.training import loop, profile, program, progress, writers
 
 
 def train(
@@ -358,13 +358,13 @@ def _measuring(config, system, workdir) -> Callable | None:
   return during_training.fvd(config, system, workdir)
 
 
-def _work(programs) -> report.Work:
+def _work(programs) -> progress.Work:
   """What a step asks of the devices, and what they can do."""
   # Preflight knows of training; the other way round it is for those that ask.
   from vdm_jax.preflight import flops, peaks
 
   peak = peaks.peak(programs.mesh.devices.flat[0])
-  return report.Work(
+  return progress.Work(
     flops=lambda: flops.count(programs.step, *programs.step_arguments()),
     peak=peak and peak * programs.mesh.size,
   )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.data import helpers
-from vdm_jax.data import builders, parts, records, shards, video, workers
+from vdm_jax.data import builders, decoded, records, shards, video, workers
 from vdm_jax.data import source as source_lib
 from vdm_jax.errors import UserError
 
@@ -226,29 +226,29 @@ def test_a_worker_that_does_not_start_is_no_broken_film(root, tmp_path, monkeypa
 
 def test_a_file_that_changes_while_it_is_read(root, tmp_path):
   path = root / "01.gif"
-  job = parts.Job("01", str(path), {"size": (16, 16)})
-  parts.write(str(tmp_path / "part"), job, 1, beat=lambda: os.utime(path, (1, 1)))
-  part = parts.find(str(tmp_path / "part"))
+  job = decoded.Job("01", str(path), {"size": (16, 16)})
+  decoded.write(str(tmp_path / "part"), job, 1, beat=lambda: os.utime(path, (1, 1)))
+  part = decoded.find(str(tmp_path / "part"))
   assert (part.length, part.damage) == (0, "it changed while it was read")
-  parts.write(str(tmp_path / "part"), job, 1)
-  assert parts.find(str(tmp_path / "part")).length == 4
+  decoded.write(str(tmp_path / "part"), job, 1)
+  assert decoded.find(str(tmp_path / "part")).length == 4
 
 
 def test_half_a_part_is_none(root, tmp_path):
   path = tmp_path / "part"
-  parts.write(str(path), parts.Job("01", str(root / "01.gif"), {}), 1)
+  decoded.write(str(path), decoded.Job("01", str(root / "01.gif"), {}), 1)
   data = path.read_bytes()
   for size in (0, 4, len(data) // 2, len(data) - 1):
     path.write_bytes(data[:size])
-    assert parts.find(str(path)) is None
+    assert decoded.find(str(path)) is None
   path.write_bytes(data[100:])
-  assert parts.find(str(path)) is None
+  assert decoded.find(str(path)) is None
 
 
 def test_no_film_takes_more_than_so_much_disk(root, tmp_path, monkeypatch):
-  monkeypatch.setattr(parts, "MOST", 2 * 16 * 16 * 3)
-  parts.write(str(tmp_path / "part"), parts.Job("01", str(root / "01.gif"), {}), 1)
-  part = parts.find(str(tmp_path / "part"))
+  monkeypatch.setattr(decoded, "MOST", 2 * 16 * 16 * 3)
+  decoded.write(str(tmp_path / "part"), decoded.Job("01", str(root / "01.gif"), {}), 1)
+  part = decoded.find(str(tmp_path / "part"))
   assert part.length == 0 and "--max_frames" in part.damage
 
 

@@ -14,7 +14,7 @@ from tests.helpers import ROOT, lively, load_config
 from vdm_jax import sampling, systems
 from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import ensembles, forecast, protocol, protocols
+from vdm_jax.evaluation import ensembles, forecast_scores, protocol, protocols
 from vdm_jax.storage import checkpoint, workdirs
 
 NAME = "moving_digits/12px_1digit_4frames_8digitpx_64videos"
@@ -47,7 +47,7 @@ def test_a_stopped_evaluation_goes_on_with_the_same_numbers(run, tmp_path, monke
   assert whole["clips"] == 3 and whole["lead_times"] == 2 and whole["members"] == 3
   assert set(whole["sets"]) == {"model", "last frame copied", "constant velocity"}
   for found in whole["sets"].values():
-    assert set(found) == {key for key in forecast.TITLES if "lpips" not in key}
+    assert set(found) == {key for key in forecast_scores.TITLES if "lpips" not in key}
 
   calls = []
   sample = sampling.Model.sample
@@ -102,7 +102,7 @@ def test_the_model_is_given_the_context_and_scored_on_the_rest(run, tmp_path):
     3, seed=0, given=truth[:2] / 127.5 - 1, given_frames=[0, 1], length=4
   )
   made = np.rint((np.clip(made, -1, 1) + 1) * 127.5).astype(np.uint8)
-  expected = forecast.score(made[:, 2:], truth[2:])
+  expected = forecast_scores.score(made[:, 2:], truth[2:])
   mse = expected.pop("mse")
   expected["psnr_pooled"] = -10 * np.log10(mse)
   for key, values in expected.items():
@@ -139,7 +139,9 @@ def test_folders_are_members(run, tmp_path):
   found = protocols.build("forecast", {"samples": tuple(folders)}).run(tmp_path).result
   assert (found["members"], found["clips"], found["context"]) == (2, 2, 1)
   each = [
-    forecast.score(np.stack([made[i, 1:] for made in videos]), truth[i, 1:])["crps"]
+    forecast_scores.score(np.stack([made[i, 1:] for made in videos]), truth[i, 1:])[
+      "crps"
+    ]
     for i in range(2)
   ]
   np.testing.assert_allclose(

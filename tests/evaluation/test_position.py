@@ -12,7 +12,7 @@ from vdm_jax.data import builders
 from vdm_jax.data.builders import maze
 from vdm_jax.errors import UserError
 from vdm_jax.frames import clip
-from vdm_jax.models.position import Answer, Grid, position
+from vdm_jax.models.position_regressor import Answer, Grid, position
 
 GRID = Grid(places.BOUNDS, 4)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vdm_jax.evaluation import walk
-from vdm_jax.models.position import Grid
+from vdm_jax.models.position_regressor import Grid
 
 NONE = np.zeros(200, bool)
 

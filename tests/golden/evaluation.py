@@ -4,7 +4,7 @@ import numpy as np
 
 from tests.golden import case as case_lib
 from vdm_jax.metrics.crps import crps
-from vdm_jax.models.position import Grid
+from vdm_jax.models.position_regressor import Grid
 
 # Of CARLA's Town01, metres (FDM: 10 x 10 cells over [-10, 400]^2).
 _TOWN01 = Grid((-10.0, -10.0, 400.0, 400.0), 10)

@@ -212,7 +212,7 @@ def fdm_loss(case: case_lib.Case) -> case_lib.Errors:
 def _denoiser(model: _Model, frames: Frames, video: jax.Array, clip: bool = True):
   system = model.system
   encoded = system.encode(model.params, video, frames, {})
-  settings = sampling.Settings(threshold="static" if clip else "none")
+  settings = sampling.SamplerSettings(threshold="static" if clip else "none")
   return settings.clip(system.denoiser(model.params, frames, encoded.context))
 
 

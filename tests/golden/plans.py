@@ -10,7 +10,7 @@ from tests.golden import case as case_lib
 from tests.golden import statistics
 from vdm_jax import plans
 from vdm_jax.errors import UserError
-from vdm_jax.plans import optimise
+from vdm_jax.plans import optimized
 from vdm_jax.tasks import random_subsets
 
 _DRAWS = 100_000
@@ -208,7 +208,7 @@ def fdm_optimised_schedule(case: case_lib.Case) -> case_lib.Errors:
       return stages[number]["metric_of_observed_set"][" ".join(map(str, observed))]
 
     with tempfile.TemporaryDirectory() as folder:
-      found = optimise.search(
+      found = optimized.search(
         setting["scheme"],
         length=setting["video_length"],
         num_obs=setting["num_obs"],

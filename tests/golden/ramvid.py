@@ -167,7 +167,7 @@ def ramvid_sample(case: case_lib.Case) -> case_lib.Errors:
   observed = np.zeros(z.shape[:2], bool)
   observed[:, arrays["in/cond_frames"]] = True
   ddim = meta["sampler"].startswith("ddim")
-  settings = sampling.Settings(
+  settings = sampling.SamplerSettings(
     sampler="ddim" if ddim else "ancestral",
     respacing=meta["diffusion"]["timestep_respacing"],
     steps=0,

@@ -60,13 +60,13 @@ def rvd_schedule(case: case_lib.Case) -> case_lib.Errors:
 FIRST_SCORED = 2
 
 
-def _settings(case: case_lib.Case) -> rvd.Settings:
+def _settings(case: case_lib.Case) -> rvd.RvdSettings:
   config = case.meta["config"]
   # The reference's denoiser has a block of its own, that no argument of meta names.
   convnext = any(
     name.startswith("denoise_fn.downs.0.0.ds_conv") for name in case.group("param")
   )
-  return rvd.Settings(
+  return rvd.RvdSettings(
     channels=config["dim"],
     channel_mults=tuple(config["dim_mults"]),
     predictor_mults=tuple(config["transform_dim_mults"]),
@@ -79,7 +79,7 @@ def _settings(case: case_lib.Case) -> rvd.Settings:
   )
 
 
-def _params(case: case_lib.Case, settings: rvd.Settings):
+def _params(case: case_lib.Case, settings: rvd.RvdSettings):
   """The parameters that a case has; some have but one or two of the networks."""
   state = case.group("param")
   entries = [entry for entry in layout.entries(settings) if entry.key in state]

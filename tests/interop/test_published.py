@@ -126,7 +126,7 @@ class TestFullSize:
   )
   def test_rvd(self, tmp_path, height, parameters, arrays):
     fields = next(f for heights, f in rvd.PRESETS.items() if height in heights)
-    settings = rvd_model.Settings(**fields)
+    settings = rvd_model.RvdSettings(**fields)
     network = rvd_model.RvdNetwork(settings)
     shapes = network_shapes(network, rvd.entries(settings), height)
     shapes |= dict.fromkeys(rvd.TABLES, (1600,))
@@ -162,7 +162,7 @@ def small_fdm():
 
 
 def small_ramvid():
-  settings = ramvid_model.Settings(
+  settings = ramvid_model.RamvidSettings(
     channels=32, channel_mults=(1, 2), blocks=1, attention_resolutions=(16,)
   )
   network = ramvid_model.RamvidUNet(settings)
@@ -179,7 +179,7 @@ def small_ramvid():
 
 
 def small_rvd():
-  settings = rvd_model.Settings(
+  settings = rvd_model.RvdSettings(
     channels=8, channel_mults=(1, 2), predictor_mults=(1, 2)
   )
   shapes = network_shapes(rvd_model.RvdNetwork(settings), rvd.entries(settings))

@@ -11,9 +11,9 @@ from vdm_jax.diffusion.schedule import Level
 from vdm_jax.errors import UserError
 from vdm_jax.frames import clip
 from vdm_jax.interop import formats, mapping, ramvid
-from vdm_jax.models.ramvid import RamvidUNet, Settings
+from vdm_jax.models.ramvid import RamvidSettings, RamvidUNet
 
-SETTINGS = Settings(
+SETTINGS = RamvidSettings(
   channels=32,
   channel_mults=(1, 1, 2),
   blocks=2,
@@ -69,7 +69,7 @@ def test_shapes_tell_all_that_leaves_a_trace():
 
 @pytest.mark.parametrize("blocks, mults", [(1, (1,)), (3, (1,)), (1, (1, 2))])
 def test_levels_and_blocks_are_told_apart(blocks, mults):
-  settings = Settings(
+  settings = RamvidSettings(
     channels=32, channel_mults=mults, blocks=blocks, attention_resolutions=()
   )
   inferred = ramvid.infer(shapes_of(settings))
@@ -139,7 +139,7 @@ def test_a_length_that_halves_time_is_that_of_the_clips():
 def test_shapes_that_contradict_a_preset_are_named():
   with pytest.raises(UserError, match="channels is 32 by its shapes, 128 in --dataset"):
     read(SETTINGS, dataset="bair")
-  large = Settings(channels=128, blocks=3, attention_resolutions=(2, 1))
+  large = RamvidSettings(channels=128, blocks=3, attention_resolutions=(2, 1))
   with pytest.raises(UserError, match="blocks is 3 by its shapes, 2 in .*another data"):
     read(large, dataset="bair")
   _, fields = read(large, dataset="ucf101")

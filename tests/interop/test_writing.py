@@ -141,7 +141,7 @@ def test_import_export_import(system, tmp_path):
   """From a file in the authors' layout to the same file."""
   small = published.SMALL[system]()
   if system == "ramvid":  # Of a size that their scripts can build.
-    settings = ramvid_model.Settings(
+    settings = ramvid_model.RamvidSettings(
       channels=32, channel_mults=(1, 2, 2, 2), blocks=1, attention_resolutions=(16, 8)
     )
     network = ramvid_model.RamvidUNet(settings)

@@ -17,7 +17,7 @@ from vdm_jax.models import fdm, fdm_attention
 
 # Two channels a group: with one, a norm would cancel the biases before it. One
 # attention site, in the middle, is quick to compile.
-SETTINGS = fdm.Settings(
+SETTINGS = fdm.FdmSettings(
   channels=64, channel_mults=(1,), blocks=1, attention_resolutions=(), num_heads=2
 )
 SHAPE = (2, 6, 8, 8, 3)

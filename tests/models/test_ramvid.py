@@ -17,7 +17,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.models import attention, layers, ramvid
 
 # Two channels a group: with one, a norm would cancel the biases before it.
-SETTINGS = ramvid.Settings(
+SETTINGS = ramvid.RamvidSettings(
   channels=64,
   channel_mults=(1,),
   blocks=1,
@@ -146,7 +146,7 @@ def test_lengths_that_halving_can_restore(levels, works, fails):
 
 @pytest.mark.parametrize("length, mults", [(5, (1, 1)), (6, (1, 1, 1)), (7, (1, 1))])
 def test_time_is_halved_with_space_and_restored(length, mults):
-  plain = ramvid.Settings(32, mults, blocks=1, attention_resolutions=())
+  plain = ramvid.RamvidSettings(32, mults, blocks=1, attention_resolutions=())
   scaled = dataclasses.replace(plain, scale_time_dim=length)
   params, out = init(scaled, 1, length, 8, 8, 3)
   assert out.shape == (1, length, 8, 8, 3)
@@ -220,13 +220,15 @@ def test_bfloat16_keeps_float32_parameters_and_output():
   ],
 )
 def test_impossible_sizes_are_named(change, clip, message):
-  settings = ramvid.Settings(64, (1, 1), blocks=1, attention_resolutions=())
+  settings = ramvid.RamvidSettings(64, (1, 1), blocks=1, attention_resolutions=())
   with pytest.raises(UserError, match=message):
     dataclasses.replace(settings, **change).check(*clip)
 
 
 def test_lengths_that_an_error_names_do_work():
-  settings = ramvid.Settings(64, (1, 1, 1), attention_resolutions=(), scale_time_dim=5)
+  settings = ramvid.RamvidSettings(
+    64, (1, 1, 1), attention_resolutions=(), scale_time_dim=5
+  )
   with pytest.raises(UserError) as error:
     settings.check_length(5)
   named = str(error.value).split("can be: ")[1].split(";")[0]

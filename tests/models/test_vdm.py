@@ -15,7 +15,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.models import attention, vdm
 
-SETTINGS = vdm.Settings(
+SETTINGS = vdm.VdmSettings(
   channels=8,
   channel_mults=(1, 2),
   blocks=1,
@@ -188,9 +188,9 @@ def test_levels_may_differ_by_frame():
 def test_rematerialisation_changes_neither_parameters_nor_gradients(policy):
   z, level, frames, cond = inputs()
   remat = vdm.VdmUNet(
-    vdm.Settings(**{**SETTINGS.__dict__, "remat": policy, "dropout": 0.1})
+    vdm.VdmSettings(**{**SETTINGS.__dict__, "remat": policy, "dropout": 0.1})
   )
-  plain = vdm.VdmUNet(vdm.Settings(**{**SETTINGS.__dict__, "dropout": 0.1}))
+  plain = vdm.VdmUNet(vdm.VdmSettings(**{**SETTINGS.__dict__, "dropout": 0.1}))
 
   def gradient(network):
     def loss(params):
@@ -209,7 +209,7 @@ def test_rematerialisation_changes_neither_parameters_nor_gradients(policy):
 
 
 def test_bfloat16_computes_in_it_and_keeps_float32_parameters():
-  network = vdm.VdmUNet(vdm.Settings(**{**SETTINGS.__dict__, "dtype": jnp.bfloat16}))
+  network = vdm.VdmUNet(vdm.VdmSettings(**{**SETTINGS.__dict__, "dtype": jnp.bfloat16}))
   z, level, frames, cond = inputs()
   fresh = network.init(jax.random.key(0), z, level, frames, cond)
   assert {leaf.dtype for leaf in jax.tree.leaves(fresh)} == {np.dtype("float32")}
@@ -222,7 +222,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32_parameters():
 
 def test_convolutions_over_time_join_neighbours_and_are_refused_with_images():
   changed = {"conv_time": True, "attention_resolutions": ()}
-  network = vdm.VdmUNet(vdm.Settings(**{**SETTINGS.__dict__, **changed}))
+  network = vdm.VdmUNet(vdm.VdmSettings(**{**SETTINGS.__dict__, **changed}))
   z, level, frames, cond = inputs()
   params = jax.jit(network.init)(jax.random.key(0), z, level, frames, cond)["params"]
   params = helpers.lively(params)
@@ -252,13 +252,13 @@ def test_convolutions_over_time_join_neighbours_and_are_refused_with_images():
 )
 def test_impossible_settings_are_named(change, size, message):
   with pytest.raises(UserError, match=message):
-    vdm.Settings(**{**SETTINGS.__dict__, **change}).check(*size)
+    vdm.VdmSettings(**{**SETTINGS.__dict__, **change}).check(*size)
 
 
 def test_unknown_options_are_named():
   with pytest.raises(UserError, match="config.model.attention"):
     attention.attend(*np.zeros((3, 1, 2, 1, 8)), implementation="flash9")
-  network = vdm.VdmUNet(vdm.Settings(**{**SETTINGS.__dict__, "remat": "all"}))
+  network = vdm.VdmUNet(vdm.VdmSettings(**{**SETTINGS.__dict__, "remat": "all"}))
   with pytest.raises(UserError, match="config.model.remat"):
     network.init(jax.random.key(0), *inputs())
 

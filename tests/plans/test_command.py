@@ -143,7 +143,7 @@ def test_optimize_asks_a_model_and_its_file_is_a_plan(tmp_path):
   done = run(*optimize, cwd=tmp_path)
   assert "2 stages in found.json" in done.stdout
   done = run(
-    "plan", "show", "--plan=optimised", "--length=4", "--num_obs=2",
+    "plan", "show", "--plan=optimized", "--length=4", "--num_obs=2",
     "--plan_option=file=found.json", cwd=tmp_path,
   )  # fmt: skip
   assert "stage 1: samples 3 given" in done.stdout

@@ -17,7 +17,7 @@ import pytest
 
 from tests.report import test_page
 from vdm_jax.data import video
-from vdm_jax.report import page, reading
+from vdm_jax.report import contents, page
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 CHROMIUM = os.environ.get("VDM_JAX_CHROMIUM") or next(
@@ -90,7 +90,7 @@ def browse(path, folder, *options, size="1200,900"):
 def use(runs, tmp_path, **options):
   """Opens the page of runs, uses it, and returns what was found."""
   path = tmp_path / "page.html"
-  page.write(path, [reading.read(str(run)) for run in runs])
+  page.write(path, [contents.read(str(run)) for run in runs])
   text = path.read_text().replace("<style>", f"{WATCH}<style>", 1)
   path.write_text(text.replace("\n</html>", f"{USE}\n</html>"))
   dark = "--blink-settings=preferredColorScheme=" + "10"[options.pop("dark", False)]
@@ -143,7 +143,7 @@ def test_films_play(runs, tmp_path):
 
 def test_without_script_everything_is_there(runs, tmp_path):
   path = tmp_path / "page.html"
-  page.write(path, [reading.read(str(runs[0]))])
+  page.write(path, [contents.read(str(runs[0]))])
   # As where scripts are off.
   path.write_text(re.sub(r"<script>.*?</script>", "", path.read_text(), flags=re.S))
   shot = tmp_path / "shot.png"

@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 
 from vdm_jax.errors import UserError
-from vdm_jax.report import curves, page, pictures, reading, svg, tables
+from vdm_jax.report import contents, curves, listings, page, pictures, svg
 
 VOID = {"meta", "img", "input", "br", "link"}
 VOID_SVG = {"line", "polyline", "circle"}
@@ -102,7 +102,7 @@ def write_sample(folder, step, size=8):
 
 
 def write(folders, out, **options):
-  page.write(out, [reading.read(str(folder)) for folder in folders], **options)
+  page.write(out, [contents.read(str(folder)) for folder in folders], **options)
   return Page(out.read_text())
 
 
@@ -204,13 +204,13 @@ def test_damage_is_skipped_and_said(run, tmp_path):
 
 def test_no_run_or_no_config_is_refused(tmp_path):
   with pytest.raises(UserError, match="no run here"):
-    reading.read(str(tmp_path / "nowhere"))
+    contents.read(str(tmp_path / "nowhere"))
   (tmp_path / "config.json").write_text("[]")
   with pytest.raises(UserError, match="config.json: expected a JSON object"):
-    reading.read(str(tmp_path))
+    contents.read(str(tmp_path))
   folder = write_run(tmp_path / "run")
   with pytest.raises(UserError, match="--with=.*none"):
-    reading.read(str(folder), [str(tmp_path / "nowhere")])
+    contents.read(str(folder), [str(tmp_path / "nowhere")])
 
 
 def test_many_samples_are_thinned_out_and_that_is_said(tmp_path):
@@ -260,7 +260,7 @@ def test_results_and_films_in_the_run_are_shown(run, tmp_path):
 
 def test_flat_names_every_field():
   config = {"a": {"b": [1], "c": {}}, "d": "x"}
-  assert tables.flat(config) == {"a.b": "[1]", "a.c": "{}", "d": '"x"'}
+  assert listings.flat(config) == {"a.b": "[1]", "a.c": "{}", "d": '"x"'}
 
 
 def test_series_leaves_out_what_is_no_number():

@@ -12,7 +12,7 @@ from tests import helpers
 from vdm_jax import plans, sampling, sharding, systems
 from vdm_jax.errors import UserError
 from vdm_jax.sampling import save
-from vdm_jax.sampling.settings import Settings
+from vdm_jax.sampling.settings import SamplerSettings
 
 
 @functools.cache
@@ -137,10 +137,10 @@ def test_mistakes_are_named(arguments, message):
 
 def test_settings_take_overrides_and_leave_out_none():
   base = helpers.load_config()["sampling"]
-  settings = Settings.from_config(base, steps=7, gamma=None)
+  settings = SamplerSettings.from_config(base, steps=7, gamma=None)
   assert (settings.steps, settings.gamma) == (7, base["gamma"])
   with pytest.raises(UserError, match="Did you mean 'steps'"):
-    Settings.from_config({**base, "step": 3})
+    SamplerSettings.from_config({**base, "step": 3})
 
 
 def test_saved_samples_are_lossless_and_not_overwritten(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from tests import helpers
 from vdm_jax import experiment, preflight, sampling, sharding, systems
 from vdm_jax.errors import UserError
-from vdm_jax.preflight import estimate, measure, program
+from vdm_jax.preflight import estimate, lowerable, measure
 from vdm_jax.training import program as training
 
 MESHES = [{"data": 1, "fsdp": 8}, {"data": 2, "fsdp": 4}, {"data": 8, "fsdp": 1}]
@@ -45,7 +45,7 @@ def test_samples_are_made_with_the_arrays_of_the_state(mesh, monkeypatch):
   make, _ = experiment.sampler(config, system, 2, 4, None)
   assert make(average).shape == (2, 4, 12, 12, 1)
   assert models[0].params is None  # Nothing holds on to them afterwards.
-  assert program.build(config, "train", jax.devices()).sampling_bytes == 0
+  assert lowerable.build(config, "train", jax.devices()).sampling_bytes == 0
 
 
 def test_a_sampler_that_fails_holds_nothing(monkeypatch):
@@ -68,15 +68,15 @@ def test_a_sampler_that_fails_holds_nothing(monkeypatch):
 def test_weights_of_one_of_several_processes_are_counted(monkeypatch):
   """Four of the eight devices are one process's: it holds all weights on them."""
   devices = jax.devices()
-  monkeypatch.setattr(program, "_of_a_process", lambda mesh: devices[:4])
+  monkeypatch.setattr(lowerable, "_of_a_process", lambda mesh: devices[:4])
   config = helpers.load_config(mesh={"data": 1, "fsdp": 8})
-  built = program.build(config, "train", devices)
+  built = lowerable.build(config, "train", devices)
   assert 4 * built.parameters / 4 <= built.sampling_bytes < 4 * built.parameters / 3
   found = preflight.preflight(config, None, say=lambda line: None)
   assert found["hbm"]["sampling"] == built.sampling_bytes
   assert "weights beside the state" in preflight.render(found)
   silent = helpers.load_config(mesh={"data": 1, "fsdp": 8}, train={"num_samples": 0})
-  assert program.build(silent, "train", devices).sampling_bytes == 0
+  assert lowerable.build(silent, "train", devices).sampling_bytes == 0
   # A device that holds the state, and a step, but not these weights beside it.
   capacity = built.argument_bytes + built.sampling_bytes // 2
   monkeypatch.setattr(measure, "capacity", lambda devices: capacity)

@@ -9,7 +9,7 @@ COMMANDS = {
   "data": "build, list and look at data sets",
   "train": "train a model, or resume its training",
   "sample": "sample videos from a trained model",
-  "plan": "show, list and optimise sampling plans",
+  "plan": "show, list and optimize sampling plans",
   "eval": "measure samples or a run by a protocol",
   "weights": "networks that metrics are of: list them, bring your own",
   "status": "what a workdir holds and how it is doing",

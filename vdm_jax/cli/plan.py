@@ -1,4 +1,4 @@
-"""`vdm-jax plan`: list, show and optimise sampling plans.
+"""`vdm-jax plan`: list, show and optimize sampling plans.
 
 vdm-jax plan list
 vdm-jax plan show --plan=hierarchy-2 --length=300 --num_obs=36 --max_frames=20 \\
@@ -146,7 +146,7 @@ def _optimize() -> None:
 
   from vdm_jax import experiment, sampling
   from vdm_jax.evaluation import noise_error
-  from vdm_jax.plans import optimise
+  from vdm_jax.plans import optimized
 
   model = sampling.load(workdir, rate=_EMA.value)
   metric = noise_error.NoiseError(
@@ -159,7 +159,7 @@ def _optimize() -> None:
     batch_size=_BATCH_SIZE.value,
     seed=_SEED.value,
   )
-  found = optimise.search(
+  found = optimized.search(
     name,
     length=length,
     num_obs=_NUM_OBS.value,
@@ -179,7 +179,7 @@ def _optimize() -> None:
     progress=lambda stages: tqdm.tqdm(stages, desc="optimize", unit="stage"),
   )
   print(
-    f"{len(found.stages)} stages in {out}; use them with --plan=optimised "
+    f"{len(found.stages)} stages in {out}; use them with --plan=optimized "
     f"--plan_option=file={out}"
   )
 

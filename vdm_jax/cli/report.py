@@ -33,12 +33,12 @@ def main(argv: list[str]) -> None:
   import jax
   from etils import epath
 
-  from vdm_jax.report import page, reading
+  from vdm_jax.report import contents, page
 
   common.start_jax(devices=False)
   jax.config.update("jax_platforms", "cpu")  # The run itself may hold others.
   first, *second = argv[1:]
-  runs = [reading.read(first, _WITH.value), *map(reading.read, second)]
+  runs = [contents.read(first, _WITH.value), *map(contents.read, second)]
   base = None
   if _CONFIG.value is not None:
     file = str(flags.FLAGS["config"].config_filename)

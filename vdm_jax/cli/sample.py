@@ -79,7 +79,7 @@ _STEP = flags.DEFINE_integer("step", None, "Which checkpoint; default the newest
 _BEST = flags.DEFINE_bool("best", False, "The checkpoint of best validation loss.")
 _FPS = flags.DEFINE_float("fps", 8.0, "Frames per second of the videos.")
 
-# Fields of sampling.Settings; a flag that is not given leaves the config's value.
+# Fields of SamplerSettings; a flag that is not given leaves the config's value.
 _SETTINGS = {
   "sampler": flags.DEFINE_string(
     "sampler", None, "ancestral, ddim, dpmpp_2m or langevin."

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from etils import epath
 
-from vdm_jax.data import container, decode, parts, records, workers
+from vdm_jax.data import container, decode, decoded, records, workers
 from vdm_jax.errors import UserError
 
 
@@ -157,8 +157,8 @@ class FolderBuilder(records.ChunkBuilder):
     return lines
 
   def read_all(
-    self, jobs: Sequence[parts.Job], split: str
-  ) -> Iterator[tuple[str, parts.Part]]:
+    self, jobs: Sequence[decoded.Job], split: str
+  ) -> Iterator[tuple[str, decoded.Part]]:
     """Decodes files on every core; those that cannot be read are skipped.
 
     What an earlier build of the same data set decoded is not decoded again.
@@ -202,18 +202,18 @@ class FolderBuilder(records.ChunkBuilder):
       names: in order.
       found: videos by name.
       split: of the data set.
-      options: of every `parts.Job`.
+      options: of every `decoded.Job`.
     """
     self.note_some(
       f"{{}} videos of the split {split} are missing",
       [name for name in names if name not in found],
     )
     there = [name for name in names if name in found]
-    jobs = [parts.Job(name, os.fspath(found[name]), options) for name in there]
+    jobs = [decoded.Job(name, os.fspath(found[name]), options) for name in there]
     for name, part in self.read_all(jobs, split):
       yield self.video(name, part)
 
-  def video(self, name: str, part: parts.Part) -> records.Video:
+  def video(self, name: str, part: decoded.Part) -> records.Video:
     """The whole of `part`, called `name`, with what is known of it."""
     label, caption = self.facts(name)
     return records.Video(
@@ -225,7 +225,7 @@ class FolderBuilder(records.ChunkBuilder):
     )
 
 
-def _needs_av(job: parts.Job) -> bool:
+def _needs_av(job: decoded.Job) -> bool:
   source = job.source
   if not isinstance(source, str) or source.lower().endswith(".gif"):
     return False

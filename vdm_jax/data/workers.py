@@ -16,7 +16,7 @@ from multiprocessing import connection
 
 from etils import epath
 
-from vdm_jax.data import parts, shards
+from vdm_jax.data import decoded, shards
 from vdm_jax.errors import UserError
 
 STALL = 120.0  # Seconds without a frame after which a file is given up.
@@ -30,8 +30,8 @@ def cores() -> int:
 
 
 def run(
-  jobs: Sequence[parts.Job], folder: epath.Path, count: int
-) -> Iterator[tuple[parts.Job, str, parts.Part]]:
+  jobs: Sequence[decoded.Job], folder: epath.Path, count: int
+) -> Iterator[tuple[decoded.Job, str, decoded.Part]]:
   """Decodes videos in several processes.
 
   Args:
@@ -59,7 +59,7 @@ def run(
     "OPENBLAS_NUM_THREADS": "1",
   }
   keys: dict[int, str] = {}
-  found: dict[int, parts.Part] = {}
+  found: dict[int, decoded.Part] = {}
   given = due = 0
   with contextlib.ExitStack() as stack:
     workers = [stack.enter_context(_Worker(environment)) for _ in range(count)]
@@ -68,7 +68,7 @@ def run(
         while worker.number is None and given < min(len(jobs), due + ahead):
           keys[given] = jobs[given].key()
           path = os.fspath(folder / keys[given])
-          if (part := parts.find(path)) is not None:
+          if (part := decoded.find(path)) is not None:
             found[given] = part
           else:
             worker.give(given, path, jobs[given], threads)
@@ -104,7 +104,7 @@ class _Worker:
   def _start(self) -> None:
     self._errors = tempfile.TemporaryFile()
     self._process = subprocess.Popen(
-      [sys.executable, "-m", "vdm_jax.data.parts"],
+      [sys.executable, "-m", "vdm_jax.data.decoded"],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=self._errors,
@@ -120,7 +120,7 @@ class _Worker:
       with contextlib.suppress(OSError):
         stream.close()
 
-  def give(self, number: int, path: str, job: parts.Job, threads: int) -> None:
+  def give(self, number: int, path: str, job: decoded.Job, threads: int) -> None:
     """Has a video decoded into the part `path`."""
     self.number, self._path, self._moved = number, path, time.monotonic()
     line = json.dumps({"path": path, "job": job, "threads": threads}) + "\n"
@@ -128,7 +128,7 @@ class _Worker:
       self._process.stdin.write(line.encode())
       self._process.stdin.flush()
 
-  def result(self, readable: bool) -> parts.Part | None:
+  def result(self, readable: bool) -> decoded.Part | None:
     """The part, if it is there: then the worker is free.
 
     Args:
@@ -149,12 +149,12 @@ class _Worker:
           raise shards.StorageError(f"{answer['storage']}: {self._path}")
         if "done" in answer:
           self.number = None
-          return parts.find(self._path)
+          return decoded.find(self._path)
     elif time.monotonic() - self._moved > STALL:
       return self._replaced(f"no frame was decoded in {STALL:g} seconds: given up")
     return None
 
-  def _lost(self) -> parts.Part | None:
+  def _lost(self) -> decoded.Part | None:
     code = self._process.wait()
     if not self._ready:
       self._errors.seek(0)
@@ -167,11 +167,11 @@ class _Worker:
     how = f"signal {-code}" if code < 0 else f"status {code}"
     return self._replaced(f"the decoder crashed ({how})")
 
-  def _replaced(self, damage: str) -> parts.Part:
+  def _replaced(self, damage: str) -> decoded.Part:
     """Puts another process in the place of this one."""
     self._stop()
     with contextlib.suppress(OSError):
       os.remove(f"{self._path}.{self._process.pid}.tmp")
     self._start()
     self.number = None
-    return parts.Part("", 0, 0.0, damage)
+    return decoded.Part("", 0, 0.0, damage)

@@ -26,7 +26,7 @@ from vdm_jax import experiment, pixels, sampling
 from vdm_jax.data import builders, video
 from vdm_jax.data import source as sources
 from vdm_jax.data.builders import moving_digits
-from vdm_jax.demo import captioned, cascade_page, digits, goals, page, timed
+from vdm_jax.demo import captioned, cascade_page, digits, digits_page, goals, timed
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import protocol
 from vdm_jax.pixels import to_float, to_uint8
@@ -297,7 +297,10 @@ def _gif(path, small, large, real):
   """Base, final and real videos, one under the other, of the first captions."""
   frames = min(large.shape[1], real.shape[1])
   rows = [
-    page.strip(videos[:10, :frames]) for videos in (enlarged(small, large), large, real)
+    digits_page.strip(videos[:10, :frames])
+    for videos in (enlarged(small, large), large, real)
   ]
   scale = max(1, round(64 / large.shape[2]))
-  video.write_gif(path, np.concatenate(rows, axis=1), fps=2 * page.FPS, scale=scale)
+  video.write_gif(
+    path, np.concatenate(rows, axis=1), fps=2 * digits_page.FPS, scale=scale
+  )

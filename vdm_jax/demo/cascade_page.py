@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from etils import epath
 
-from vdm_jax.demo import captioned, page
+from vdm_jax.demo import captioned, digits_page
 from vdm_jax.report import document
 
 _PIXELS = 96  # Height of a video on the page.
@@ -37,9 +37,11 @@ def write(
     for name, videos in columns.items():
       clip = videos[number]
       scale = max(1, round(_PIXELS / clip.shape[1]))
-      fps = 2 * page.FPS * len(clip) / longest
+      fps = 2 * digits_page.FPS * len(clip) / longest
       words = html.escape(f"{name}: {one.caption}")
-      cells.append(f'<td><img alt="{words}" src="{page.gif(clip, scale, fps)}"></td>')
+      cells.append(
+        f'<td><img alt="{words}" src="{digits_page.gif(clip, scale, fps)}"></td>'
+      )
     rows.append(f"<tr>{''.join(cells)}</tr>")
   head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
   folder = html.escape(str(out))

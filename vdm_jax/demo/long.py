@@ -36,7 +36,7 @@ from vdm_jax.data import source as sources
 from vdm_jax.data.builders import moving_digits
 from vdm_jax.demo import by_plan, digits, goals, timed
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import figures, forecast, motion, protocol, walk
+from vdm_jax.evaluation import figures, forecast_scores, motion, protocol, walk
 
 FPS = 8.0
 SHOWN = 2  # Videos in the figure.
@@ -226,7 +226,7 @@ def _walks(videos: np.ndarray, observed: np.ndarray) -> list[walk.Walk]:
 
 def _baselines(clips: np.ndarray, length: int) -> dict[str, list[np.ndarray]]:
   """Forecasts that need no learning, by their names."""
-  made = [forecast.baselines(clip, length) for clip in clips]
+  made = [forecast_scores.baselines(clip, length) for clip in clips]
   return {name: [of[name] for of in made] for name in made[0]}
 
 

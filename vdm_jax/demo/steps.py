@@ -30,7 +30,7 @@ import vdm_jax
 from vdm_jax import experiment, sampling
 from vdm_jax.data import source as sources
 from vdm_jax.data import video
-from vdm_jax.demo import digit_clips, digits, goals, page, timed
+from vdm_jax.demo import digit_clips, digits, digits_page, goals, timed
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import plots, protocol
 from vdm_jax.pixels import to_float, to_uint8
@@ -151,10 +151,10 @@ def run(
     _side_by_side(out / "side_by_side.gif", sampled, reference)
     longer_gif = save.tile(longer.videos[:CHUNK])
     scale = video.visible_scale(*longer.videos.shape[2:4])
-    video.write_gif(out / "longer.gif", longer_gif, fps=page.FPS, scale=scale)
+    video.write_gif(out / "longer.gif", longer_gif, fps=digits_page.FPS, scale=scale)
     (out / "table.txt").write_text(table(results, found) + "\n")
     (out / "results.json").write_text(protocol.as_json(results))
-    page.write(
+    digits_page.write(
       out / "report.html",
       results,
       clips={SAMPLED: sampled, REAL: reference, UNTRAINED: untrained},
@@ -283,9 +283,12 @@ def _facts(model, config, workdir) -> dict[str, Any]:
 def _side_by_side(path, sampled, real):
   rows = []
   for digit in range(digits.NUM_CLASSES):
-    pair = [page.strip(page.of_digit(clips, digit, SHOWN)) for clips in (sampled, real)]
+    pair = [
+      digits_page.strip(digits_page.of_digit(clips, digit, SHOWN))
+      for clips in (sampled, real)
+    ]
     gap = np.full((*pair[0].shape[:2], 6, pair[0].shape[3]), 255, np.uint8)
     rows.append(np.concatenate([pair[0], gap, pair[1]], axis=2))
   grid = np.concatenate(rows, axis=1)
   side = max(1, round(48 / real.videos.shape[2]))
-  video.write_gif(path, grid, fps=page.FPS, scale=side)
+  video.write_gif(path, grid, fps=digits_page.FPS, scale=side)

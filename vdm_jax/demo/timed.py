@@ -11,7 +11,7 @@ from etils import epath
 
 from vdm_jax import experiment
 from vdm_jax.errors import UserError
-from vdm_jax.report import page, reading
+from vdm_jax.report import contents, page
 from vdm_jax.storage import checkpoint
 
 # Compiling takes the better part of it.
@@ -78,7 +78,7 @@ def train(
   }
   result = experiment.train(timed, workdir, init_from=init_from)
   unless_stopped(result)
-  page.write(epath.Path(workdir) / "report.html", [reading.read(workdir)])
+  page.write(epath.Path(workdir) / "report.html", [contents.read(workdir)])
   say(f"{int(result.state.step)} steps done; curves in {workdir}/report.html")
 
 

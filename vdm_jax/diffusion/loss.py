@@ -25,7 +25,7 @@ Normalise = Literal["all", "example", "selected"]
 Norm = Literal["l1", "l2"]
 
 # From log SNR and the space of the loss, the factor on the squared error there.
-Weighting = Callable[[jax.Array, process.Kind], jax.Array]
+Weighting = Callable[[jax.Array, process.Predict], jax.Array]
 
 
 class Loss(NamedTuple):
@@ -35,9 +35,9 @@ class Loss(NamedTuple):
   per_example: jax.Array
 
 
-def _log_space_factor(space: process.Kind, logsnr: jax.Array) -> jax.Array:
+def _log_space_factor(space: process.Predict, logsnr: jax.Array) -> jax.Array:
   """Log of the squared error in `space` over that in x."""
-  process.check_kind(space)
+  process.check_predict(space)
   return {
     "x": jnp.zeros_like(logsnr),
     "eps": logsnr,
@@ -131,13 +131,13 @@ def masked_mean(
 
 
 def denoising_error(
-  kind: process.Kind,
+  predict: process.Predict,
   prediction: jax.Array,
   x: jax.Array,
   eps: jax.Array,
   level: Level,
   *,
-  space: process.Kind | None = None,
+  space: process.Predict | None = None,
   weighting: Weighting | None = None,
   norm: Norm = "l2",
 ) -> jax.Array:
@@ -147,12 +147,12 @@ def denoising_error(
   """
   if norm not in get_args(Norm):
     raise unknown("norm", norm, get_args(Norm))
-  space = space or kind
+  space = space or predict
   prediction, x, eps = (process.at_least_float32(a) for a in (prediction, x, eps))
   logsnr = process.expand(level.logsnr, x.ndim)
-  error = prediction - process.target(kind, x, eps, level)
-  if space != kind:
-    factor = _log_space_factor(space, logsnr) - _log_space_factor(kind, logsnr)
+  error = prediction - process.target(predict, x, eps, level)
+  if space != predict:
+    factor = _log_space_factor(space, logsnr) - _log_space_factor(predict, logsnr)
     error = error * jnp.exp(0.5 * factor)
   error = jnp.abs(error) if norm == "l1" else jnp.square(error)
   if weighting is not None:
@@ -161,7 +161,7 @@ def denoising_error(
 
 
 def denoising_loss(
-  kind: process.Kind,
+  predict: process.Predict,
   prediction: jax.Array,
   x: jax.Array,
   eps: jax.Array,
@@ -169,14 +169,14 @@ def denoising_loss(
   *,
   where: jax.Array | None,
   normalise: Normalise,
-  space: process.Kind | None = None,
+  space: process.Predict | None = None,
   weighting: Weighting | None = None,
   norm: Norm = "l2",
 ) -> Loss:
   """Computes the mean error of a network's prediction.
 
   Args:
-    kind: what the network predicts.
+    predict: what the network predicts.
     prediction: its output [B, T, H, W, C], any float dtype, without learned variance
       (see `process.split_output`).
     x: clean video.
@@ -189,6 +189,6 @@ def denoising_loss(
     norm: absolute or squared error. The weighting multiplies either.
   """
   error = denoising_error(
-    kind, prediction, x, eps, level, space=space, weighting=weighting, norm=norm
+    predict, prediction, x, eps, level, space=space, weighting=weighting, norm=norm
   )
   return masked_mean(error, where=where, normalise=normalise)

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from vdm_jax.diffusion.schedule import CLEAN_LOGSNR, Level
 from vdm_jax.errors import UserError, unknown
 
-Kind = Literal["x", "eps", "v", "flow"]
+Predict = Literal["x", "eps", "v", "flow"]
 
 
 @flax.struct.dataclass
@@ -45,10 +45,10 @@ class Estimate:
 Denoiser = Callable[[jax.Array, Level], Estimate]
 
 
-def check_kind(kind: str) -> None:
-  """Raises UserError if `kind` is none of "x", "eps", "v", "flow"."""
-  if kind not in get_args(Kind):
-    raise unknown("prediction", kind, get_args(Kind))
+def check_predict(predict: str) -> None:
+  """Raises UserError if `predict` is none of "x", "eps", "v", "flow"."""
+  if predict not in get_args(Predict):
+    raise unknown("prediction", predict, get_args(Predict))
 
 
 def expand(a: jax.Array, ndim: int) -> jax.Array:
@@ -88,38 +88,38 @@ def forward(x: jax.Array, eps: jax.Array, level: Level) -> jax.Array:
   return a * x + s * eps
 
 
-def to_x(kind: Kind, value: jax.Array, z: jax.Array, level: Level) -> jax.Array:
+def to_x(predict: Predict, value: jax.Array, z: jax.Array, level: Level) -> jax.Array:
   """Computes the clean video that a prediction stands for.
 
   From eps this divides by alpha: at a log SNR of -20 a rounding error grows by e^10.
   """
-  check_kind(kind)
+  check_predict(predict)
   a, s = _coefficients(level, z.ndim)
   value, z = at_least_float32(value), at_least_float32(z)
-  if kind == "x":
+  if predict == "x":
     return value
-  if kind == "flow":
+  if predict == "flow":
     return (z - s * value) / (a + s)
-  return (z - s * value) / a if kind == "eps" else a * z - s * value
+  return (z - s * value) / a if predict == "eps" else a * z - s * value
 
 
-def from_x(kind: Kind, x: jax.Array, z: jax.Array, level: Level) -> jax.Array:
+def from_x(predict: Predict, x: jax.Array, z: jax.Array, level: Level) -> jax.Array:
   """Computes the prediction that stands for a clean video: the inverse of `to_x`."""
-  check_kind(kind)
+  check_predict(predict)
   a, s = _coefficients(level, z.ndim)
   x, z = at_least_float32(x), at_least_float32(z)
-  if kind == "x":
+  if predict == "x":
     return x
-  if kind == "flow":
+  if predict == "flow":
     return (z - (a + s) * x) / s
-  return (z - a * x) / s if kind == "eps" else (a * z - x) / s
+  return (z - a * x) / s if predict == "eps" else (a * z - x) / s
 
 
-def target(kind: Kind, x: jax.Array, eps: jax.Array, level: Level) -> jax.Array:
+def target(predict: Predict, x: jax.Array, eps: jax.Array, level: Level) -> jax.Array:
   """Computes what a network of this kind should have predicted."""
-  check_kind(kind)
+  check_predict(predict)
   a, s = _coefficients(level, x.ndim)
-  return {"x": x, "eps": eps, "v": a * eps - s * x, "flow": eps - x}[kind]
+  return {"x": x, "eps": eps, "v": a * eps - s * x, "flow": eps - x}[predict]
 
 
 def split_output(
@@ -151,17 +151,19 @@ def split_output(
   )
 
 
-def from_output(kind: Kind, output: jax.Array, z: jax.Array, level: Level) -> Estimate:
+def from_output(
+  predict: Predict, output: jax.Array, z: jax.Array, level: Level
+) -> Estimate:
   """Computes the estimate that a network's output stands for.
 
   Args:
-    kind: what the network predicts.
+    predict: what the network predicts.
     output: [..., C] or, with learned variance, [..., 2C]; any float dtype.
     z: the noisy video [..., C].
     level: its level.
   """
   prediction, gamma = split_output(output, z.shape[-1])
-  return Estimate(to_x(kind, prediction, z, level), gamma)
+  return Estimate(to_x(predict, prediction, z, level), gamma)
 
 
 def _log1mexp(d: jax.Array) -> jax.Array:

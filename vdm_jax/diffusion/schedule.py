@@ -169,8 +169,8 @@ class StraightSchedule(ContinuousSchedule):
 
   z / (alpha + sigma) = (1 - tau) x + tau eps with tau = sigma / (alpha + sigma), so
   that log SNR = 2 log((1 - tau) / tau); tau is linear in t, truncated to a range of log
-  SNR. With predictions of the flow (`process.Kind`) a plain loss is theirs, and a DDIM
-  step is Euler's along the flow.
+  SNR. With predictions of the flow (`process.Predict`) a plain loss is theirs, and a
+  DDIM step is Euler's along the flow.
   """
 
   def _ends(self) -> tuple[float, float, float]:

@@ -31,7 +31,7 @@ class Clip(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class EnsembleProtocol:
   """Which ensembles: what the protocols that measure them have in common."""
 
   workdir: str = protocol.setting("", "run or export whose model continues the clips")
@@ -78,7 +78,7 @@ class Ensembles:
   origin: dict[str, Any]
 
 
-def of(settings: Settings) -> Ensembles:
+def of(settings: EnsembleProtocol) -> Ensembles:
   """The ensembles that settings ask for.
 
   Raises:
@@ -95,7 +95,7 @@ def of(settings: Settings) -> Ensembles:
   return from_folders(settings) if settings.samples else from_run(settings)
 
 
-def from_run(settings: Settings) -> Ensembles:
+def from_run(settings: EnsembleProtocol) -> Ensembles:
   """Continuations by a model, sampled when they are asked for.
 
   Raises:
@@ -159,7 +159,7 @@ def from_run(settings: Settings) -> Ensembles:
   return Ensembles("model", len(videos), settings.members, context, clip, origin)
 
 
-def from_folders(settings: Settings) -> Ensembles:
+def from_folders(settings: EnsembleProtocol) -> Ensembles:
   """Continuations that were sampled before, a folder a member.
 
   Raises:
@@ -263,7 +263,7 @@ def _plain(value: Any) -> Any:
   return json.loads(protocol.as_json(value))
 
 
-def _source(settings: Settings, config) -> sources.VideoSource:
+def _source(settings: EnsembleProtocol, config) -> sources.VideoSource:
   name = settings.data or config["data"]["name"]
   data_dir = settings.data_dir or config["data"]["data_dir"] or None
   sources.ensure_built(name, data_dir)

@@ -19,7 +19,7 @@ from etils import epath
 
 from vdm_jax.data import sheet
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import ensembles, figures, forecast, protocol
+from vdm_jax.evaluation import ensembles, figures, forecast_scores, protocol
 from vdm_jax.metrics import perceptual
 from vdm_jax.metrics.networks.lpips import NETS
 
@@ -28,7 +28,7 @@ _SHOWN = 4  # Members in the picture.
 
 
 @dataclasses.dataclass(frozen=True)
-class Forecast(ensembles.Settings):
+class Forecast(ensembles.EnsembleProtocol):
   """CRPS, PSNR and SSIM by lead time, of a run or of folders of samples."""
 
   name: ClassVar[str] = "forecast"
@@ -56,7 +56,8 @@ class Forecast(ensembles.Settings):
       )
     )
     sets = {
-      name: forecast.mean_by_lead(clip[name] for clip in done) for name in done[0]
+      name: forecast_scores.mean_by_lead(clip[name] for clip in done)
+      for name in done[0]
     }
     keys = self._keys(sets[job.title])
     result = {
@@ -69,7 +70,7 @@ class Forecast(ensembles.Settings):
       "PSNR and are left out of its means over frames",
       "errors": "standard errors over clips",
       "lpips": lpips.weights.describe() if lpips else None,
-      "titles": {key: forecast.TITLES[key] for key in keys},
+      "titles": {key: forecast_scores.TITLES[key] for key in keys},
       "sets": {name: {key: means[key] for key in keys} for name, means in sets.items()},
     }
     _plot(out / "by_lead.png", sets, keys)
@@ -87,7 +88,7 @@ class Forecast(ensembles.Settings):
     hidden = {"plugin": "crps_fair", "fair": "crps"}.get(self.crps)
     return [
       key
-      for key in forecast.TITLES
+      for key in forecast_scores.TITLES
       if key != hidden and np.isfinite(means[key]["by_lead"]).any()
     ]
 
@@ -95,9 +96,11 @@ class Forecast(ensembles.Settings):
     """The scores of a clip, by forecast; draws the first one."""
     clip = job.clip(number)
     context, truth = clip.truth[: job.context], clip.truth[job.context :]
-    scores = {job.title: forecast.score(clip.members[:, job.context :], truth, lpips)}
-    for name, made in forecast.baselines(context, len(truth)).items():
-      scores[name] = forecast.score_point(made, truth, lpips)
+    scores = {
+      job.title: forecast_scores.score(clip.members[:, job.context :], truth, lpips)
+    }
+    for name, made in forecast_scores.baselines(context, len(truth)).items():
+      scores[name] = forecast_scores.score_point(made, truth, lpips)
     if number == 0:
       _picture(out / "clip.png", clip, job.context)
     return scores
@@ -113,10 +116,10 @@ def _table(sets: Means, keys: Sequence[str], head: str) -> str:
     row = [
       protocol.cell(means[key]["mean"], means[key]["error"]) for means in sets.values()
     ]
-    rows.append([forecast.TITLES[key], *row])
+    rows.append([forecast_scores.TITLES[key], *row])
   parts = [f"{head}; ± one standard error over clips", protocol.table(rows)]
   for key in _shown(keys):
-    rows = [[f"lead time: {forecast.TITLES[key]}", *sets]]
+    rows = [[f"lead time: {forecast_scores.TITLES[key]}", *sets]]
     for t in range(len(next(iter(sets.values()))[key]["by_lead"])):
       row = [
         protocol.cell(means[key]["by_lead"][t], means[key]["error_by_lead"][t])
@@ -129,7 +132,7 @@ def _table(sets: Means, keys: Sequence[str], head: str) -> str:
 
 def _plot(path: epath.Path, sets: Means, keys: Sequence[str]) -> None:
   panels = {
-    forecast.TITLES[key]: {
+    forecast_scores.TITLES[key]: {
       name: (means[key]["by_lead"], means[key]["error_by_lead"])
       for name, means in sets.items()
     }
@@ -152,7 +155,9 @@ def _picture(path: epath.Path, clip: ensembles.Clip, context: int) -> None:
   mean = clip.members.mean(0)
   rows[f"mean of {len(clip.members)}"] = np.rint(mean).astype(np.uint8)
   given = clip.truth[:context]
-  for name, forecasted in forecast.baselines(given, len(clip.truth) - context).items():
+  for name, forecasted in forecast_scores.baselines(
+    given, len(clip.truth) - context
+  ).items():
     rows[name] = np.concatenate([given, forecasted])
   seen = np.arange(len(clip.truth)) < context
   border = [sheet.OBSERVED if observed else None for observed in seen]

@@ -26,7 +26,7 @@ _INTERVAL = 1.96
 
 
 @dataclasses.dataclass(frozen=True)
-class Images(ensembles.Settings):
+class Images(ensembles.EnsembleProtocol):
   """PSNR, SSIM and LPIPS of an ensemble by the rule of one paper's script."""
 
   name: ClassVar[str] = "images"

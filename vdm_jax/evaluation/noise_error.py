@@ -1,4 +1,4 @@
-"""How well a model tells the noise in frames, given others: what optimised plans use.
+"""How well a model tells the noise in frames, given others: what optimized plans use.
 
 The mean squared error of the noise that the model finds in the latent frames of
 training videos, summed over those frames, averaged over noise levels that are spread
@@ -26,7 +26,7 @@ _STEPS = 1000
 
 
 class NoiseError:
-  """A metric for `plans.optimise.search`.
+  """A metric for `plans.optimized.search`.
 
   Sets of one size at one stage are judged by the same videos, levels and noise.
   """

@@ -12,7 +12,7 @@ from vdm_jax import systems
 from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import figures, protocol
-from vdm_jax.models.position import Grid
+from vdm_jax.models.position_regressor import Grid
 from vdm_jax.storage import workdirs
 from vdm_jax.systems.position import PositionRegressor
 

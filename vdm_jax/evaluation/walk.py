@@ -20,7 +20,7 @@ import scipy.optimize
 import scipy.sparse
 import scipy.stats
 
-from vdm_jax.models.position import Grid
+from vdm_jax.models.position_regressor import Grid
 
 
 @dataclasses.dataclass(frozen=True)

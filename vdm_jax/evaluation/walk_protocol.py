@@ -21,7 +21,7 @@ from etils import epath
 
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import figures, positions, protocol, samples, walk
-from vdm_jax.models.position import Grid
+from vdm_jax.models.position_regressor import Grid
 
 _SHOWN = 4  # Walks of a set on the map.
 _READ = "real"

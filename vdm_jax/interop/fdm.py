@@ -13,7 +13,7 @@ from typing import Any
 from vdm_jax.errors import UserError
 from vdm_jax.interop import formats, improved_diffusion
 from vdm_jax.interop.mapping import LINEAR, Entry
-from vdm_jax.models.fdm import Settings
+from vdm_jax.models.fdm import FdmSettings
 
 TITLE = "FDM"
 # The keys of a file.
@@ -74,7 +74,7 @@ _OURS = (
 )
 
 
-def entries(settings: Settings, height: int) -> list[Entry]:
+def entries(settings: FdmSettings, height: int) -> list[Entry]:
   """The arrays of a state dict; `height` of a frame says where attention is."""
   levels = range(len(settings.widths))
   found = improved_diffusion.entries(
@@ -104,7 +104,7 @@ def _site(key: str, path: str, up: bool) -> Iterator[Entry]:
     yield from layer(f"{source}.out", f"{target}/out", LINEAR)
 
 
-def settings_from_options(options: Mapping[str, Any]) -> Settings:
+def settings_from_options(options: Mapping[str, Any]) -> FdmSettings:
   """The network that the authors' options describe.
 
   Raises:
@@ -125,7 +125,7 @@ def settings_from_options(options: Mapping[str, Any]) -> Settings:
   heights = [size >> level for level in range(len(CHANNEL_MULTS[size]))]
   wanted = _numbers(int, "attention_resolutions", options)
   upsample = _option(options, "num_heads_upsample")
-  return Settings(
+  return FdmSettings(
     channels=_option(options, "num_channels"),
     channel_mults=CHANNEL_MULTS[size],
     blocks=_option(options, "num_res_blocks"),
@@ -215,7 +215,7 @@ def read(file: formats.File, fields: formats.Fields) -> formats.Published:
   fields.set(
     "data.name", DATASETS.get(name, ""), "file" if name in DATASETS else "default"
   )
-  for field in dataclasses.fields(Settings):
+  for field in dataclasses.fields(FdmSettings):
     if field.name in _OURS:
       fields.set(f"model.{field.name}", field.default, "default")
     elif field.name not in ("out_channels", "dtype"):

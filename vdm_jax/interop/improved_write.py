@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vdm_jax.interop.writing import Trained, unlike
-from vdm_jax.systems import settings
+from vdm_jax.systems import sections
 
 SCHEDULES = {"linear_steps": "linear", "cosine_steps": "cosine"}
 
 
-def diffusion(trained: Trained) -> settings.Diffusion:
+def diffusion(trained: Trained) -> sections.Diffusion:
   """The diffusion section with its defaults."""
-  return settings.read(
-    settings.Diffusion, trained.config["diffusion"], "config.diffusion"
+  return sections.read(
+    sections.Diffusion, trained.config["diffusion"], "config.diffusion"
   )
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from vdm_jax.errors import UserError
 from vdm_jax.interop import formats, improved_diffusion
 from vdm_jax.interop.mapping import Entry, Layout, Shape, pointwise
-from vdm_jax.models.ramvid import Settings
+from vdm_jax.models.ramvid import RamvidSettings
 
 TITLE = "RaMViD"
 _STEM = "input_blocks.0.0.weight"
@@ -55,7 +55,7 @@ class Inferred(NamedTuple):
   """What shapes tell.
 
   Attributes:
-    model: fields of `Settings`.
+    model: fields of `RamvidSettings`.
     attention_levels: levels with attention, 0 is the finest.
   """
 
@@ -63,7 +63,7 @@ class Inferred(NamedTuple):
   attention_levels: tuple[int, ...]
 
   def resolutions(self, height: int) -> tuple[int, ...]:
-    """`Settings.attention_resolutions` for frames of a height."""
+    """`RamvidSettings.attention_resolutions` for frames of a height."""
     return tuple(height >> level for level in self.attention_levels)
 
 
@@ -114,7 +114,7 @@ def infer(shapes: Mapping[str, Shape]) -> Inferred:
   return Inferred(model, tuple(i for i, found in enumerate(attending) if found))
 
 
-def entries(settings: Settings, height: int) -> list[Entry]:
+def entries(settings: RamvidSettings, height: int) -> list[Entry]:
   """The arrays of a state dict; `height` of a frame says where attention is."""
 
   def site(key, path, up):
@@ -185,7 +185,7 @@ def read(file: formats.File, fields: formats.Fields) -> formats.Published:
   if found and found[1]:
     fields.set("train.ema", (float(found[1]),), "name")
   return formats.Published(
-    entries=entries(Settings(**model), height),
+    entries=entries(RamvidSettings(**model), height),
     state=file.contents,
     step=int(found[2]) if found else 0,
     ema=found[1] if found else None,

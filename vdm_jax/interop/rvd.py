@@ -15,7 +15,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.interop import formats
 from vdm_jax.interop.mapping import Shape
 from vdm_jax.interop.rvd_layout import entries
-from vdm_jax.models.rvd import Settings
+from vdm_jax.models.rvd import RvdSettings
 
 TITLE = "RVD"
 _FIRST = "denoise_fn.time_mlp.1.weight"
@@ -76,7 +76,7 @@ PRESETS = {
 }
 
 
-def infer(shapes: Mapping[str, Shape]) -> Settings:
+def infer(shapes: Mapping[str, Shape]) -> RvdSettings:
   """The settings that a state dict of these shapes belongs to.
 
   Factors are told from multipliers by the finest level's multiplier, which is taken
@@ -126,7 +126,7 @@ def infer(shapes: Mapping[str, Shape]) -> Settings:
     predictor = states("transform_fn")
     fields["predictor_factor"] = predictor[0] / channels
     fields["predictor_mults"] = tuple(width // predictor[0] for width in predictor)
-  return Settings(**fields)
+  return RvdSettings(**fields)
 
 
 def num_steps(shapes: Mapping[str, Shape]) -> int:
@@ -140,7 +140,7 @@ def num_steps(shapes: Mapping[str, Shape]) -> int:
   return next(iter(lengths))[0]
 
 
-def preset(settings: Settings) -> tuple[int, ...]:
+def preset(settings: RvdSettings) -> tuple[int, ...]:
   """The heights of frames that such settings were published for; () for none."""
   for heights, fields in PRESETS.items():
     # A file without a predictor has the other fields alone.
@@ -158,7 +158,7 @@ def _plain(value: Any) -> Any:
   return value if isinstance(value, int) else tuple(value)
 
 
-def check_height(settings: Settings, height: int) -> None:
+def check_height(settings: RvdSettings, height: int) -> None:
   """Checks that frames of a height are not those of another preset.
 
   Raises:
@@ -204,7 +204,7 @@ def read(file: formats.File, fields: formats.Fields) -> formats.Published:
   settings = infer(shapes)
   fields.set("system", "rvd", "shapes")
   _read_frames(file, fields, settings)
-  for field in dataclasses.fields(Settings):
+  for field in dataclasses.fields(RvdSettings):
     if field.name in OURS:
       fields.set(f"model.{field.name}", field.default, "default")
     elif field.name not in ("out_channels", "dtype"):
@@ -221,7 +221,7 @@ def read(file: formats.File, fields: formats.Fields) -> formats.Published:
   )
 
 
-def _read_frames(file: formats.File, fields: formats.Fields, settings: Settings):
+def _read_frames(file: formats.File, fields: formats.Fields, settings: RvdSettings):
   """The frame's shape: of the data set, or of the preset that the widths are."""
   height, source = next(iter(preset(settings)), 64), "default"
   if preset(settings):

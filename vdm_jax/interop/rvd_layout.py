@@ -6,7 +6,7 @@
 from collections.abc import Iterator
 
 from vdm_jax.interop.mapping import CONV, KEEP, LINEAR, Entry, Layout, pointwise
-from vdm_jax.models.rvd import Settings
+from vdm_jax.models.rvd import RvdSettings
 
 _POINT = pointwise(2)
 # Gain and offset of a layer norm, [1, C, 1, 1].
@@ -17,7 +17,7 @@ _TRANSPOSED = Layout(
 )
 
 
-def entries(settings: Settings) -> list[Entry]:
+def entries(settings: RvdSettings) -> list[Entry]:
   """The arrays of a state dict of these settings; `rvd.TABLES` come on top."""
   found = [
     *_layer("denoise_fn.time_mlp.1", "denoiser/embed_0", LINEAR),
@@ -69,7 +69,7 @@ def _attention(key: str, path: str) -> Iterator[Entry]:
   yield from _norm(f"{key}.fn.norm", f"{path}/norm")
 
 
-def _denoiser(s: Settings) -> Iterator[Entry]:
+def _denoiser(s: RvdSettings) -> Iterator[Entry]:
   key, path = "denoise_fn", "denoiser"
   levels = len(s.widths)
 
@@ -103,7 +103,7 @@ def _upsample(key: str, path: str) -> Iterator[Entry]:
   yield from _layer(f"{key}.conv", path, _TRANSPOSED)
 
 
-def _recurrent(key: str, path: str, widths, s: Settings) -> Iterator[Entry]:
+def _recurrent(key: str, path: str, widths, s: RvdSettings) -> Iterator[Entry]:
   inputs = s.out_channels
   for i, width in enumerate(widths):
     yield from _block(
@@ -118,7 +118,7 @@ def _recurrent(key: str, path: str, widths, s: Settings) -> Iterator[Entry]:
     inputs = width
 
 
-def _predictor(s: Settings) -> Iterator[Entry]:
+def _predictor(s: RvdSettings) -> Iterator[Entry]:
   key, path, widths = "transform_fn", "predictor", s.predictor_widths
   yield from _layer(f"{key}.mu", f"{path}/mu", CONV)
   yield from _recurrent(key, f"{path}/down", widths, s)

@@ -8,7 +8,7 @@ import numpy as np
 
 from vdm_jax.diffusion.schedule import DiscreteSchedule
 from vdm_jax.interop import rvd_layout, writing
-from vdm_jax.systems import rvd, settings
+from vdm_jax.systems import rvd, sections
 
 # Their names of data sets, of test configurations, by ours.
 _DATASETS = {
@@ -87,7 +87,7 @@ def tables(schedule: DiscreteSchedule) -> dict[str, np.ndarray]:
 
 
 def _diffusion(trained: writing.Trained) -> rvd.Diffusion:
-  return settings.read(rvd.Diffusion, trained.config["diffusion"], "config.diffusion")
+  return sections.read(rvd.Diffusion, trained.config["diffusion"], "config.diffusion")
 
 
 def _options(trained: writing.Trained) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from vdm_jax import systems
 from vdm_jax.errors import UserError
 from vdm_jax.interop import formats, mapping, torch_file, workdir
 from vdm_jax.storage import workdirs
-from vdm_jax.systems import settings
+from vdm_jax.systems import sections
 from vdm_jax.systems.system import DiffusionSystem
 
 # Fields of what a model is and how it samples; all else is of a run or a machine.
@@ -233,7 +233,7 @@ def _tells(name: str, value: Any, config: Mapping[str, Any]) -> bool:
     return False
   if field == "loss_space":
     return value not in ("", config["diffusion"]["predict"])
-  defaults = {f.name: f.default for f in dataclasses.fields(settings.Diffusion)}
+  defaults = {f.name: f.default for f in dataclasses.fields(sections.Diffusion)}
   return value != defaults.get(field)
 
 

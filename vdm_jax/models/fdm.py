@@ -22,7 +22,7 @@ from vdm_jax.models.network import Encoded
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class FdmSettings:
   """Hyperparameters of the network.
 
   Attributes:
@@ -122,7 +122,7 @@ class Settings:
 class FdmUNet(nn.Module):
   """The network: `encode` once per window, `denoise` at every noise level."""
 
-  settings: Settings
+  settings: FdmSettings
 
   def setup(self):
     s = self.settings
@@ -197,7 +197,7 @@ def _per_frame(a: jax.Array) -> jax.Array:
 class Backbone(nn.Module):
   """The U-Net itself."""
 
-  settings: Settings
+  settings: FdmSettings
 
   @nn.compact
   def __call__(self, z, time, frames, pooled, dropout):

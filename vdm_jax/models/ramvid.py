@@ -45,7 +45,7 @@ def takes_length(length: int, levels: int) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class RamvidSettings:
   """Hyperparameters of the network.
 
   Attributes:
@@ -152,7 +152,7 @@ class Settings:
 class RamvidUNet(nn.Module):
   """The network: `encode` once per window, `denoise` at every noise level."""
 
-  settings: Settings
+  settings: RamvidSettings
 
   def setup(self):
     if self.settings.num_labels:
@@ -225,7 +225,7 @@ class RamvidUNet(nn.Module):
 class Backbone(nn.Module):
   """The U-Net itself."""
 
-  settings: Settings
+  settings: RamvidSettings
 
   @nn.compact
   def __call__(self, z, time, context, dropout):

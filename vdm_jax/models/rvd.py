@@ -46,7 +46,7 @@ class Context:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class RvdSettings:
   """Hyperparameters of the three networks.
 
   Attributes:
@@ -156,7 +156,7 @@ class Settings:
 class RvdNetwork(nn.Module):
   """The three networks: `encode` once per window, `denoise` at every noise level."""
 
-  settings: Settings
+  settings: RvdSettings
 
   def setup(self):
     s = self.settings
@@ -259,7 +259,7 @@ class RvdNetwork(nn.Module):
     return jnp.pad(output, [(0, 0), (first, 0), (0, 0), (0, 0), (0, 0)])
 
 
-def zero_state(s: Settings, video: jax.Array) -> State:
+def zero_state(s: RvdSettings, video: jax.Array) -> State:
   """The state before the first frame of a video [B, T, H, W, C]."""
   batch, _, height, width, _ = video.shape
 
@@ -321,7 +321,7 @@ class RecurrentDown(nn.Module):
 class Predictor(nn.Module):
   """Predicts each frame's successor."""
 
-  settings: Settings
+  settings: RvdSettings
 
   @nn.compact
   def __call__(
@@ -358,7 +358,7 @@ class Predictor(nn.Module):
 class Denoiser(nn.Module):
   """The U-Net on noisy residuals, with the context joined on the way down."""
 
-  settings: Settings
+  settings: RvdSettings
 
   @nn.compact
   def __call__(
@@ -407,7 +407,7 @@ class Denoiser(nn.Module):
     return head(h.astype(jnp.float32))
 
 
-def _embed(s: Settings, time: jax.Array) -> jax.Array:
+def _embed(s: RvdSettings, time: jax.Array) -> jax.Array:
   """The embedding of the diffusion step, [B, S, channels]."""
   half = s.channels // 2
   # The last frequency is 1 / 10000 itself, sines come first.

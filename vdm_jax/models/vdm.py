@@ -20,7 +20,7 @@ from vdm_jax.models.network import Encoded
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class VdmSettings:
   """Hyperparameters of the network (VDM, appendix A).
 
   Attributes:
@@ -83,7 +83,7 @@ class Settings:
 class VdmUNet(nn.Module):
   """The network: `encode` once per window, `denoise` at every noise level."""
 
-  settings: Settings
+  settings: VdmSettings
 
   def setup(self):
     self.conditioning = Conditioning(self.settings)
@@ -144,7 +144,7 @@ class VdmUNet(nn.Module):
 class Conditioning(nn.Module):
   """Label and text of each group, embedded and handed to the group's frames."""
 
-  settings: Settings
+  settings: VdmSettings
 
   @nn.compact
   def __call__(self, frames, cond):
@@ -179,7 +179,7 @@ class Conditioning(nn.Module):
 class Backbone(nn.Module):
   """The U-Net itself."""
 
-  settings: Settings
+  settings: VdmSettings
 
   @nn.compact
   def __call__(self, z, time, frames, context, dropout):
@@ -236,7 +236,7 @@ class Backbone(nn.Module):
     return layers.from_patches(head(h), s.patch)
 
 
-def _embed(s: Settings, time: jax.Array, context: jax.Array) -> jax.Array:
+def _embed(s: VdmSettings, time: jax.Array, context: jax.Array) -> jax.Array:
   """The embedding of noise level and context, [B, T, embedding_dim]."""
   features = layers.sinusoid(time, s.channels)
   emb = layers.Dense(s.embedding_dim, dtype=s.dtype, name="embed_0")(features)

@@ -21,6 +21,6 @@ plugin).
 """
 
 from vdm_jax.preflight.knobs import preflight
-from vdm_jax.preflight.report import render
+from vdm_jax.preflight.summary import render
 
 __all__ = ["preflight", "render"]

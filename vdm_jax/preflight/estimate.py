@@ -13,7 +13,7 @@ import jax
 from jax.extend import core
 
 from vdm_jax.errors import UserError
-from vdm_jax.preflight import chips, flops, knobs, measure, program
+from vdm_jax.preflight import chips, flops, knobs, lowerable, measure
 
 # Views, or made again where they are used: no memory of their own.
 _FREE = {
@@ -119,7 +119,7 @@ def sampling(
   batch_size: int,
 ) -> float:
   """Estimates the least bytes of sampling a window on a device."""
-  built = program.build(config, what, devices, batch_size)
+  built = lowerable.build(config, what, devices, batch_size)
   alive = peak(built.call, *built.args) / len(devices)
   return built.argument_bytes + _SURE * alive
 
@@ -137,7 +137,7 @@ def training(
   config: Mapping[str, Any], devices: Sequence[jax.Device]
 ) -> tuple[float, dict[str, Any]]:
   """Estimates the least bytes of a step on a device; also gives what `knobs` wants."""
-  built = program.build(config, "train", devices)
+  built = lowerable.build(config, "train", devices)
   found = {
     "what": "train",
     "devices": len(devices),

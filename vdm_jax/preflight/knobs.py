@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vdm_jax import errors
-from vdm_jax.preflight import chips, program, worker
+from vdm_jax.preflight import chips, lowerable, worker
 from vdm_jax.preflight import measure as measuring
 from vdm_jax.preflight import topology as slices
 
-Settings = dict[str, Any]
+Changes = dict[str, Any]
 _OF_TRIED = ("fits", "hbm", "floor_ms", "seconds", "error")
 
 
@@ -51,11 +51,11 @@ def preflight(
   """
   if effort is not None and effort not in measuring.EFFORTS:
     raise errors.unknown("--effort", effort, measuring.EFFORTS)
-  if what not in program.WHAT:
-    raise errors.unknown("--what", what, program.WHAT)
+  if what not in lowerable.WHAT:
+    raise errors.unknown("--what", what, lowerable.WHAT)
   target = slices.parse(topology) if topology else None
 
-  def measure(settings: Settings) -> dict[str, Any]:
+  def measure(settings: Changes) -> dict[str, Any]:
     changed = with_settings(config, settings)
     size = settings.get("batch_size", batch_size)
     if target:
@@ -112,14 +112,14 @@ def _measure_local(config, what, batch_size, effort):
   )
 
 
-def knobs(config: Mapping[str, Any], found: Mapping[str, Any]) -> list[Settings]:
+def knobs(config: Mapping[str, Any], found: Mapping[str, Any]) -> list[Changes]:
   """Settings that need less memory than what was found; the cheapest in time first."""
   devices = found["devices"]
   rows = found["batch_size"] // devices  # Videos of a device.
   if found["what"] != "train":
     return [{"batch_size": devices * n} for n in (rows // 4, 1) if 0 < n < rows]
 
-  steps: list[Settings] = []
+  steps: list[Changes] = []
   hbm = found["hbm"]
   fsdp = found["mesh"]["fsdp"]
   # Arguments beyond half the memory leave too little for activations.
@@ -151,7 +151,7 @@ def knobs(config: Mapping[str, Any], found: Mapping[str, Any]) -> list[Settings]
   return ladder
 
 
-def with_settings(config: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+def with_settings(config: Mapping[str, Any], settings: Changes) -> dict[str, Any]:
   """The config with dotted fields replaced; `batch_size` is none of them."""
   changed = copy.deepcopy(dict(config))
   for path, value in settings.items():
@@ -161,7 +161,7 @@ def with_settings(config: Mapping[str, Any], settings: Settings) -> dict[str, An
   return changed
 
 
-def flags(settings: Settings) -> str:
+def flags(settings: Changes) -> str:
   """The settings as a command's flags."""
   return " ".join(
     f"--config.{path}={value}" if "." in path else f"--{path}={value}"

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from vdm_jax.preflight import chips as makers
-from vdm_jax.preflight import cycles, flops, hlo, program
+from vdm_jax.preflight import cycles, flops, hlo, lowerable
 
 # How hard the compiler tries; without one, as it does for programs that run.
 EFFORTS = ("O0", "O1", "O2", "O3")
@@ -61,7 +61,7 @@ def measure(
     UserError: the config is refused, or does not fit the number of devices.
   """
   per_chip = len(devices) // (chips or len(devices))
-  built = program.build(config, what, devices, batch_size)
+  built = lowerable.build(config, what, devices, batch_size)
   found: dict[str, Any] = {
     "chips": len(devices) // per_chip,
     "devices": len(devices),

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vdm_jax.preflight import report
+from vdm_jax.preflight import summary
 from vdm_jax.preflight.chips import GIB
 
 _HEAD = """# Preflight: does every paper's model fit?
@@ -108,7 +108,7 @@ def _cells(name, found) -> list[str]:
     _number(found["flops"], 1e12, 1),
     _number(floor["compute"], 1, 0),
     _number(floor["memory"], 1, 0),
-    report.collectives(found["collectives"]) if found["collectives"] else "?",
+    summary.collectives(found["collectives"]) if found["collectives"] else "?",
     _number(found["seconds"]["compile"], 1, 0),
   ]
 

@@ -9,7 +9,7 @@ import numpy as np
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import plots
 from vdm_jax.report import svg
-from vdm_jax.report.reading import Run
+from vdm_jax.report.contents import Run
 from vdm_jax.training import optimizer
 
 _BAND = re.compile(r"loss_logsnr_(-?[\w.]+)_(-?[\w.]+)$")

@@ -9,9 +9,9 @@ from typing import Any
 from etils import epath
 
 import vdm_jax
-from vdm_jax.report import curves, document, pictures, svg, tables
+from vdm_jax.report import curves, document, listings, pictures, svg
 from vdm_jax.report import script as script_lib
-from vdm_jax.report.reading import Run
+from vdm_jax.report.contents import Run
 
 _STYLE = (
   """
@@ -78,7 +78,7 @@ def write(
     # What lies ready is small; samples of training take what it leaves.
     "Evaluation": _each(
       runs,
-      lambda run: "".join(tables.evaluation(e, room) for e in run.evaluations),
+      lambda run: "".join(listings.evaluation(e, room) for e in run.evaluations),
       "No results of `vdm-jax eval` lie in a folder of the run (or were named by "
       "--with).",
     ),
@@ -90,13 +90,13 @@ def write(
     ),
     "Data": _data(runs, room),
     "Samples while it trained": _samples(runs, room),
-    "Config": tables.configs(runs, base),
-    "Resume and sample": "".join(map(tables.commands, runs, tables.names(runs))),
+    "Config": listings.configs(runs, base),
+    "Resume and sample": "".join(map(listings.commands, runs, listings.names(runs))),
   }
   order = ("Curves", "Samples while it trained", "Videos", "Evaluation", "Data",
            "Config", "Resume and sample")  # fmt: skip
   title = " and ".join(run.workdir for run in runs)
-  names = tables.names(runs)
+  names = listings.names(runs)
   notes = [
     f"{name}: {note}" if name else note
     for run, name in zip(runs, names, strict=True)
@@ -138,7 +138,7 @@ def _said(notes: Sequence[str]) -> str:
 def _summary(runs: Sequence[Run]) -> str:
   """How the runs are doing, a column each."""
   facts = list(map(_facts, runs))
-  head = ["", *(name or "this run" for name in tables.names(runs))]
+  head = ["", *(name or "this run" for name in listings.names(runs))]
   rows = [[key, *(one[key] for one in facts)] for key in facts[0]]
   if len(runs) == 1:
     return document.facts(facts[0])
@@ -203,7 +203,7 @@ def _samples(runs: Sequence[Run], room: pictures.Room) -> str:
     + (f"<h3>{html.escape(name)}</h3>" if name else "")
     + (figures or document.paragraph("None.", "note"))
     + "</div>"
-    for name, figures in zip(tables.names(runs), found, strict=True)
+    for name, figures in zip(listings.names(runs), found, strict=True)
   )
   last = len(steps) - 1
   return (
@@ -223,7 +223,7 @@ def _data(runs: Sequence[Run], room: pictures.Room) -> str:
 def _each(runs: Sequence[Run], make, nothing: str) -> str:
   """A part of each run, under its name where there are two."""
   parts = []
-  for run, name in zip(runs, tables.names(runs), strict=True):
+  for run, name in zip(runs, listings.names(runs), strict=True):
     heading = f"<h3>{html.escape(name)}</h3>" if name else ""
     parts.append(heading + (make(run) or document.paragraph(nothing, "note")))
   return "".join(parts)

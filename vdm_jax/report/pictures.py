@@ -13,7 +13,7 @@ from vdm_jax.data import sheet
 from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
 from vdm_jax.report import document
-from vdm_jax.report.reading import Films, Run, Sample
+from vdm_jax.report.contents import Films, Run, Sample
 
 MOST_STEPS = 30  # Of samples.
 _MOST_FILMS = 8  # Of a folder.

@@ -13,9 +13,9 @@ from etils import epath
 
 from vdm_jax import plans, processes, sharding, systems
 from vdm_jax.errors import UserError
-from vdm_jax.sampling import inputs, rollout, window
-from vdm_jax.sampling.batch import Batch
-from vdm_jax.sampling.settings import Settings
+from vdm_jax.sampling import inputs, rollout_scan, window
+from vdm_jax.sampling.sampled_batch import SampledBatch
+from vdm_jax.sampling.settings import SamplerSettings
 from vdm_jax.sampling.unfinished import Unfinished
 from vdm_jax.storage import workdirs
 from vdm_jax.systems.system import DiffusionSystem
@@ -101,7 +101,7 @@ class Model:
         there, it resumes after its last finished stage and ends with the same
         videos. Gone when the job is done. Several processes have one, on a disk that
         all of them see.
-      **settings: fields of `Settings` that replace those of the config. Its guidance
+      **settings: fields of `SamplerSettings` that replace the config's. Its guidance
         is not used without a label or a caption.
 
     Returns:
@@ -184,8 +184,10 @@ class Model:
         if draws is not None:
           seeds, numbers = np.asarray(draws, np.int32)[rows].T
         signals, small = _rows((cond, low_res), rows)
-        job = Batch(self, settings, make_plan(), seeds, numbers, signals, small)
-        run = job.run_whole if whole else job.run
+        sampled = SampledBatch(
+          self, settings, make_plan(), seeds, numbers, signals, small
+        )
+        run = sampled.run_whole if whole else sampled.run
         made.append(run(videos[rows], batch, store, bar))
     empty = np.zeros((batch_size, *videos.shape[1:]), np.float32)
     made = processes.collect(made, len(starts), empty)
@@ -195,7 +197,7 @@ class Model:
       store.remove()
     return videos
 
-  def settings(self, signals: bool, **overrides: Any) -> Settings:
+  def settings(self, signals: bool, **overrides: Any) -> SamplerSettings:
     """What `sample` samples with: the config's settings under some others.
 
     Args:
@@ -208,7 +210,7 @@ class Model:
     """
     if not signals and overrides.get("guidance") is None:
       overrides["guidance"] = 0.0
-    return Settings.from_config(self.info["config"]["sampling"], **overrides)
+    return SamplerSettings.from_config(self.info["config"]["sampling"], **overrides)
 
   def _plan(self, name, options):
     """Name and options of the plan: the system's, unless the caller says other."""
@@ -236,12 +238,12 @@ class Model:
     return program(self.params, *jax.device_put(rows, sharding.batch(self._mesh)))
 
   def rollout(self, settings, given, cond, keys):
-    """A roll-out as one program, see `rollout.sample_rollout`."""
+    """A roll-out as one program, see `rollout_scan.sample_rollout`."""
     key = (settings, "rollout")
     if key not in self._compiled:
       rows = sharding.batch(self._mesh)
       self._compiled[key] = sharding.jit(
-        functools.partial(rollout.sample_rollout, self.system, settings),
+        functools.partial(rollout_scan.sample_rollout, self.system, settings),
         self._mesh,
         in_shardings=(self._placed, rows, rows, rows),
         out_shardings=rows,

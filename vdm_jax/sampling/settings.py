@@ -16,7 +16,7 @@ METHODS = ("", "replacement", "reconstruction")
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class SamplerSettings:
   """Sampler, its options, and what is wrapped around the denoiser.
 
   Attributes:
@@ -86,7 +86,9 @@ class Settings:
     return 0.0 if self.method == "replacement" else self.reconstruction_weight
 
   @classmethod
-  def from_config(cls, config: Mapping[str, Any], **overrides: Any) -> "Settings":
+  def from_config(
+    cls, config: Mapping[str, Any], **overrides: Any
+  ) -> "SamplerSettings":
     """Reads `config.sampling`; overrides that are None are left out.
 
     Raises:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from vdm_jax.diffusion import guidance, noise, sampler
 from vdm_jax.frames import Frames
-from vdm_jax.sampling.settings import Settings
+from vdm_jax.sampling.settings import SamplerSettings
 from vdm_jax.systems.system import DiffusionSystem
 
 
@@ -26,7 +26,7 @@ class LowRes(NamedTuple):
 
 def sample_window(
   system: DiffusionSystem,
-  settings: Settings,
+  settings: SamplerSettings,
   params: Any,
   video: jax.Array,
   frames: Frames,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vdm_jax.models import fdm
-from vdm_jax.systems import settings, system
+from vdm_jax.systems import sections, system
 
 
 def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
@@ -14,9 +14,9 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
     UserError: the frame does not fit the network, or a field has no such value.
   """
   height, width, _ = config["data"]["frame_shape"]
-  network = settings.network(fdm.Settings, config)
+  network = sections.network(fdm.FdmSettings, config)
   network.check(height, width)
-  shared = settings.shared(config)
+  shared = sections.shared(config)
   # With `random_subsets` nothing need be given.
   min_given = getattr(shared["task"], "num_obs", 0)
   return system.DiffusionSystem(

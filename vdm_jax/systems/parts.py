@@ -40,8 +40,8 @@ class Objective:
   kind: str = "mse"
 
   def __post_init__(self):
-    process.check_kind(self.predict)
-    process.check_kind(self.space)
+    process.check_predict(self.predict)
+    process.check_predict(self.space)
     if self.weighting not in losses.WEIGHTINGS:
       raise errors.unknown(
         "config.diffusion.weighting", self.weighting, losses.WEIGHTINGS

@@ -15,9 +15,9 @@ import optax
 from vdm_jax import tasks
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
-from vdm_jax.models import position
+from vdm_jax.models import position_regressor
 from vdm_jax.pixels import to_float
-from vdm_jax.systems import parts, settings
+from vdm_jax.systems import parts, sections
 
 # Fields of config.model that are not the network's.
 _OWN = ("extra", "extra_width", "regression_weight", "brightness", "blur")
@@ -39,8 +39,8 @@ class PositionRegressor:
     blur: training blurs frames by at most this share of a 3 x 3 mean, twice.
   """
 
-  network: position.PositionNetwork
-  grid: position.Grid
+  network: position_regressor.PositionNetwork
+  grid: position_regressor.Grid
   task: tasks.Task
   frame_shape: tuple[int, int, int]
   extra: str = "pose"
@@ -102,12 +102,12 @@ class PositionRegressor:
     counts = valid & (cell >= 0)
     known = jnp.maximum(cell, 0)
     size = jnp.asarray(self.grid.size)
-    error = (position.position(self.grid, answer, known) - truth) / size
+    error = (position_regressor.position(self.grid, answer, known) - truth) / size
     losses = optax.softmax_cross_entropy_with_integer_labels(answer.logits, known)
     squared = jnp.sum(jnp.square(error), axis=-1)
     losses = losses + self.regression_weight * squared
     named = answer.logits.argmax(-1)
-    distance = position.position(self.grid, answer, named) - truth
+    distance = position_regressor.position(self.grid, answer, named) - truth
 
     def mean(values, where):
       where = where.astype(jnp.float32)
@@ -131,7 +131,7 @@ class PositionRegressor:
     """
     answer = self.network.apply({"params": params}, to_float(frames))
     cell = answer.logits.argmax(-1)
-    return position.position(self.grid, answer, cell), cell
+    return position_regressor.position(self.grid, answer, cell), cell
 
   def _augment(self, key: jax.Array, clip: jax.Array) -> jax.Array:
     """A clip [T, H, W, C] as another camera might have seen it, all frames alike."""
@@ -153,18 +153,21 @@ def build(config: Mapping[str, Any]) -> PositionRegressor:
     UserError: a field has no such value, or the frame does not fit the network.
   """
   model = dict(config["model"])
-  grid = position.Grid(tuple(model.pop("bounds")), model.pop("cells"))
+  grid = position_regressor.Grid(tuple(model.pop("bounds")), model.pop("cells"))
   own = {name: model.pop(name) for name in _OWN}
   if own["extra_width"] < 2:
     raise UserError(
       f"config.model.extra_width: expected >= 2 (x and y), found {own['extra_width']}"
     )
-  network = settings.read(
-    position.Settings, model, "config.model", dtype=settings.dtype(config)
+  network = sections.read(
+    position_regressor.PositionSettings,
+    model,
+    "config.model",
+    dtype=sections.dtype(config),
   )
   height, width, channels = config["data"]["frame_shape"]
   return PositionRegressor(
-    network=position.PositionNetwork(network, grid.cells**2),
+    network=position_regressor.PositionNetwork(network, grid.cells**2),
     grid=grid,
     task=tasks.from_config(config["task"]),
     frame_shape=(height, width, channels),

@@ -6,7 +6,7 @@ from typing import Any
 from vdm_jax import plans
 from vdm_jax.errors import UserError
 from vdm_jax.models import ramvid
-from vdm_jax.systems import observed, parts, settings, system
+from vdm_jax.systems import observed, parts, sections, system
 
 
 def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
@@ -18,8 +18,8 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
   model = dict(config["model"])
   drop = model.pop("cond_drop")
   height, width, _ = config["data"]["frame_shape"]
-  network = settings.network(ramvid.Settings, config, model)
-  shared = settings.shared(config)
+  network = sections.network(ramvid.RamvidSettings, config, model)
+  shared = sections.shared(config)
   task = shared["task"]
   network.check(task.num_frames, height, width)
   if network.learn_variance and config["diffusion"]["schedule"] == "cosine":

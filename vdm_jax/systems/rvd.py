@@ -20,7 +20,7 @@ from vdm_jax.diffusion import process
 from vdm_jax.errors import UserError, unknown
 from vdm_jax.frames import Frames
 from vdm_jax.models import rvd
-from vdm_jax.systems import parts, settings, system
+from vdm_jax.systems import parts, sections, system
 
 # What is trained, in `config.diffusion.train_only`; '' is everything.
 STAGES = ("", "predictor", "denoiser")
@@ -31,7 +31,7 @@ _GOLDEN_RATIO = 0.6180339887
 
 
 @dataclasses.dataclass(frozen=True)
-class Diffusion(settings.Diffusion):
+class Diffusion(sections.Diffusion):
   """`config.diffusion` of RVD; see `RvdSystem` for what it adds."""
 
   regression_weight: float = 0.0
@@ -176,11 +176,11 @@ def build(config: Mapping[str, Any]) -> RvdSystem:
     UserError: the frame does not fit the networks, or a field has no such value.
   """
   height, width, _ = config["data"]["frame_shape"]
-  network = settings.network(rvd.Settings, config)
+  network = sections.network(rvd.RvdSettings, config)
   network.check(height, width)
-  d = settings.read(Diffusion, config["diffusion"], "config.diffusion")
+  d = sections.read(Diffusion, config["diffusion"], "config.diffusion")
   plan = config.get("plan") or {"name": "rollout"}
-  shared = settings.shared({**config, "plan": plan}, d)
+  shared = sections.shared({**config, "plan": plan}, d)
   task = shared["task"]
   if not isinstance(task, tasks.NextFrame):
     raise UserError(
@@ -205,7 +205,7 @@ def build(config: Mapping[str, Any]) -> RvdSystem:
   )
 
 
-def _check_options(d: Diffusion, network: rvd.Settings) -> None:
+def _check_options(d: Diffusion, network: rvd.RvdSettings) -> None:
   if network.estimate_frame and d.predict != "x":
     raise UserError(
       "config.diffusion.predict: config.model.estimate_frame wants 'x', found "

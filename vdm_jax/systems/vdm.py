@@ -5,7 +5,7 @@ from typing import Any
 
 from vdm_jax.errors import UserError
 from vdm_jax.models import vdm
-from vdm_jax.systems import observed, parts, settings, system
+from vdm_jax.systems import observed, parts, sections, system
 
 
 def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
@@ -17,9 +17,9 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
   model = dict(config["model"])
   drop = model.pop("cond_drop")
   height, width, _ = config["data"]["frame_shape"]
-  network = settings.network(vdm.Settings, config, model)
+  network = sections.network(vdm.VdmSettings, config, model)
   network.check(height, width)
-  shared = settings.shared(config)
+  shared = sections.shared(config)
   if network.conv_time and shared["task"].num_sources > 1:
     raise UserError(
       "config.model.conv_time: convolutions over time would mix a clip with its "

@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from vdm_jax import errors, processes, sharding
 from vdm_jax.errors import UserError
 from vdm_jax.storage import checkpoint, workdirs
-from vdm_jax.training import optimizer, profile, program, report, signals, sums
+from vdm_jax.training import optimizer, profile, program, progress, signals, sums
 from vdm_jax.training import writers as writing
 
 
@@ -43,9 +43,9 @@ class Hooks(NamedTuple):
   """
 
   validation: Callable[[], Iterable[Any]] | None = None
-  sample: Callable[[int, Any, report.Report], None] | None = None
+  sample: Callable[[int, Any, progress.Report], None] | None = None
   measure: Callable[[Any], dict[str, float]] | None = None
-  work: report.Work | None = None
+  work: progress.Work | None = None
   writers: Callable[[], Sequence[writing.Writer]] | None = None
 
 
@@ -133,7 +133,7 @@ def _train(programs, batches, workdir, meta, hooks, init_from, trace) -> Result:
     profile.check(trace, first_step, num_steps)
   if main:
     workdirs.write_description(workdir, meta)
-  log = report.Report(
+  log = progress.Report(
     workdir,
     first_step=first_step,
     num_steps=num_steps,

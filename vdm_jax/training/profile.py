@@ -9,7 +9,7 @@ import jax
 from etils import epath
 
 from vdm_jax.errors import UserError
-from vdm_jax.training import report
+from vdm_jax.training import progress
 
 
 class Range(NamedTuple):
@@ -59,7 +59,7 @@ class Profile:
   `with` it around the run: one that ends early still writes what it has.
   """
 
-  def __init__(self, steps: Range | None, workdir: str, log: report.Report):
+  def __init__(self, steps: Range | None, workdir: str, log: progress.Report):
     """See the class; without steps it does nothing."""
     self._steps = steps
     self._folder = epath.Path(workdir) / "profile"

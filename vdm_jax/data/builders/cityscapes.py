@@ -18,7 +18,7 @@ from typing import ClassVar, NamedTuple
 
 from etils import epath
 
-from vdm_jax.data import decode, folder, parts, records
+from vdm_jax.data import decode, decoded, folder, records
 
 CLIP = 30
 FPS = 17.0
@@ -66,7 +66,7 @@ class Cityscapes(folder.FolderBuilder):
   def _read(self, split: str, runs: list[list[_Picture]]) -> Iterator[records.Video]:
     size = (self.builder_config.image_size, self.builder_config.image_size)
     jobs = [
-      parts.Job(
+      decoded.Job(
         _name(clip[0]), [os.fspath(picture.path) for picture in clip], {"size": size}
       )
       for clip in self._clips(runs)

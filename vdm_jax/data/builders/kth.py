@@ -22,7 +22,7 @@ from typing import ClassVar
 
 from etils import epath
 
-from vdm_jax.data import decode, folder, parts, records
+from vdm_jax.data import decode, decoded, folder, records
 
 ACTIONS = ("boxing", "handclapping", "handwaving", "jogging", "running", "walking")
 PERSONS = {
@@ -100,7 +100,7 @@ class KTH(folder.FolderBuilder):
       crop=config.aspect == "crop",
       partial=True,
     )
-    jobs = [parts.Job(name, os.fspath(found[name]), options) for name in names]
+    jobs = [decoded.Job(name, os.fspath(found[name]), options) for name in names]
     for name, part in self.read_all(jobs, split):
       for number, (first, last) in enumerate(sequences[name], start=1):
         if last > part.length:

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from vdm_jax.data import decode, folder, parts, records, tables
+from vdm_jax.data import decode, decoded, folder, records, tables
 from vdm_jax.errors import UserError
 
 _TABLES = ("captions.csv", "labels.csv")
@@ -158,7 +158,7 @@ class VideoFolder(folder.FolderBuilder):
       fps=config.fps,
       max_frames=config.max_frames,
     )
-    jobs = [parts.Job(item.name, os.fspath(item.path), options) for item in items]
+    jobs = [decoded.Job(item.name, os.fspath(item.path), options) for item in items]
     for name, part in self.read_all(jobs, split):
       if part.length < max(1, config.min_frames):
         reason = f"{part.length} frames, {config.min_frames} are needed"

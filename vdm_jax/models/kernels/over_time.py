@@ -30,7 +30,7 @@ class Blocks(NamedTuple):
   channels: int
 
 
-class _Settings(NamedTuple):
+class _Static(NamedTuple):
   head_dim: int
   forward: Blocks
   backward: Blocks
@@ -91,7 +91,7 @@ def attend(
   """
   _, frames, pixels, width = qkv.shape
   shape = frames, pixels, width // 3, head_dim, qkv.dtype
-  settings = _Settings(head_dim, blocks(*shape, False), blocks(*shape, True), interpret)
+  settings = _Static(head_dim, blocks(*shape, False), blocks(*shape, True), interpret)
   rows = math.lcm(settings.forward.pixels, settings.backward.pixels)
   padding = -pixels % rows
   if padding:  # Zeros attend to each other, and are cut off.

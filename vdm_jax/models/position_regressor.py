@@ -71,7 +71,7 @@ class Grid:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class PositionSettings:
   """Size of the network.
 
   Attributes:
@@ -109,7 +109,7 @@ class PositionNetwork(nn.Module):
     num_cells: n * n.
   """
 
-  settings: Settings
+  settings: PositionSettings
   num_cells: int
 
   @nn.compact

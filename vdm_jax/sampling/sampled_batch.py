@@ -9,7 +9,7 @@ from vdm_jax.sampling import unfinished
 from vdm_jax.sampling.unfinished import Stage
 
 
-class Batch:
+class SampledBatch:
   """A batch of videos on its way through a plan."""
 
   def __init__(self, model, settings, plan, seed, numbers, cond, low_res=None):

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from vdm_jax.frames import Frames
-from vdm_jax.sampling.settings import Settings
+from vdm_jax.sampling.settings import SamplerSettings
 from vdm_jax.sampling.window import sample_window
 from vdm_jax.systems.system import DiffusionSystem
 
 
 def sample_rollout(
   system: DiffusionSystem,
-  settings: Settings,
+  settings: SamplerSettings,
   params: Any,
   given: jax.Array,
   cond: Mapping[str, jax.Array],

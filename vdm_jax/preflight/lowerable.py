@@ -11,7 +11,7 @@ from vdm_jax import sharding, systems
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.sampling import window
-from vdm_jax.sampling.settings import Settings
+from vdm_jax.sampling.settings import SamplerSettings
 from vdm_jax.training import program as training
 
 # 'enlarge' is sampling under the guidance of a video of half the height and width, as a
@@ -115,7 +115,7 @@ def _sampling(config, system, devices, batch_size, enlarges) -> Lowerable:
   """The program of `sampling.Model`: weights as it places them, videos split."""
   mesh = sharding.for_sampling(config, devices)
   size = -(-batch_size // mesh.size) * mesh.size
-  settings = Settings.from_config(config["sampling"])
+  settings = SamplerSettings.from_config(config["sampling"])
   rows = sharding.batch(mesh)
   params = jax.eval_shape(system.init, _key())
   placed = sharding.state(mesh, params, sharding.rules_of(config))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vdm_jax.report import document, pictures
-from vdm_jax.report.reading import Evaluation, Run
+from vdm_jax.report.contents import Evaluation, Run
 
 _ABSENT = "(absent)"
 _MOST_PICTURES = 4  # Of an evaluation.

@@ -11,7 +11,7 @@ from tests import helpers
 from tests.training.test_steady import run
 from vdm_jax import experiment
 from vdm_jax.preflight import peaks
-from vdm_jax.training import optimizer, parameters, program, report
+from vdm_jax.training import optimizer, parameters, program, progress
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_work_and_share_of_the_peak_are_logged(tmp_path, capsys):
     time.sleep(0.3)  # Counting is no training time.
     return 3e9
 
-  work = report.Work(flops, peak=6e10)
+  work = progress.Work(flops, peak=6e10)
   lines = run(tmp_path, lambda step: 1.0, {"num_steps": 8}, work=work)
   assert len(counted) == 1
   for line in lines:

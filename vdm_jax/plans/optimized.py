@@ -1,4 +1,4 @@
-"""Observation schedules that lower a model's loss (FDM's optimised schemes).
+"""Observation schedules that lower a model's loss (FDM's optimized schemes).
 
 Which frames a stage samples comes from a plan at hand; which it observes is searched
 for, greedily: the frame that lowers a metric the most is added, until the window is
@@ -182,7 +182,7 @@ def _fill(found, number, exists, latent, room, metric) -> list[int]:
   return observed
 
 
-def optimised(
+def optimized(
   length: int,
   given: tuple[int, ...],
   window: int,
@@ -207,7 +207,7 @@ def optimised(
   """
   del window
   if not file:
-    raise UserError("plan optimised: expected file=, which vdm-jax plan optimize wrote")
+    raise UserError("plan optimized: expected file=, which vdm-jax plan optimize wrote")
   found = load(file)
   asked = {
     "length": length,
@@ -221,7 +221,7 @@ def optimised(
       raise UserError(f"{file}: is for {key}={found.plan[key]}, found {value}")
   if sorted(given) != list(range(len(given))):
     raise UserError(
-      "plan optimised: expected the first frames of the video as given ones, found "
+      "plan optimized: expected the first frames of the video as given ones, found "
       f"{sorted(given)[:10]}"
     )
   if len(found.stages) < found.num_stages:

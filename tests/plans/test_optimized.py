@@ -6,7 +6,7 @@ import pytest
 
 from vdm_jax import plans
 from vdm_jax.errors import UserError
-from vdm_jax.plans import optimise
+from vdm_jax.plans import optimized
 
 SETTING = dict(length=20, num_obs=5, max_frames=6, step_size=3)
 
@@ -18,12 +18,12 @@ def likes_multiples(stage, observed, latent):
 
 
 def search(path, metric=likes_multiples, name="autoreg", **options):
-  return optimise.search(name, metric=metric, path=path, **(SETTING | options))
+  return optimized.search(name, metric=metric, path=path, **(SETTING | options))
 
 
 def build(path, length=20, num_obs=5, **options):
   return plans.build(
-    "optimised", length=length, given=tuple(range(num_obs)), window=16,
+    "optimized", length=length, given=tuple(range(num_obs)), window=16,
     file=str(path), **options,
   )  # fmt: skip
 
@@ -97,7 +97,7 @@ def test_mistakes_are_named(tmp_path):
   with pytest.raises(UserError, match="no such file; vdm-jax plan optimize writes it"):
     build(path)
   with pytest.raises(UserError, match="expected file="):
-    plans.build("optimised", length=4, given=(), window=4)
+    plans.build("optimized", length=4, given=(), window=4)
   with pytest.raises(UserError, match="metric is nan at stage 0"):
     search(tmp_path / "nan.json", lambda *_: float("nan"))
   with pytest.raises(UserError, match="chooses what it observes itself"):
