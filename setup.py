@@ -17,6 +17,7 @@ CORE = [
   "etils[epath]>=1.12",
   "filelock>=3.12",  # JAX wants it for a cache of programs that is bounded.
   "flax>=0.12",
+  "google-crc32c>=1.5",  # TFRecord files.
   "grain>=0.2.13",
   "importlib_resources>=6.0",  # TFDS needs it and does not declare it.
   "jax>=0.9",

@@ -9,24 +9,12 @@ from tests.data import building
 from vdm_jax.data import tfrecord
 
 
-class TestChecksum:
-  @pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-      (b"", 0),
-      (b"123456789", 0xE3069283),  # The check value of CRC-32C.
-      (bytes(32), 0x8A9136AA),  # RFC 3720, appendix B.4.
-      (b"\xff" * 32, 0x62A8AB43),
-      (bytes(range(32)), 0x46DD794E),
-    ],
-  )
-  def test_published_values(self, data, expected):
-    assert tfrecord.crc32c(data) == expected
-
-  @pytest.mark.parametrize("size", [1, 2, 3, 5, 63, 64, 65, 1023, 4097])
-  def test_equals_another_implementation(self, size):
-    data = np.random.default_rng(size).bytes(size)
-    assert tfrecord.crc32c(data) == other_crc32c.crc32c(data)
+@pytest.mark.parametrize("size", [0, 1, 8, 63, 4097])
+def test_the_checksum_equals_another_implementation(size):
+  data = np.random.default_rng(size).bytes(size)
+  crc = other_crc32c.crc32c(data)
+  masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) % 2**32
+  assert tfrecord.masked_crc32c(data) == masked
 
 
 @pytest.fixture

@@ -12,17 +12,15 @@ length fails, or the file ends early, nothing says where the next record begins:
 rest of the file is given up.
 """
 
-import functools
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
+import google_crc32c
 from etils import epath
 from google.protobuf import message
 from tensorflow_datasets.proto import tf_example_generated_pb2
 
-_POLYNOMIAL = 0x82F63B78  # Castagnoli's, bits reversed.
 _MASK_DELTA = 0xA282EAD8
 
 
@@ -87,61 +85,6 @@ def parse_example(data: bytes) -> dict[str, list]:
 
 
 def masked_crc32c(data: bytes) -> int:
-  """CRC-32C of `data`, rotated and shifted as TFRecord stores it."""
-  crc = crc32c(data)
+  """Computes the CRC-32C of `data`, rotated and shifted as TFRecord stores it."""
+  crc = google_crc32c.value(data)
   return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
-
-
-def crc32c(data: bytes) -> int:
-  """CRC-32C (Castagnoli, RFC 3720) of `data`.
-
-  The data is cut into lanes that NumPy advances together, four bytes a step. The
-  register is linear over GF(2): two neighbouring lanes join when the left one is
-  advanced over as many zeros as the right one is long. Leading zeros leave an empty
-  register empty, so the data is filled up in front.
-  """
-  size = len(data)
-  lanes = 1 << size.bit_length() // 2
-  steps = -(-size // (4 * lanes))
-  padded = bytes(4 * lanes * steps - size) + data
-  words = np.frombuffer(padded, "<u4").reshape(lanes, steps)
-  low, high = _word_tables()
-  register = np.zeros(lanes, np.uint32)
-  for word in np.ascontiguousarray(words.T):
-    register ^= word
-    register = low[register & 0xFFFF] ^ high[register >> 16]
-  advance = _zeros(4 * steps)
-  while len(register) > 1:
-    register = _apply(advance, register[0::2]) ^ register[1::2]
-    advance = _apply(advance, advance)
-  initial = _apply(_zeros(size), np.array([0xFFFFFFFF], np.uint32))
-  return int(register[0] ^ initial[0]) ^ 0xFFFFFFFF
-
-
-def _apply(operator: np.ndarray, registers: np.ndarray) -> np.ndarray:
-  """A linear map, given by its images of the 32 single bits, of uint32 [N]."""
-  bits = registers[:, None] >> np.arange(32, dtype=np.uint32) & 1
-  return np.bitwise_xor.reduce(np.where(bits, operator, np.uint32(0)), axis=1)
-
-
-@functools.lru_cache(maxsize=256)
-def _zeros(count: int) -> np.ndarray:
-  """The linear map of a register that passes over `count` zero bytes, uint32 [32]."""
-  power = np.uint32(1) << np.arange(32, dtype=np.uint32)  # Nothing passed.
-  square = np.concatenate([[np.uint32(_POLYNOMIAL)], power[:-1]])  # One bit.
-  for _ in range(3):
-    square = _apply(square, square)  # One byte.
-  while count:
-    if count & 1:
-      power = _apply(square, power)
-    square = _apply(square, square)
-    count >>= 1
-  return power
-
-
-@functools.cache
-def _word_tables() -> tuple[np.ndarray, np.ndarray]:
-  """What four bytes do to the lower and to the upper half of a register."""
-  halves = np.arange(1 << 16, dtype=np.uint32)
-  word = _zeros(4)
-  return _apply(word, halves), _apply(word, halves << 16)

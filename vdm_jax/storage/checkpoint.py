@@ -49,6 +49,12 @@ class Checkpoints:
     def manager(name, keep, period=None):
       return ocp.CheckpointManager(
         self._root / name,
+        # Named here, they are known to a manager that has saved nothing, too.
+        item_handlers={
+          "state": ocp.PyTreeCheckpointHandler(),
+          "data": ocp.JsonCheckpointHandler(),
+          "meta": ocp.JsonCheckpointHandler(),
+        },
         options=ocp.CheckpointManagerOptions(
           max_to_keep=keep,
           keep_period=period,
@@ -107,11 +113,8 @@ class Checkpoints:
     """The tree of arrays in a checkpoint, as `jax.ShapeDtypeStruct`s."""
     manager, step = self._pick(step, best)
     try:
-      # Not `manager.item_metadata`: a manager that has saved nothing knows no handler.
-      folder = self._folder(manager, step) / "state"
-      found = ocp.PyTreeCheckpointHandler().metadata(folder)
-      tree = found.tree if hasattr(found, "tree") else found
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+      tree = manager.item_metadata(step)["state"].tree
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
       raise self._unreadable(manager, step, error) from error
     return jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), dict(tree))
 
