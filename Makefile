@@ -25,7 +25,7 @@ STAMP := $(VENV)/.installed
 SETUP_LOG := $(VENV)/setup.log
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo cascade-demo long-demo maze-demo tasks-demo forecast-demo docs test test-slow lint format clean
+.PHONY: help venv demo cascade-demo long-demo maze-demo tasks-demo forecast-demo docs test check test-ci test-slow lint format clean
 
 help: ## Shows this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -98,8 +98,15 @@ $(VENV)/.minilm: $(STAMP)
 	  || { echo "make: set-up of MiniLM failed; see $(SETUP_LOG)" >&2; exit 1; }
 	@touch $@
 
-test: $(STAMP) ## Runs the fast tests.
-	@"$(BIN)/python" -m pytest -n $(WORKERS) -q -m "not slow"
+test: $(STAMP) ## Runs the tests.
+	@"$(BIN)/python" -m pytest -n $(WORKERS) -q
+
+check: lint ## Checks style, and runs the tests that your changes concern.
+	@tests="$$("$(BIN)/python" -m tests.changed)"; [ -z "$$tests" ] || \
+	  "$(BIN)/python" -m pytest -n $(WORKERS) -q $$tests
+
+test-ci: $(STAMP) ## Runs what CI runs besides: whole commands, more golden cases.
+	@"$(BIN)/python" -m pytest -n $(WORKERS) -q -m "(golden or integration) and not slow"
 
 test-slow: $(STAMP) ## Runs the slow tests.
 	@"$(BIN)/python" -m pytest -n $(WORKERS) -q -m slow

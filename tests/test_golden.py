@@ -17,22 +17,24 @@ from tests.golden import runner
 HERE = pathlib.Path(__file__).parent / "golden" / "data"
 
 
-def _files() -> list[pathlib.Path]:
+def _cases() -> list:
+  """The repository's files; those of VDM_JAX_GOLDEN, marked `golden`."""
   files = sorted(p for p in HERE.iterdir() if p.suffix in (".npz", ".json"))
+  further = []
   if folder := os.environ.get("VDM_JAX_GOLDEN"):
     here = {p.name: p.read_bytes() for p in files}
-    further = (p for p in pathlib.Path(folder).iterdir())
     # A file that lies here too is run once.
-    files += sorted(
+    further = sorted(
       p
-      for p in further
+      for p in pathlib.Path(folder).iterdir()
       if p.suffix in (".npz", ".json") and here.get(p.name) != p.read_bytes()
     )
-  return files
+  marked = [pytest.param(path, marks=pytest.mark.golden) for path in further]
+  return [*files, *marked]
 
 
 @pytest.mark.parametrize(
-  "path", _files(), ids=lambda path: f"{path.parent.name}-{path.name}"
+  "path", _cases(), ids=lambda path: f"{path.parent.name}-{path.name}"
 )
 def test_golden(path):
   kind = case_lib.load(path).kind

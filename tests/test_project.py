@@ -13,7 +13,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PYTHONS = ("3.11", "3.12", "3.13")
-TARGETS = ("demo", "docs", "test", "test-slow", "lint", "format", "clean", "venv")
+TARGETS = (
+  "check", "clean", "demo", "docs", "format", "lint", "test", "test-ci", "test-slow",
+  "venv",
+)  # fmt: skip
 # Requirements of an extra that jax pins itself, exactly.
 PINNED_BY_JAX = {"jax"}
 
@@ -108,14 +111,15 @@ def test_ci_runs_the_newcomers_commands(checkout):
   text = (checkout / ".ci" / "run").read_text()
   assert os.access(checkout / ".ci" / "run", os.X_OK)
   assert "set -euo pipefail" in text
-  for command in ("make lint", "make test", "make docs", "make demo"):
+  for command in ("make lint", "make test", "make test-ci", "make docs", "make demo"):
     assert command in text
 
 
-def test_slow_tests_are_marked(checkout):
+def test_marks_split_the_suite(checkout):
   settings = tomllib.loads((checkout / "pyproject.toml").read_text())
-  (marker,) = settings["tool"]["pytest"]["ini_options"]["markers"]
-  assert marker.startswith("slow:")
+  markers = settings["tool"]["pytest"]["ini_options"]["markers"]
+  names = [marker.partition(":")[0] for marker in markers]
+  assert names == ["golden", "integration", "slow"]
 
 
 @pytest.mark.parametrize("script", ["launch/*.sh", "launch/*.sbatch", ".ci/*"])
