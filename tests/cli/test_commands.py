@@ -148,6 +148,8 @@ SAMPLE = ["sample", "--workdir=nowhere", "--out=x"]
     (["train", "--config=nowhere.py", "--workdir=x"], "nowhere.py"),
     (["sample", "--worker=x"], "worker"),
     ([*TRAIN, "--platform=tpu"], "no such device here"),
+    ([*TRAIN, "--profile=9"], "error: --profile=9: expected FIRST:LAST, two steps"),
+    (["eval", "--protocol=forecast", "--crps=best", "--out=x"], "error: --crps=best: "),
     (["status", "nowhere"], "no run here"),
     (["report"], "expected one workdir or two"),
     (["report", "nowhere"], "no run here"),
