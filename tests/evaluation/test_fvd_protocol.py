@@ -158,8 +158,8 @@ def test_a_preset_that_the_data_do_not_fill_says_so(tmp_path, pair):
   result = run(tmp_path, a=a, b=b, preset="vdm-bair", resize="half_pixel")
   assert result["departs"] == [
     "resize half_pixel instead of tf1_legacy",
-    "12 videos in --a, the preset wants 25600",
-    "12 videos in --b, the preset wants 256",
+    "12 videos in a, the preset wants 25600",
+    "12 videos in b, the preset wants 256",
   ]
   text = (tmp_path / "out" / "table.txt").read_text()
   assert text.count("vdm-bair (departs)") == 3
@@ -203,7 +203,7 @@ def test_features_of_the_users_own(tmp_path):
     run(tmp_path, out="w", a=str(tmp_path / "x.npz"), b=str(tmp_path / "w.npz"))
   np.savez(tmp_path / "v.npz", other=x)
   with pytest.raises(
-    UserError, match=r"expected an array `features`, found \['other'\]"
+    UserError, match=r"expected an array 'features', found \['other'\]"
   ):
     run(tmp_path, out="v", a=str(tmp_path / "v.npz"), b=str(tmp_path / "x.npz"))
   with pytest.raises(UserError, match="found one of each"):
@@ -314,7 +314,7 @@ def test_films_of_two_sizes_are_named(tmp_path):
 
 def test_whole_films_that_are_too_short_are_named(tmp_path):
   a = films(tmp_path / "a", 2, frames=6)
-  with pytest.raises(UserError, match=r"a: video 0 has 6 frames, I3D wants 9"):
+  with pytest.raises(UserError, match=r"a`: video 0 has 6 frames, I3D wants 9"):
     run(tmp_path, a=a, b=a, num_frames=-1)
 
 

@@ -51,7 +51,7 @@ class Blocks:
         f"{self.window} frames"
       )
     if self.keep is not None and self.keep < 1:
-      raise UserError(f"plan blocks: keep={self.keep}, expected >= 1")
+      raise UserError(f"`keep={self.keep}`: expected >= 1")
 
   @property
   def _overlap(self) -> int:
