@@ -82,8 +82,22 @@ def _parse(argv):
   try:
     return flags.FLAGS(argv)
   except Exception as error:  # A config file may raise anything.
-    reason = " ".join(str(error).replace("\\n", " ").replace("\\'", "'").split())
-    raise errors.UserError(f"flags: {reason}") from error
+    text = str(error).replace("\\n", "\n").replace("\\'", "'")
+    raise errors.UserError(f"flags: {_without_trace(text)}") from error
+
+
+def _without_trace(text: str) -> str:
+  """One line of an error that may quote the traceback of a config file."""
+  lines = text.splitlines()
+  if any(line.startswith("Traceback ") for line in lines):
+    place = re.findall(r'^ +File "(.+)", line (\d+)', text, re.MULTILINE)[-1:]
+    lines = [line for line in lines if not line.startswith(("Traceback ", " "))]
+    known = "vdm_jax.errors.UserError: "
+    if any(line.startswith(known) for line in lines):
+      lines = [line.removeprefix(known) for line in lines]
+    else:
+      lines += [f"({file}, line {number})" for file, number in place]
+  return " ".join(" ".join(lines).split())
 
 
 def _checked(main):
