@@ -17,6 +17,8 @@ default; where it is silent, the comment says "our choice".
 
 from ml_collections import ConfigDict
 
+from vdm_jax import key_values
+
 
 def base() -> ConfigDict:
   """All fields with their defaults."""
@@ -205,12 +207,7 @@ def arguments(arg: str | None, **defaults):
   """
   values = dict(defaults)
   for part in filter(None, (arg or "").split(",")):
-    key, equals, text = part.partition("=")
-    if not equals or key not in defaults:
-      raise ValueError(
-        f"config argument {part!r}: expected KEY=VALUE with a key of "
-        f"{', '.join(sorted(defaults)) or 'none (this config takes no argument)'}"
-      )
+    key, text = key_values.split(part, "config argument", defaults)
     kind = type(defaults[key])
     try:
       values[key] = kind(text)

@@ -74,7 +74,11 @@ def test_every_config_is_had_by_name():
   ("name", "sections", "message"),
   [
     ("vdm_digit", {}, "unknown config 'vdm_digit'.*Did you mean 'vdm_digits'"),
-    ("vdm_ucf101:chip=8", {}, "config argument 'chip=8'"),
+    (
+      "vdm_ucf101:chip=8",
+      {},
+      "config argument: expected KEY=VALUE with a key of .*found 'chip=8'",
+    ),
     ("vdm_digits:chips=8", {}, "vdm_digits:chips=8.*argument"),
     ("debug", {"trian": {}}, "unknown config.trian 'trian'.*'train'"),
     ("debug", {"train": {"num_step": 2}}, "config.train.num_step.*'num_steps'"),

@@ -1,5 +1,6 @@
 """Frames: who attends to whom, and what is refused."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -31,6 +32,11 @@ def test_clip_counts_observed_slots_from_both_ends():
   np.testing.assert_array_equal(frames.index, [[0, 3, 6, 9, 12]] * 2)
   np.testing.assert_array_equal(frames.observed, [[1, 0, 0, 0, 1]] * 2)
   frames_lib.check(frames)
+
+
+def test_the_spec_is_that_of_frames():
+  made = jax.eval_shape(lambda: frames_lib.clip(2, 5, observed=(0,)))
+  assert frames_lib.spec(2, 5) == made
 
 
 @pytest.mark.parametrize("observed", [(5,), (-6,), (1, 1), (1, -4)])

@@ -358,16 +358,16 @@ class TestEstimate:
     )
     devices = jax.devices()[:2]
     monkeypatch.setattr(measure, "capacity", lambda devices: 64 << 20)
-    with pytest.raises(UserError, match="--batch_size=64: so many videos") as caught:
+    with pytest.raises(UserError, match="`batch_size=64`: so many videos") as caught:
       estimate.check_sampling(config, "sample", devices, 64)
-    size = int(re.search(r"--batch_size=(\d+) may fit", str(caught.value))[1])
+    size = int(re.search(r"`batch_size=(\d+)` may fit", str(caught.value))[1])
     assert 2 <= size < 64
     estimate.check_sampling(config, "sample", devices, size)
     guided = {**config, "sampling": {**config["sampling"], "guidance": 1.0}}
     one, two = (estimate.sampling(c, "sample", devices, 64) for c in (config, guided))
     assert 1.5 < two / one < 2.5  # Conditional and unconditional are one batch.
     monkeypatch.setattr(measure, "capacity", lambda devices: 1 << 20)
-    with pytest.raises(UserError, match="Neither would --batch_size=2"):
+    with pytest.raises(UserError, match="Neither would `batch_size=2`"):
       estimate.check_sampling(config, "sample", devices, 64)
 
   def test_a_small_run_is_not_even_traced(self, monkeypatch):
@@ -426,7 +426,7 @@ def test_enlarging_takes_a_backward_pass():
   ratio = found["enlarge"]["flops"] / found["sample"]["flops"]
   # Gradients are those of the noisy video, not of the weights.
   assert 1.8 < ratio < 2.6
-  with pytest.raises(UserError, match="--what=enlarge: expected frames of even size"):
+  with pytest.raises(UserError, match="`what=enlarge`: expected frames of even size"):
     odd = tiny_config(data={"frame_shape": [9, 9, 1]})
     preflight.preflight(odd, None, what="enlarge", say=lambda line: None)
 

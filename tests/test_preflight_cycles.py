@@ -192,5 +192,5 @@ def test_the_report_says_what_the_estimate_is_worth():
 
 
 def test_unknown_effort_is_refused():
-  with pytest.raises(UserError, match="--effort.*O9"):
+  with pytest.raises(UserError, match="`effort`.*O9"):
     preflight.preflight(test_preflight.tiny_config(), "v5e:2x2", effort="O9")

@@ -52,7 +52,7 @@ def test_names_say_hosts_and_cards(name, shape, written):
   "name", ["h100:12", "h100:0", "h100:2x9", "h100:1x2x8", "h100", "h100:8x"]
 )
 def test_cards_that_make_no_hosts_are_refused(name):
-  with pytest.raises(UserError, match=f"--topology={name}: expected h100:CARDS"):
+  with pytest.raises(UserError, match=f"`topology={name}`: expected h100:CARDS"):
     topology.parse(name)
 
 

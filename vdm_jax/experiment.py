@@ -52,7 +52,7 @@ def train(
   processes.agree(
     {
       "config": config,
-      "--profile": trace,
+      "`trace`": trace,
       "vdm_jax": vdm_jax.__version__,
       "jax": jax.__version__,
       "jaxlib": jaxlib.__version__,

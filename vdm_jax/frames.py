@@ -96,6 +96,25 @@ def clip(batch: int, length: int, *, observed: Any = (), stride: int = 1) -> Fra
   )
 
 
+def spec(batch: int, length: int) -> Frames:
+  """Gives the shapes and dtypes of a batch of windows, as `jax.ShapeDtypeStruct`s.
+
+  Args:
+    batch: number of windows B.
+    length: number of frames T.
+  """
+
+  def rows(dtype):
+    return jax.ShapeDtypeStruct((batch, length), dtype)
+
+  return Frames(
+    index=rows(jnp.int32),
+    observed=rows(jnp.bool_),
+    latent=rows(jnp.bool_),
+    group=rows(jnp.int32),
+  )
+
+
 def check(frames: Frames) -> None:
   """Checks the invariants of concrete (host) frames.
 

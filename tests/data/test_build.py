@@ -249,7 +249,7 @@ def test_no_film_takes_more_than_so_much_disk(root, tmp_path, monkeypatch):
   monkeypatch.setattr(decoded, "MOST", 2 * 16 * 16 * 3)
   decoded.write(str(tmp_path / "part"), decoded.Job("01", str(root / "01.gif"), {}), 1)
   part = decoded.find(str(tmp_path / "part"))
-  assert part.length == 0 and "--max_frames" in part.damage
+  assert part.length == 0 and "`max_frames`" in part.damage
 
 
 _LIMITED = """

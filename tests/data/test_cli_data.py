@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(*arguments, data_dir) -> subprocess.CompletedProcess:
-  command = [sys.executable, "-m", "vdm_jax.cli.data", *map(str, arguments)]
+  command = [sys.executable, "-m", "vdm_jax", "data", *map(str, arguments)]
   command.append(f"--data_dir={data_dir}")
   return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
@@ -103,4 +103,5 @@ for line in {list(MISTAKES)!r}:
 
 def test_a_mistake_ends_the_command(tmp_path):
   result = run("bild", data_dir=tmp_path)
-  assert result.returncode != 0 and result.stderr.startswith("error: unknown data")
+  assert result.returncode == 2
+  assert result.stderr.startswith("vdm-jax: error: unknown data command 'bild'.")

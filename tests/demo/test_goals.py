@@ -53,5 +53,5 @@ def test_too_little_time_is_refused(seconds):
 
 def test_too_little_time_for_a_first_stage_names_what_both_need():
   timed.check_seconds(25.0, 0.4)
-  with pytest.raises(UserError, match="--seconds=24.*expected 25 or more"):
+  with pytest.raises(UserError, match="`seconds=24.*`.*expected 25 or more"):
     timed.check_seconds(24.0, 0.4)

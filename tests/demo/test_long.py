@@ -117,7 +117,7 @@ def test_pictures(tmp_path):
 
 def test_refusals(tmp_path):
   config = helpers.load_config("fdm_digits")
-  with pytest.raises(UserError, match="--length=20: expected 28 or more"):
+  with pytest.raises(UserError, match="`length=20`: expected 28 or more"):
     long.run(config, tmp_path, seconds=20, length=20)
   with pytest.raises(UserError, match="1digit"):
     long.run(helpers.load_config("fdm_carla"), tmp_path, seconds=20)

@@ -104,10 +104,10 @@ def test_windows_of_long_videos_are_given_fewer_frames(min_given, context, messa
 @pytest.mark.parametrize(
   ("settings", "message"),
   [
-    ({"workdir": ""}, "expected --workdir"),
+    ({"workdir": ""}, "expected `workdir=RUN`"),
     ({"num_context": 2}, "not told of given frames"),
-    ({"num_context": 99}, "--num_context=99: expected 0 to"),
-    ({"draws": -1}, "--draws >= 0"),
+    ({"num_context": 99}, "`num_context=99`: expected 0 to"),
+    ({"draws": -1}, "`draws` >= 0"),
   ],
 )
 def test_what_is_refused(run, tmp_path, settings, message):  # noqa: F811

@@ -158,15 +158,15 @@ def test_folders_are_members(run, tmp_path):
 @pytest.mark.parametrize(
   "changed, message",
   [
-    ({"members": 1}, "--members=1: the fair CRPS needs 2 members"),
-    ({"members": 0}, "--members: expected >= 1"),
-    ({"workdir": ""}, "--workdir=RUN or --samples=DIR"),
-    ({"samples": ("x",)}, "--workdir=RUN or --samples=DIR"),
-    ({"crps": "best"}, "--crps=best: expected both, plugin, fair"),
-    ({"num_context": 4}, "--num_frames=4: expected more than the 4"),
-    ({"num_clips": 1000}, "--num_clips=1000"),
+    ({"members": 1}, "`members=1`: the fair CRPS needs 2 members"),
+    ({"members": 0}, "`members`: expected >= 1"),
+    ({"workdir": ""}, "`workdir=RUN` or `samples=DIR`"),
+    ({"samples": ("x",)}, "`workdir=RUN` or `samples=DIR`"),
+    ({"crps": "best"}, "`crps=best`: expected both, plugin, fair"),
+    ({"num_context": 4}, "`num_frames=4`: expected more than the 4"),
+    ({"num_clips": 1000}, "`num_clips=1000`"),
     ({"num_frames": 99}, "videos of 99 frames or more"),
-    ({"sampling": ("steps",)}, "--sampling: expected KEY=VALUE"),
+    ({"sampling": ("steps",)}, "`sampling`: expected KEY=VALUE"),
     ({"sampling": ("stepz=2",)}, "stepz"),
     ({"split": "tset"}, "tset"),
   ],
@@ -186,7 +186,7 @@ def test_one_member_has_a_plug_in_score(run, tmp_path):
 def test_names_are_checked():
   with pytest.raises(UserError, match="Did you mean 'forecast'.*position, walk"):
     protocols.build("forcast", {})
-  with pytest.raises(UserError, match="--regressor: protocol 'forecast' has no such"):
+  with pytest.raises(UserError, match="`regressor`: protocol 'forecast' has no such"):
     protocols.build("forecast", {"regressor": "x"})
 
 

@@ -133,7 +133,7 @@ def test_features_are_kept_and_a_stopped_job_goes_on(tmp_path, pair, monkeypatch
 def test_windows(tmp_path):
   a = films(tmp_path / "a", 4, frames=18)
   b = films(tmp_path / "b", 4, frames=20, seed=1)
-  with pytest.raises(UserError, match="videos of 18 and of 20 frames; --num_frames=N"):
+  with pytest.raises(UserError, match="videos of 18 and of 20 frames; `num_frames=N`"):
     run(tmp_path, a=a, b=b, num_frames=-1)
   with pytest.raises(UserError, match="video 0 has 18 frames, expected 19 or more"):
     run(tmp_path, a=a, b=b, num_frames=19)
@@ -158,8 +158,8 @@ def test_a_preset_that_the_data_do_not_fill_says_so(tmp_path, pair):
   result = run(tmp_path, a=a, b=b, preset="vdm-bair", resize="half_pixel")
   assert result["departs"] == [
     "resize half_pixel instead of tf1_legacy",
-    "12 videos in --a, the preset wants 25600",
-    "12 videos in --b, the preset wants 256",
+    "12 videos in a, the preset wants 25600",
+    "12 videos in b, the preset wants 256",
   ]
   text = (tmp_path / "out" / "table.txt").read_text()
   assert text.count("vdm-bair (departs)") == 3
@@ -203,7 +203,7 @@ def test_features_of_the_users_own(tmp_path):
     run(tmp_path, out="w", a=str(tmp_path / "x.npz"), b=str(tmp_path / "w.npz"))
   np.savez(tmp_path / "v.npz", other=x)
   with pytest.raises(
-    UserError, match=r"expected an array `features`, found \['other'\]"
+    UserError, match=r"expected an array 'features', found \['other'\]"
   ):
     run(tmp_path, out="v", a=str(tmp_path / "v.npz"), b=str(tmp_path / "x.npz"))
   with pytest.raises(UserError, match="found one of each"):
@@ -229,7 +229,7 @@ def test_features_that_are_none(tmp_path, features):
     path.write_bytes(features)
   else:
     np.savez(path, features=features)
-  with pytest.raises(UserError, match=r"--a=.*x.npz: (expected|not an .npz)"):
+  with pytest.raises(UserError, match=r"`a=.*x.npz`: (expected|not an .npz)"):
     run(tmp_path, a=str(path), b=str(path))
 
 
@@ -238,10 +238,10 @@ def test_sources_that_are_none(tmp_path):
   (tmp_path / "empty").mkdir()
   (tmp_path / "file.txt").write_text("x")
   for name, message in (
-    ("", "--a: expected a folder"),
+    ("", "`a`: expected a folder"),
     (str(tmp_path / "empty"), "expected videos"),
     (str(tmp_path / "file.txt"), "expected a folder, found a file"),
-    ("no_such_data/8px", "--a=no_such_data/8px: no such folder, and:"),
+    ("no_such_data/8px", "`a=no_such_data/8px`: no such folder, and:"),
     (str(tmp_path / "no.npz"), "no such file"),
   ):
     with pytest.raises(UserError, match=message):
@@ -252,11 +252,11 @@ def test_settings_that_are_none(tmp_path, pair):
   a, b = pair
   for settings, message in (
     ({"preset": "best"}, "preset"),
-    ({"resize": "lanczos"}, "--resize: expected one of"),
-    ({"root": "cube"}, "--root: expected one of"),
-    ({"window": "last"}, "--window: expected one of first, random"),
+    ({"resize": "lanczos"}, "`resize`: expected one of"),
+    ({"root": "cube"}, "`root`: expected one of"),
+    ({"window": "last"}, "`window`: expected one of first, random"),
     ({"include_conditioning": "maybe"}, "expected yes or no"),
-    ({"weights": "c3d"}, "--weights=c3d: expected those of i3d"),
+    ({"weights": "c3d"}, "`weights=c3d`: expected those of i3d"),
     ({"network": "c3d", "num_frames": 12}, "C3D wants 16 frames"),
     ({"a": a, "b": a, "num_a": 1}, "expected 2 videos or more of each, found 1"),
   ):
@@ -295,7 +295,7 @@ def test_frame_rates(tmp_path, pair, monkeypatch):
 def test_films_have_their_own_rate(tmp_path):
   a, b = films(tmp_path / "a", 2, fps=10), films(tmp_path / "b", 2, seed=1, fps=20)
   near = films(tmp_path / "near", 2, seed=2, fps=10.4)
-  with pytest.raises(UserError, match="10 and 20 frames a second: .*--fps=RATE"):
+  with pytest.raises(UserError, match="10 and 20 frames a second: .*`fps=RATE`"):
     run(tmp_path, a=a, b=b)
   assert run(tmp_path, out="any", a=a, b=b, any_fps=True)["b"]["fps"] == 20.0
   assert run(tmp_path, out="near", a=a, b=near)["a"][0]["fps"] == 10.0
@@ -306,7 +306,7 @@ def test_films_of_two_sizes_are_named(tmp_path):
   pixels = np.random.default_rng(2).integers(0, 256, (18, 12, 8, 3), np.uint8)
   video.write_gif(tmp_path / "a" / "2.gif", pixels, fps=8)
   with pytest.raises(
-    UserError, match="video 2 has frames of 12x8, others have 8x8; --size=N"
+    UserError, match="video 2 has frames of 12x8, others have 8x8; `size=N`"
   ):
     run(tmp_path, a=a, b=a)
   assert run(tmp_path, a=a, b=a, size=8)["n_a"] == 3
@@ -314,7 +314,7 @@ def test_films_of_two_sizes_are_named(tmp_path):
 
 def test_whole_films_that_are_too_short_are_named(tmp_path):
   a = films(tmp_path / "a", 2, frames=6)
-  with pytest.raises(UserError, match=r"a: video 0 has 6 frames, I3D wants 9"):
+  with pytest.raises(UserError, match=r"a`: video 0 has 6 frames, I3D wants 9"):
     run(tmp_path, a=a, b=a, num_frames=-1)
 
 
@@ -330,7 +330,7 @@ def test_whole_films_that_are_too_short_are_named(tmp_path):
 def test_numbers_that_cannot_be_are_named(tmp_path, settings):
   """Before anything is read: neither folder exists."""
   (key,) = settings
-  with pytest.raises(UserError, match=f"--{key}: "):
+  with pytest.raises(UserError, match=f"`{key}`: "):
     run(tmp_path, a="nothing", b="nowhere", **settings)
 
 
@@ -338,7 +338,7 @@ def test_features_that_are_not_finite_are_refused():
   x = np.random.default_rng(0).standard_normal((12, 4))
   y = x.copy()
   y[3:5, 1] = np.nan
-  with pytest.raises(UserError, match="--b: features of 2 of 12 videos are not finite"):
+  with pytest.raises(UserError, match="`b`: features of 2 of 12 videos are not finite"):
     distances.measure(x, y)
 
 

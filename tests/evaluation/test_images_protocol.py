@@ -127,9 +127,9 @@ def test_a_run_is_measured_and_goes_on(untrained, tmp_path, monkeypatch):  # noq
 @pytest.mark.parametrize(
   ("settings", "message"),
   [
-    ({"rule": "mcdv"}, "rule .--rule.*mcvd"),
+    ({"rule": "mcdv"}, "unknown `rule` 'mcdv'.*mcvd"),
     ({"lpips": "squeeze"}, "expected alexnet or vgg16"),
-    ({}, "expected --workdir=RUN or --samples=DIR"),
+    ({}, "expected `workdir=RUN` or `samples=DIR`"),
   ],
 )
 def test_bad_settings(settings, message, tmp_path):

@@ -116,11 +116,11 @@ def test_mistakes_are_named(world, tmp_path):
     with pytest.raises(UserError, match=message):
       protocols.build("walk", settings).run(tmp_path)
 
-  walk("--samples: expected one folder")
-  walk("--regressor: expected the workdir", samples=(good,))
+  walk("`samples`: expected one folder")
+  walk("`regressor`: expected the workdir", samples=(good,))
   walk("no such workdir", samples=(good,), regressor=str(tmp_path / "nothing"))
   walk("found no videos.npz", samples=(str(tmp_path),), regressor=regressor)
-  walk("large: frames are \\(12, 12, 3\\)", samples=(large,), regressor=regressor)
+  walk("large`: frames are \\(12, 12, 3\\)", samples=(large,), regressor=regressor)
   walk("good and .*short differ in frames", samples=(good, short), regressor=regressor)
   walk("outlier_factor", samples=(good,), regressor=regressor, outlier_factor=0.0)
   walk("splits?.*tset", samples=(good,), regressor=regressor, split="tset")

@@ -111,7 +111,7 @@ def test_the_report_says_where_each_field_is_from():
   assert "tiny.pt: TINY, average of rate 0.99, step 30" in text
   shapes = text.split("config from the shapes of the arrays:\n")[1]
   assert shapes.startswith("  model.channels = 8\nconfig from the preset:\n")
-  assert "config from --set:\n  train.batch_size = 2\n" in text
+  assert "config from what was asked for:\n  train.batch_size = 2\n" in text
   size = sum(leaf.size for leaf in jax.tree.leaves(PARAMS))
   assert f"{size:,} parameters in {len(ENTRIES)} arrays" in text
   assert text.endswith("missing: none\nunexpected: none\nmisshaped: none")
@@ -168,27 +168,27 @@ def test_another_system_is_named():
   unknown = formats.File("x.pt", {"weights": {}})
   with pytest.raises(UserError, match="not a checkpoint of TINY; none is recognised"):
     workdir.examine("tiny", unknown)
-  with pytest.raises(UserError, match=r"--system 'tyni'. Did you mean 'tiny'"):
+  with pytest.raises(UserError, match=r"`system` 'tyni'. Did you mean 'tiny'"):
     formats.load("tyni")
 
 
 class TestPresets:
   def test_has_to_be_named_where_there_is_no_default(self):
-    with pytest.raises(UserError, match="expected --dataset=NAME with one of large, "):
+    with pytest.raises(UserError, match="expected `dataset=NAME` with one of large, "):
       workdir.examine("tiny", make_file(dataset=None))
 
   def test_unknown(self):
-    with pytest.raises(UserError, match="--dataset 'smal'. Did you mean 'small'"):
+    with pytest.raises(UserError, match="`dataset` 'smal'. Did you mean 'small'"):
       workdir.examine("tiny", make_file(dataset="smal"))
 
 
 @pytest.mark.parametrize(
   "asked, message",
   [
-    ({"model.channels": 16}, r"--set=model.channels=16: the shapes in the file say 8"),
+    ({"model.channels": 16}, r"`model.channels=16`: the shapes in the file say 8"),
     ({"model.chanels": 8}, "Did you mean 'model.channels'"),
-    ({"model.head_dim": "wide"}, "--set=model.head_dim: expected a number, found "),
-    ({"model.channel_mults": 2}, "expected a tuple, found 2"),
+    ({"model.head_dim": "wide"}, "`model.head_dim='wide'`: expected a number"),
+    ({"model.channel_mults": 2}, "`model.channel_mults=2`: expected a tuple"),
     ({"diffusion.predict": "w"}, "w"),
   ],
 )
@@ -212,5 +212,5 @@ def test_raw_parameters_of_a_file_of_averages(monkeypatch):
   module = formats.load("tiny")
   always = lambda file, fields: read(file._replace(raw=False), fields)  # noqa: E731
   monkeypatch.setattr(module, "read", always)
-  with pytest.raises(UserError, match=r"--raw: tiny\.pt holds averages alone"):
+  with pytest.raises(UserError, match=r"`raw`: tiny\.pt holds averages alone"):
     workdir.examine("tiny", make_file(raw=True))

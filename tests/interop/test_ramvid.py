@@ -137,7 +137,9 @@ def test_a_length_that_halves_time_is_that_of_the_clips():
 
 
 def test_shapes_that_contradict_a_preset_are_named():
-  with pytest.raises(UserError, match="channels is 32 by its shapes, 128 in --dataset"):
+  with pytest.raises(
+    UserError, match="channels is 32 by its shapes, 128 in `dataset=bair`"
+  ):
     read(SETTINGS, dataset="bair")
   large = RamvidSettings(channels=128, blocks=3, attention_resolutions=(2, 1))
   with pytest.raises(UserError, match="blocks is 3 by its shapes, 2 in .*another data"):
@@ -148,7 +150,7 @@ def test_shapes_that_contradict_a_preset_are_named():
 
 
 def test_shapes_that_contradict_a_flag_are_named():
-  with pytest.raises(UserError, match="blocks=5: the shapes in the file say 2"):
+  with pytest.raises(UserError, match="`model.blocks=5`: the shapes in the file say 2"):
     read(SETTINGS, model__blocks=5)
   with pytest.raises(UserError, match=r"say \(height, width, 1\)"):
     read(SETTINGS, data__frame_shape=(8, 8, 3))

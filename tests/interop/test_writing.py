@@ -16,8 +16,7 @@ import pytest
 from tests import helpers
 from tests.interop import test_published as published
 from tests.interop.written import CONFIGS, SIZE, WRITERS, changed, random_params
-from vdm_jax import sampling, systems
-from vdm_jax.cli import import_weights
+from vdm_jax import key_values, sampling, systems
 from vdm_jax.errors import UserError
 from vdm_jax.interop import formats, ramvid, rvd, torch_file, workdir, writing
 from vdm_jax.models import ramvid as ramvid_model
@@ -41,7 +40,7 @@ def import_again(command, out):
   words = shlex.split(command)
   assert words[:2] == ["vdm-jax", "import"] and words[4] == "--out=DIR"
   system, path = words[2].removeprefix("--system="), words[3]
-  fields = import_weights.parse([w.removeprefix("--set=") for w in words[5:]])
+  fields = key_values.parse([w.removeprefix("--set=") for w in words[5:]], "set")
   file = formats.File(os.path.basename(path), torch_file.read(path))
   examined = workdir.examine(system, file, fields)
   workdir.write(examined, str(out))
@@ -195,7 +194,7 @@ def test_values_of_a_command_are_read_as_they_were():
   exported = writing.Exported("f.pt", "FDM", {}, asked, [], "fdm")
   words = shlex.split(exported.command)
   texts = [word.removeprefix("--set=") for word in words if word.startswith("--set=")]
-  assert import_weights.parse(texts) == asked
+  assert key_values.parse(texts, "set") == asked
 
 
 def test_raw_parameters_of_a_run_without_averages(tmp_path):

@@ -91,7 +91,7 @@ def test_tganv2s_files_give_its_features(published, chainer):
 
 def test_without_the_mean_it_is_asked_for(chainer):
   with pytest.raises(
-    UserError, match=r"deepnetA_ucf.npz: c3d needs TGANv2's mean.*--also"
+    UserError, match=r"deepnetA_ucf.npz: c3d needs TGANv2's mean.*`also=FILE`"
   ):
     command.import_file("c3d", chainer[0], "ucf101")
 

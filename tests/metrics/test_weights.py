@@ -101,7 +101,7 @@ def test_torchvisions_trunk_wants_the_heads_of_lpips(tmp_path, torch_names):
   np.savez(tmp_path / "alexnet.npz", **trunk)
   np.savez(tmp_path / "alex.npz", **heads)
   path, also = tmp_path / "alexnet.npz", tmp_path / "alex.npz"
-  with pytest.raises(UserError, match=r"LPIPS' heads.*--also=FILE"):
+  with pytest.raises(UserError, match=r"LPIPS' heads.*`also=FILE`"):
     command.import_file("lpips_alexnet", path, "vision")
   found = command.import_file("lpips_alexnet", path, "vision", also)
   assert found.source == "alexnet.npz and alex.npz"

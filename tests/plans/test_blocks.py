@@ -85,7 +85,7 @@ def test_the_state_survives_json_and_continues_the_plan():
     (dict(name="blocks", length=4, given=(), window=8), "shorter than the model"),
     (
       dict(name="blocks", length=9, given=(), window=8, keep=0),
-      "keep=0, expected >= 1",
+      "`keep=0`: expected >= 1",
     ),
     (dict(name="blocks", length=8, given=(8,), window=8), "expected 0 to 7"),
     (dict(name="blocks", length=8, given=(1, 1), window=8), "twice"),

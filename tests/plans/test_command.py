@@ -43,7 +43,7 @@ def test_show_for_scripts(tmp_path):
 
 def test_show_says_what_is_wrong(tmp_path):
   for extra, message in (
-    ("--step_size=1", "expected 2 to 20 with max_frames=20"),
+    ("--step_size=1", "expected 2 to 20 with --max_frames=20"),
     ("--out=x.gif", "expected a name that ends in .png"),
   ):
     done = run(*SHOW, extra, cwd=tmp_path, check=False)
@@ -122,7 +122,7 @@ def test_the_metric_is_the_error_of_the_latent_frames_alone(schedule):
 def test_the_metric_needs_videos_that_are_long_enough():
   make = noise_error.NoiseError
   system, source = _system(CosineSchedule(), [], stride=2), _Source()
-  with pytest.raises(UserError, match="expected a multiple of num_levels=3"):
+  with pytest.raises(UserError, match="expected a multiple of `num_levels=3`"):
     make(system, 0.1, source, length=4, num_videos=4, num_levels=3)
   with pytest.raises(UserError, match="expected 6 videos of 5 frames or more, found 5"):
     make(system, 0.1, source, length=3, num_videos=6, num_levels=3)

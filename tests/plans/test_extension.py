@@ -95,5 +95,5 @@ def test_a_plan_serves_one_batch_after_another():
 
 @pytest.mark.parametrize("option", ["prediction_step", "max_cond"])
 def test_impossible_options_are_named(option):
-  with pytest.raises(UserError, match=f"--{option}=0: expected at least 1"):
+  with pytest.raises(UserError, match=f"`{option}=0`: expected at least 1"):
     plans.build("extension", length=8, given=(), window=6, **{option: 0})

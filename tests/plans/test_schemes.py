@@ -134,14 +134,15 @@ def test_a_video_shorter_than_the_first_window_is_one_window():
 @pytest.mark.parametrize(
   "name, arguments, message",
   [
-    ("autoreg", (20, 4, 8, 8), "step_size=8: expected 1 to 7 with max_frames=8; "
-                               "step_size=8 needs 9"),
-    ("long-range", (20, 4, 8, 7), "step_size=7: expected 1 to 6"),
-    ("adaptive-autoreg", (20, 4, 1), "max_frames=1: expected 2 or more"),
-    ("hierarchy-2", (20, 4, 8, 1), "step_size=1: expected 2 to 8 with max_frames=8$"),
-    ("hierarchy-2", (20, 4, 3), "max_frames=3: expected 4 or more"),
-    ("hierarchy-5", (100, 5, 7, 6), "max_frames=7 is too small for a video of 100 "
-                                    "frames with step_size=6; .* works is 8"),
+    ("autoreg", (20, 4, 8, 8), "`step_size=8`: expected 1 to 7 with `max_frames=8`; "
+                               "`step_size=8` needs 9"),
+    ("long-range", (20, 4, 8, 7), "`step_size=7`: expected 1 to 6"),
+    ("adaptive-autoreg", (20, 4, 1), "`max_frames=1`: expected 2 or more"),
+    ("hierarchy-2", (20, 4, 8, 1), "`step_size=1`: expected 2 to 8 with "
+                                    "`max_frames=8`$"),
+    ("hierarchy-2", (20, 4, 3), "`max_frames=3`: expected 4 or more"),
+    ("hierarchy-5", (100, 5, 7, 6), "`max_frames=7` is too small for a video of 100 "
+                                    "frames with `step_size=6`; .* works is 8"),
   ],
 )  # fmt: skip
 def test_impossible_settings_name_what_works(name, arguments, message):

@@ -209,7 +209,7 @@ def test_no_run_or_no_config_is_refused(tmp_path):
   with pytest.raises(UserError, match="config.json: expected a JSON object"):
     contents.read(str(tmp_path))
   folder = write_run(tmp_path / "run")
-  with pytest.raises(UserError, match="--with=.*none"):
+  with pytest.raises(UserError, match="nowhere: expected a folder .*found none"):
     contents.read(str(folder), [str(tmp_path / "nowhere")])
 
 

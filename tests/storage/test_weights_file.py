@@ -184,7 +184,7 @@ def test_reading_one_needs_no_extra(file):
 def test_it_is_measured_like_the_run(run, file):
   first = [
     clip_sources.open_source(
-      name, flag="--fake", count=1, options={"steps": 2, "guidance": 0.0}
+      name, argument="a", count=1, options={"steps": 2, "guidance": 0.0}
     ).read(0)
     for name in (run, file)
   ]

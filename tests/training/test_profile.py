@@ -44,19 +44,19 @@ def test_a_run_that_is_stopped_writes_what_it_traced(tmp_path):
 
 
 def test_a_range_outside_the_run_is_refused(tmp_path):
-  with pytest.raises(UserError, match="--profile=3:13: expected steps .* 1 to 12"):
+  with pytest.raises(UserError, match="`trace=3:13`: expected steps .* 1 to 12"):
     run(tmp_path, lambda step: 1.0, {}, trace=profile.Range(3, 13))
   assert not (tmp_path / "metrics.jsonl").exists()
   run(tmp_path, lambda step: 1.0, {"num_steps": 4})
-  with pytest.raises(UserError, match="--profile=4:6: expected steps .* 5 to 12"):
+  with pytest.raises(UserError, match="`trace=4:6`: expected steps .* 5 to 12"):
     run(tmp_path, lambda step: 1.0, {}, trace=profile.Range(4, 6))
-  with pytest.raises(UserError, match="--profile=2:3: .* all 4 are done"):
+  with pytest.raises(UserError, match="`trace=2:3`: .* all 4 are done"):
     run(tmp_path, lambda step: 1.0, {"num_steps": 4}, trace=profile.Range(2, 3))
 
 
 @pytest.mark.parametrize("text", ["", "5", "5:", "a:b", "0:3", "7:5", "-1:4", "1:2:3"])
 def test_a_malformed_range_is_one_error(text):
-  with pytest.raises(UserError, match=f"--profile={text}: expected FIRST:LAST"):
+  with pytest.raises(UserError, match=f"`trace={text}`: expected FIRST:LAST"):
     profile.parse(text)
 
 

@@ -98,7 +98,7 @@ def test_a_refusal_is_one_error_and_nothing_is_trained(tmp_path, wandb):
     raise wandb.Error("No API key\nconfigured.")
 
   wandb.init = refuse
-  match = "--wandb=films: No API key configured.; expected .* WANDB_MODE=offline"
+  match = "`wandb=films`: No API key configured.; expected .* WANDB_MODE=offline"
   with pytest.raises(UserError, match=match):
     run(tmp_path, lambda step: 1.0, {}, writers=one(tmp_path))
   assert not (tmp_path / "metrics.jsonl").exists()
@@ -107,5 +107,5 @@ def test_a_refusal_is_one_error_and_nothing_is_trained(tmp_path, wandb):
 def test_a_missing_extra_is_named(monkeypatch):
   monkeypatch.setitem(sys.modules, "wandb", None)
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-  with pytest.raises(UserError, match=r"--wandb=films: .*'vdm_jax\[wandb\]'"):
+  with pytest.raises(UserError, match=r"`wandb=films`: .*'vdm_jax\[wandb\]'"):
     writers.check_installed("films")

@@ -7,18 +7,16 @@ vdm-jax data list
 vdm-jax data show video_folder/clips --out=/tmp/look
 """
 
-import ast
 import dataclasses
 import json
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from etils import epath
 
-from vdm_jax import errors, tasks
+from vdm_jax import errors, key_values, tasks
 from vdm_jax.cli import common
 from vdm_jax.data import builders, pipeline, sheet, video
 from vdm_jax.data import source as source_lib
@@ -37,7 +35,7 @@ _COUNT = flags.DEFINE_integer("count", 6, "show: how many clips.", lower_bound=1
 _TASK = flags.DEFINE_string("task", "unconditional", "show: task that picks frames.")
 _JSON = common.define_json()
 _TASK_OPTIONS = flags.DEFINE_multi_string(
-  "task_option", [], "show: FIELD=VALUE of the task, such as num_frames=16."
+  "task_option", [], "show: KEY=VALUE of the task, such as num_frames=16."
 )
 
 
@@ -160,14 +158,7 @@ def _task(source: source_lib.VideoSource):
   """The task that the flags name; by default a clip of up to 16 frames."""
   config: dict[str, Any] = {"name": _TASK.value}
   config["num_frames"] = int(min(16, source.lengths.max()))
-  for text in _TASK_OPTIONS.value:
-    field, equals, value = text.partition("=")
-    if not equals:
-      raise UserError(f"--task_option: expected FIELD=VALUE, found {text!r}")
-    try:
-      config[field] = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-      config[field] = value
+  config |= key_values.parse(_TASK_OPTIONS.value, "task_option")
   return tasks.from_config(config)
 
 
@@ -227,14 +218,3 @@ def _describe(directory: epath.Path) -> str:
       f"{of['captions']} captions"
     )
   return "\n".join(lines)
-
-
-def _run(argv: Sequence[str]) -> None:
-  try:
-    main(argv)
-  except UserError as error:
-    sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-  app.run(_run)

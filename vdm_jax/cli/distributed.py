@@ -101,17 +101,21 @@ def done() -> None:
     _watch.done()
 
 
-def failed(error: BaseException) -> None:
+def failed(error: BaseException, text: str) -> None:
   """Ends this process's part of a job that failed here, before the error is told.
 
   Where it failed because another process is gone, it ends here, with that message.
+
+  Args:
+    error: that ended it.
+    text: what the other processes print of it.
   """
   if _watch is None:
     return
   ours = isinstance(error, UserError) and error.__cause__ is None
   if not ours and isinstance(error, Exception):
     time.sleep(_KNOWN)
-  _watch.failed(str(error) or type(error).__name__)
+  _watch.failed(text)
 
 
 def check_same_command(out: str) -> None:

@@ -5,13 +5,11 @@ nothing unless all do. No code of the file is run. `vdm-jax sample --workdir=DIR
 `vdm-jax train --config=DIR/config.py --init_from=DIR` take it from there.
 """
 
-import ast
 import pathlib
-from collections.abc import Iterable
-from typing import Any
 
 from absl import flags
 
+from vdm_jax import key_values
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
@@ -27,7 +25,7 @@ _RAW = flags.DEFINE_bool(
   "raw", False, "The raw parameters of a file that has averages too."
 )
 _SET = flags.DEFINE_multi_string(
-  "set", [], "FIELD=VALUE of the config, as model.num_heads=8; again for more."
+  "set", [], "KEY=VALUE of the config, as model.num_heads=8; again for more."
 )
 
 
@@ -51,7 +49,7 @@ def main(argv: list[str]) -> None:
     dataset=_DATASET.value,
     raw=_RAW.value,
   )
-  examined = workdir.examine(_SYSTEM.value, file, parse(_SET.value))
+  examined = workdir.examine(_SYSTEM.value, file, key_values.parse(_SET.value, "set"))
   print(workdir.report(examined))
   workdir.check_fits(examined)
   if _DRY_RUN.value:
@@ -66,21 +64,3 @@ def main(argv: list[str]) -> None:
     f"  vdm-jax train --config={out}/config.py --init_from={out} --workdir=NEW "
     "--config.data.name=YOUR_DATA"
   )
-
-
-def parse(texts: Iterable[str]) -> dict[str, Any]:
-  """The fields of --set, 'FIELD=VALUE' each, by dotted name.
-
-  Raises:
-    UserError: one is of another form.
-  """
-  found = {}
-  for text in texts:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-      raise UserError(f"--set: expected FIELD=VALUE, found {text!r}")
-    try:
-      found[name] = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-      found[name] = value
-  return found

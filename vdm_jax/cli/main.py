@@ -4,6 +4,7 @@ import importlib
 import os
 import re
 import sys
+from typing import Any
 
 COMMANDS = {
   "data": "build, list and look at data sets",
@@ -60,7 +61,7 @@ def run(argv: list[str] | None = None) -> None:
     sys.argv = [f"vdm-jax {name}", *common.named_configs(rest)]
     app.run(_checked(module.main), argv=sys.argv, flags_parser=_parse)
   except errors.UserError as error:
-    _fail(error)
+    _fail(_told(error))
 
 
 def _help(module) -> str:
@@ -81,8 +82,22 @@ def _parse(argv):
   try:
     return flags.FLAGS(argv)
   except Exception as error:  # A config file may raise anything.
-    reason = " ".join(str(error).replace("\\n", " ").replace("\\'", "'").split())
-    raise errors.UserError(f"flags: {reason}") from error
+    text = str(error).replace("\\n", "\n").replace("\\'", "'")
+    raise errors.UserError(f"flags: {_without_trace(text)}") from error
+
+
+def _without_trace(text: str) -> str:
+  """One line of an error that may quote the traceback of a config file."""
+  lines = text.splitlines()
+  if any(line.startswith("Traceback ") for line in lines):
+    place = re.findall(r'^ +File "(.+)", line (\d+)', text, re.MULTILINE)[-1:]
+    lines = [line for line in lines if not line.startswith(("Traceback ", " "))]
+    known = "vdm_jax.errors.UserError: "
+    if any(line.startswith(known) for line in lines):
+      lines = [line.removeprefix(known) for line in lines]
+    else:
+      lines += [f"({file}, line {number})" for file, number in place]
+  return " ".join(" ".join(lines).split())
 
 
 def _checked(main):
@@ -95,13 +110,12 @@ def _checked(main):
       _others("done")
       return result
     except KeyboardInterrupt as error:
-      _others("failed", error)
+      _others("failed", error, _told(error))
       raise
-    except errors.UserError as error:
-      _others("failed", error)
-      _fail(error)
     except Exception as error:
-      _others("failed", error)
+      _others("failed", error, _told(error))
+      if isinstance(error, errors.UserError):
+        _fail(_told(error))
       # What JAX raises of any device; its class differs between releases.
       if not str(error).startswith("RESOURCE_EXHAUSTED"):
         raise
@@ -110,7 +124,16 @@ def _checked(main):
   return call
 
 
-def _others(what: str, *error: BaseException) -> None:
+def _told(error: BaseException) -> str:
+  """An error's text; of a user's mistake, with flags in place of arguments."""
+  from vdm_jax import errors
+  from vdm_jax.cli import flag_names
+
+  text = str(error) or type(error).__name__
+  return flag_names.in_flags(text) if isinstance(error, errors.UserError) else text
+
+
+def _others(what: str, *error: Any) -> None:
   """Tells the other processes of a job, if the command can have any."""
   if module := sys.modules.get("vdm_jax.cli.distributed"):
     getattr(module, what)(*error)
@@ -130,8 +153,8 @@ def _out_of_memory(text: str) -> str:
   )
 
 
-def _fail(error: Exception | str) -> None:
-  print(f"vdm-jax: error: {error}", file=sys.stderr)
+def _fail(text: str) -> None:
+  print(f"vdm-jax: error: {text}", file=sys.stderr)
   sys.exit(2)
 
 

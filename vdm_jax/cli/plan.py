@@ -7,7 +7,6 @@ vdm-jax plan optimize --workdir=RUN --plan=autoreg --length=300 --num_obs=36 \\
   --out=autoreg.json
 """
 
-import ast
 import inspect
 import json
 import pathlib
@@ -15,7 +14,7 @@ from typing import Any
 
 from absl import flags
 
-from vdm_jax import errors
+from vdm_jax import errors, key_values
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
@@ -40,7 +39,7 @@ _EMBEDDING = flags.DEFINE_string(
   "embedding", None, "show: what an adaptive plan compares frames by."
 )
 _OPTIONS = flags.DEFINE_multi_string(
-  "plan_option", [], "NAME=VALUE: any other option of the plan, such as overlap=4."
+  "plan_option", [], "KEY=VALUE: any other option of the plan, such as overlap=4."
 )
 _STEPS = flags.DEFINE_list(
   "steps", ["50", "250", "1000"], "show: sampling steps to count network calls for."
@@ -192,17 +191,7 @@ def _required(name: str) -> Any:
 
 
 def _more_options() -> dict[str, Any]:
-  """The --plan_option flags; what reads as a Python literal is one."""
-  options = {}
-  for text in _OPTIONS.value:
-    name, found, value = text.partition("=")
-    if not found:
-      raise UserError(f"--plan_option={text}: expected NAME=VALUE")
-    try:
-      options[name] = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-      options[name] = value
-  return options
+  return key_values.parse(_OPTIONS.value, "plan_option")
 
 
 def _step_counts() -> list[int]:

@@ -15,6 +15,7 @@ import time
 
 from absl import flags
 
+from vdm_jax import key_values
 from vdm_jax.cli import common, distributed
 from vdm_jax.errors import UserError
 
@@ -220,14 +221,13 @@ def _later(models, asked_for, length):
   Returns:
     Their sampling settings that --then_sampling names.
   """
-  from vdm_jax.evaluation import ensembles
   from vdm_jax.sampling import cascade
 
   if _THEN_SAMPLING.value and not _THEN.value:
     raise UserError(
       "--then_sampling: is for the models of --then, of which there is none"
     )
-  settings = ensembles.key_values(_THEN_SAMPLING.value, flag="then_sampling")
+  settings = key_values.parse(_THEN_SAMPLING.value, "then_sampling")
   pairs = zip(itertools.pairwise(models), asked_for[1:], strict=True)
   for (below, above), signals in pairs:
     length = cascade.length(above, below.system, length)
@@ -386,12 +386,10 @@ def _given(model, places, num_videos):
 
 
 def _plan_options() -> dict:
-  from vdm_jax.evaluation import ensembles
-
   options = {
     name: flag.value for name, flag in _OPTIONS.items() if flag.value is not None
   }
-  return options | ensembles.key_values(_PLAN_OPTIONS.value, flag="plan_option")
+  return options | key_values.parse(_PLAN_OPTIONS.value, "plan_option")
 
 
 def _labels(num_videos: int) -> list[int] | None:

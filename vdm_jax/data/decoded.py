@@ -134,7 +134,7 @@ def write(
         if frame is None or (most and length == most):
           break
         if written + frame.nbytes > MOST:
-          damage = f"more than {MOST >> 30} GiB of frames; cut it with --max_frames"
+          damage = f"more than {MOST >> 30} GiB of frames; cut it with `max_frames`"
           break
         file.write(frame.tobytes())
         length, seconds, written = length + 1, time, written + frame.nbytes

@@ -345,7 +345,7 @@ def _check_same_options(builder: ChunkBuilder, config: ChunkConfig) -> None:
     if built.get(name) != value:
       raise UserError(
         f"{builder.name}/{config.name} is built already, with {name}="
-        f"{built.get(name)!r}, not {value!r}: use another name, or --overwrite"
+        f"{built.get(name)!r}, not {value!r}: use another name, or `overwrite=True`"
       )
 
 

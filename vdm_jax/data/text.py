@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vdm_jax import errors
+from vdm_jax import names
 from vdm_jax.errors import UserError
 
 
@@ -137,11 +137,9 @@ def _minilm(spec: str, length: int) -> TextEncoder:
   return minilm.MiniLmEncoder(spec, length)
 
 
-_ENCODERS: dict[str, Callable[[str, int], TextEncoder]] = {
-  "bytes": BytesEncoder,
-  "minilm": _minilm,
-  "bert": BertEncoder,
-}
+_ENCODERS: names.Registry[Callable[[str, int], TextEncoder]] = names.Registry(
+  "text encoder", {"bytes": BytesEncoder, "minilm": _minilm, "bert": BertEncoder}
+)
 
 
 def make_encoder(spec: str, length: int = 64) -> TextEncoder:
@@ -155,9 +153,7 @@ def make_encoder(spec: str, length: int = 64) -> TextEncoder:
     UserError: the kind is unknown, an extra is missing, or the model is not found.
   """
   kind = spec.partition(":")[0]
-  if kind not in _ENCODERS:
-    raise errors.unknown("text encoder", kind, _ENCODERS)
-  return _ENCODERS[kind](spec, length)
+  return _ENCODERS.find(kind)(spec, length)
 
 
 def is_heavy(spec: str) -> bool:

@@ -217,7 +217,7 @@ def _check(base, upper):
     digits.Rendering(dataset, "test")  # Raises if it is no such data.
     if not builders.parse(dataset)[1].captions:
       raise UserError(
-        f"data set {dataset!r}: expected moving_digits with `captions` in its name"
+        f"data set {dataset!r}: expected moving_digits with 'captions' in its name"
       )
 
 

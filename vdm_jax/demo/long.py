@@ -89,7 +89,7 @@ def run(
   digits.Rendering(dataset, "test")  # Raises if it is no such data.
   if length - num_obs < LAST:
     raise UserError(
-      f"--length={length}: expected {num_obs + LAST} or more, {num_obs} given frames "
+      f"`length={length}`: expected {num_obs + LAST} or more, {num_obs} given frames "
       f"and the {LAST} last ones that are read"
     )
   out = epath.Path(out)
@@ -114,7 +114,7 @@ def run(
   source = experiment.open_split(config, model.system, "test")
   if 2 * num_videos > source.num_videos:
     raise UserError(
-      f"--num_videos={num_videos}: expected at most half of the {source.num_videos} "
+      f"`num_videos={num_videos}`: expected at most half of the {source.num_videos} "
       f"test videos of {dataset}; the others are what they are compared with"
     )
   frames = np.arange(length)

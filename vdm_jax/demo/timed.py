@@ -40,7 +40,7 @@ def check_seconds(seconds: float, share: float = 1.0) -> None:
   least = LEAST_SECONDS / share
   if not seconds >= least:
     raise UserError(
-      f"--seconds={seconds:g} (DEMO_SECONDS of make): expected {least:g} or more; less "
+      f"`seconds={seconds:g}` (DEMO_SECONDS of make): expected {least:g} or more; less "
       "is over before the training program is compiled"
     )
 

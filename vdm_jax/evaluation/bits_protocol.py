@@ -46,7 +46,7 @@ class Bits:
     """See the module's text."""
     del out
     if not self.workdir:
-      raise UserError("bits: expected --workdir=RUN")
+      raise UserError("bits: expected `workdir=RUN`")
     model = sampling.load(self.workdir, rate=self.ema or None, step=self.step or None)
     system = model.system
     self._check(system)
@@ -105,16 +105,16 @@ class Bits:
       least = 1
     if not least <= self.num_context < system.window:
       raise UserError(
-        f"--num_context={self.num_context}: expected {least} to {system.window - 1}"
+        f"`num_context={self.num_context}`: expected {least} to {system.window - 1}"
       )
     if not system.observed.told and self.num_context:
       raise UserError(
-        f"--num_context={self.num_context}: this model is not told of given frames; "
+        f"`num_context={self.num_context}`: this model is not told of given frames; "
         "its bound is of whole clips, expected 0"
       )
     if self.draws < 0 or self.num_clips < 1 or self.batch_size < 1:
       raise UserError(
-        "bits: expected --draws >= 0, --num_clips >= 1 and --batch_size >= 1"
+        "bits: expected `draws` >= 0, `num_clips` >= 1 and `batch_size` >= 1"
       )
 
 

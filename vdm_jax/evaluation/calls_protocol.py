@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 
 from etils import epath
 
-from vdm_jax import sampling
+from vdm_jax import key_values, sampling
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import ensembles, figures, protocol
+from vdm_jax.evaluation import figures, protocol
 from vdm_jax.evaluation.forecast_protocol import Forecast
 from vdm_jax.storage.checkpoint import differences
 
@@ -42,7 +42,7 @@ class Calls(Forecast):
   def run(self, out: epath.Path) -> protocol.Outcome:
     """See the module's text."""
     if not self.workdir or self.samples:
-      raise UserError("calls: expected --workdir=RUN, and no --samples")
+      raise UserError("calls: expected `workdir=RUN`, and no `samples`")
     # All of it is checked before hours of sampling.
     grid = self._grid()
     found = [
@@ -52,8 +52,8 @@ class Calls(Forecast):
     checkpoints = {result["checkpoint_step"] for _, _, result in found}
     if len(checkpoints) > 1:
       raise UserError(
-        f"--out={out}: holds forecasts of checkpoints {sorted(checkpoints)}; say which "
-        "with --step, or choose another folder"
+        f"`out={out}`: holds forecasts of checkpoints {sorted(checkpoints)}; say which "
+        "with `step`, or choose another folder"
       )
     keys = [
       key
@@ -104,12 +104,12 @@ class Calls(Forecast):
   def _grid(self) -> list[tuple[str, int, int]]:
     """(sampler, steps, network calls a window) of every point."""
     model = sampling.load(self.workdir, rate=self.ema or None, step=self.step or None)
-    fixed = ensembles.key_values(self.sampling)
+    fixed = key_values.parse(self.sampling, "sampling")
     points = []
     for sampler in self.samplers:
       for text in self.steps:
         if not text.isdecimal() or not int(text):
-          raise UserError(f"--steps={text}: expected a number of noise levels, >= 1")
+          raise UserError(f"`steps={text}`: expected a number of noise levels, >= 1")
         chosen = {"sampler": sampler, "steps": int(text), "respacing": ""}
         settings = model.settings(False, **{**fixed, **chosen})
         taken = settings.make_sampler().plan(settings.grid(model.system.schedule))
@@ -130,7 +130,7 @@ class Calls(Forecast):
     other = differences({key: result.get(key) for key in asked}, asked)
     if other:
       raise UserError(
-        f"{path}: is of other settings ({'; '.join(other)}); choose another --out"
+        f"{path}: is of other settings ({'; '.join(other)}); choose another `out`"
       )
     return result
 

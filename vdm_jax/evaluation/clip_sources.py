@@ -73,7 +73,7 @@ class Source:
 def open_source(
   name: str,
   *,
-  flag: str,
+  argument: str,
   count: int = 0,
   fps: float = 0.0,
   size: int = 0,
@@ -85,7 +85,7 @@ def open_source(
 
   Args:
     name: see the module's text.
-    flag: what the user named it by, for errors.
+    argument: what the user named it by, for errors.
     count: videos at most; 0 for all. A run makes so many, and wants it.
     fps: rate that videos are decoded at; 0 is their own.
     size: height and width that videos are fitted to; 0 keeps their own.
@@ -97,48 +97,48 @@ def open_source(
     UserError: there is no such thing, or it is empty.
   """
   if not name:
-    raise UserError(f"{flag}: expected a folder, a data set or features (.npz)")
-  path = epath.Path(name)
+    raise UserError(f"`{argument}`: expected a folder, a data set or features (.npz)")
+  path, asked = epath.Path(name), f"`{argument}={name}`"
   if name.endswith(".npz"):
-    found = _features(path, flag)
+    found = _features(path, asked)
   elif (path / "record.json").exists():
     found = _samples(name)
   elif (path / "checkpoints").exists() or (weights_file.is_one(path) and path.exists()):
-    found = _run(name, flag, count, seed, options or {})
+    found = _run(name, asked, count, seed, options or {})
   elif path.is_dir():
-    found = _films(path, flag, fps, size)
+    found = _films(path, asked, fps, size)
   elif path.exists():
-    raise UserError(f"{flag}={name}: expected a folder, found a file")
+    raise UserError(f"{asked}: expected a folder, found a file")
   else:
-    found = _data(name, flag, data_dir)
+    found = _data(name, asked, data_dir)
   if not found.count:
-    raise UserError(f"{flag}={name}: holds no videos")
+    raise UserError(f"{asked}: holds no videos")
   if count and found.count > count:
     features = None if found.features is None else found.features[:count]
     found = dataclasses.replace(found, count=count, features=features)
   return found
 
 
-def _features(path: epath.Path, flag: str) -> Source:
+def _features(path: epath.Path, asked: str) -> Source:
   if not path.exists():
-    raise UserError(f"{flag}={path}: no such file")
+    raise UserError(f"{asked}: no such file")
   data = path.read_bytes()
   try:
     with np.load(io.BytesIO(data)) as archive:
       features, held = archive.get("features"), sorted(archive)
   except (ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
-    raise UserError(f"{flag}={path}: not an .npz of numbers, or damaged") from error
+    raise UserError(f"{asked}: not an .npz of numbers, or damaged") from error
   if features is None:
-    raise UserError(f"{flag}={path}: expected an array `features`, found {held}")
+    raise UserError(f"{asked}: expected an array 'features', found {held}")
   shape = f"{features.dtype} {features.shape}"
   if features.ndim != 2 or len(features) < 2 or features.dtype.kind not in "fiu":
     raise UserError(
-      f"{flag}={path}: expected features [N >= 2, D] of real numbers, found {shape}"
+      f"{asked}: expected features [N >= 2, D] of real numbers, found {shape}"
     )
   wrong = int((~np.isfinite(features)).sum())
   if wrong:
     raise UserError(
-      f"{flag}={path}: expected finite features, found {shape} with {wrong} not finite"
+      f"{asked}: expected finite features, found {shape} with {wrong} not finite"
     )
   digest = hashlib.sha256(data).hexdigest()[:16]
   return Source(str(path), "features", len(features), 0, 0.0, digest, features=features)
@@ -160,13 +160,13 @@ def _samples(name: str) -> Source:
   )
 
 
-def _run(name, flag, count, seed, options) -> Source:
+def _run(name, asked, count, seed, options) -> Source:
   if not count:
-    raise UserError(f"{flag}={name}: a run: say how many videos to sample")
+    raise UserError(f"{asked}: a run: say how many videos to sample")
   if jax.process_count() > 1:  # They share clips; sampling shares videos among them.
     raise UserError(
-      f"{flag}={name}: a run is sampled here in one process alone; sample it first "
-      "(vdm-jax sample --distributed) and name that folder"
+      f"{asked}: a run is sampled here in one process alone; sample it first "
+      "(`vdm-jax sample --distributed`) and name that folder"
     )
   model = sampling.load(name)
   system, context = model.system, model.system.min_given
@@ -208,13 +208,13 @@ def _run(name, flag, count, seed, options) -> Source:
   return Source(name, "run", count, context, 0.0, identity, read=read, shape=shape)
 
 
-def _data(name: str, flag: str, data_dir: str) -> Source:
+def _data(name: str, asked: str, data_dir: str) -> Source:
   dataset, _, split = name.partition(":")
   try:
     sources.ensure_built(dataset, data_dir or None)
     source = sources.load(dataset, data_dir or None, split or "test")
   except UserError as error:
-    raise UserError(f"{flag}={name}: no such folder, and: {error}") from error
+    raise UserError(f"{asked}: no such folder, and: {error}") from error
 
   def read(number: int) -> np.ndarray:
     return source.read(number, np.arange(source.lengths[number]))
@@ -227,7 +227,7 @@ def _data(name: str, flag: str, data_dir: str) -> Source:
   )
 
 
-def _films(path: epath.Path, flag: str, fps: float, size: int) -> Source:
+def _films(path: epath.Path, asked: str, fps: float, size: int) -> Source:
   found = folder.find(path, decode.VIDEO_SUFFIXES)
   if not found:
     found = sorted(
@@ -237,7 +237,7 @@ def _films(path: epath.Path, flag: str, fps: float, size: int) -> Source:
     )
   if not found:
     raise UserError(
-      f"{flag}={path}: expected videos ({', '.join(decode.VIDEO_SUFFIXES)}), folders "
+      f"{asked}: expected videos ({', '.join(decode.VIDEO_SUFFIXES)}), folders "
       "of pictures, samples or a run, found none of them"
     )
 

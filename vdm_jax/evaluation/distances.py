@@ -33,11 +33,11 @@ def measure(
     raise UserError(
       f"fvd: expected 2 videos or more of each, found {len(first)} and {len(second)}"
     )
-  for flag, x in (("a", first), ("b", second)):
+  for name, x in (("a", first), ("b", second)):
     wrong = int((~np.isfinite(x)).any(axis=1).sum())
     if wrong:
       raise UserError(
-        f"--{flag}: features of {wrong} of {len(x)} videos are not finite: are the "
+        f"`{name}`: features of {wrong} of {len(x)} videos are not finite: are the "
         "weights those of the network?"
       )
   dims, least = first.shape[1], min(len(first), len(second))

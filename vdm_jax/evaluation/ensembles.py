@@ -1,17 +1,15 @@
 """Ensembles of continuations: of a model, or of folders of samples."""
 
-import ast
-import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import tqdm
 from etils import epath
 
-from vdm_jax import sampling
+from vdm_jax import key_values, sampling
 from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import protocol, samples
@@ -86,11 +84,11 @@ def of(settings: EnsembleProtocol) -> Ensembles:
       as `from_run`, `from_folders`.
   """
   if bool(settings.workdir) == bool(settings.samples):
-    raise UserError("expected --workdir=RUN or --samples=DIR, one of them")
+    raise UserError("expected `workdir=RUN` or `samples=DIR`, one of them")
   for field, least in (("members", 1), ("num_context", 1), ("num_clips", 0)):
     if getattr(settings, field) < least:
       raise UserError(
-        f"--{field}: expected >= {least}, found {getattr(settings, field)}"
+        f"`{field}`: expected >= {least}, found {getattr(settings, field)}"
       )
   return from_folders(settings) if settings.samples else from_run(settings)
 
@@ -108,7 +106,7 @@ def from_run(settings: EnsembleProtocol) -> Ensembles:
   length = settings.num_frames or system.window
   if length <= context:
     raise UserError(
-      f"--num_frames={length}: expected more than the {context} given frames"
+      f"`num_frames={length}`: expected more than the {context} given frames"
     )
   source = _source(settings, model.info["config"])
   if tuple(source.frame_shape) != tuple(system.frame_shape):
@@ -118,7 +116,7 @@ def from_run(settings: EnsembleProtocol) -> Ensembles:
     )
   places = np.arange(length) * system.stride
   videos = _fitting(source, places[-1] + 1, settings.num_clips)
-  options = key_values(settings.sampling)
+  options = key_values.parse(settings.sampling, "sampling")
 
   # As many clips at a time as fill a batch, if a clip's members do not.
   together = max(min(settings.batch_size // settings.members, len(videos)), 1)
@@ -171,25 +169,25 @@ def from_folders(settings: EnsembleProtocol) -> Ensembles:
   context = int(first.observed.sum())
   if not context or not first.observed[:context].all():
     raise UserError(
-      f"--samples={first.folder}: expected samples that go on from their first frames, "
+      f"`samples={first.folder}`: expected samples that go on from their first frames, "
       f"found given frames {first.record.get('given_frames')}"
     )
   if context == len(first.observed):
-    raise UserError(f"--samples={first.folder}: every frame was given")
+    raise UserError(f"`samples={first.folder}`: every frame was given")
   given = first.record["given"]
   if not isinstance(given, dict):
     raise UserError(
-      f"--samples={first.folder}: started from {given!r}, not from videos of a data "
+      f"`samples={first.folder}`: started from {given!r}, not from videos of a data "
       "set: there is no truth to compare with"
     )
   for other in found[1:]:
     if other.record["given"] != given:
       raise UserError(
-        f"--samples: {first.folder} and {other.folder} go on from other videos"
+        f"`samples`: {first.folder} and {other.folder} go on from other videos"
       )
   seeds = [sample.record["seed"] for sample in found]
   if len(set(seeds)) < len(seeds):
-    raise UserError(f"--samples: members need seeds of their own, found {seeds}")
+    raise UserError(f"`samples`: members need seeds of their own, found {seeds}")
   settings = dataclasses.replace(
     settings, data=settings.data or given["data"], split=given["split"]
   )
@@ -238,7 +236,7 @@ def scored(
     lines = [json.loads(text) for text in path.read_text().splitlines()]
   if lines and lines[0] != head:
     raise UserError(
-      f"--out={out}: holds an unfinished evaluation of other settings; choose another "
+      f"`out={out}`: holds an unfinished evaluation of other settings; choose another "
       "folder"
     )
   lines = lines or [head]
@@ -275,28 +273,7 @@ def _fitting(source, length: int, count: int) -> np.ndarray:
   videos = np.flatnonzero(source.lengths >= length)
   if not len(videos) or len(videos) < count:
     raise UserError(
-      f"--num_clips={count}: {source.full_name} {source.split} has {len(videos)} "
+      f"`num_clips={count}`: {source.full_name} {source.split} has {len(videos)} "
       f"videos of {length} frames or more"
     )
   return videos[:count] if count else videos
-
-
-def key_values(texts: Sequence[str], flag: str = "sampling") -> dict[str, Any]:
-  """Reads settings written as KEY=VALUE, values as Python has them or as text.
-
-  Args:
-    texts: of a flag that may be repeated.
-    flag: its name, for errors.
-
-  Raises:
-    UserError: one is not.
-  """
-  options = {}
-  for text in texts:
-    key, equals, value = text.partition("=")
-    if not equals:
-      raise UserError(f"--{flag}: expected KEY=VALUE, found {text!r}")
-    options[key] = value
-    with contextlib.suppress(ValueError, SyntaxError):
-      options[key] = ast.literal_eval(value)
-  return options

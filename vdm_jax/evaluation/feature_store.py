@@ -84,7 +84,7 @@ def features(
     kept = _read(file)[: len(numbers)]
     if len(kept) < len(numbers):
       raise UserError(
-        f"--features={folder}: process {jax.process_index()} does not see {file.name} "
+        f"`features={folder}`: process {jax.process_index()} does not see {file.name} "
         "of another one; expected a folder on a disk that all processes see"
       )
     found.append(kept)

@@ -42,8 +42,8 @@ class Forecast(ensembles.EnsembleProtocol):
     job = ensembles.of(self)
     if self.crps != "plugin" and job.members < 2:
       raise UserError(
-        f"--members={job.members}: the fair CRPS needs 2 members or more; take more, "
-        "or --crps=plugin"
+        f"`members={job.members}`: the fair CRPS needs 2 members or more; take more, "
+        "or `crps=plugin`"
       )
     lpips = perceptual.Perceptual(self.lpips) if self.lpips else None
     done = list(
@@ -79,9 +79,9 @@ class Forecast(ensembles.EnsembleProtocol):
 
   def _check(self) -> None:
     if self.crps not in ESTIMATORS:
-      raise UserError(f"--crps={self.crps}: expected {', '.join(ESTIMATORS)}")
+      raise UserError(f"`crps={self.crps}`: expected {', '.join(ESTIMATORS)}")
     if self.lpips and self.lpips not in NETS:
-      raise UserError(f"--lpips={self.lpips}: expected {' or '.join(NETS)}")
+      raise UserError(f"`lpips={self.lpips}`: expected {' or '.join(NETS)}")
 
   def _keys(self, means) -> list[str]:
     """What is reported: not the estimator that was not asked for, nor all-NaN."""

@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 from etils import epath
 
+from vdm_jax import key_values
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import (
   clip_sources,
   distances,
-  ensembles,
   feature_store,
   fvd_table,
   presets,
@@ -51,10 +51,10 @@ class Fvd:
   a: tuple[str, ...] = setting((), "what is measured: a folder of videos or samples, a "
     "run, a data set (NAME:SPLIT), or features (.npz); repeated for further samples of "
     "the same videos: measured together and one by one (trajectories)")  # fmt: skip
-  b: str = setting("", "what it is compared with, as --a; real videos")
+  b: str = setting("", "what it is compared with, named as a is; real videos")
   preset: str = setting("", f"a published protocol: {', '.join(presets.PRESETS)}")
-  num_a: int = setting(0, "videos of --a, from the first on; a run makes so many")
-  num_b: int = setting(0, "videos of --b")
+  num_a: int = setting(0, "videos of a, from the first on; a run makes so many")
+  num_b: int = setting(0, "videos of b")
   num_frames: int = setting(0, "frames of a clip; -1 is all, of videos of one length")
   window: str = setting("", "which frames: first, or random")
   include_conditioning: str = setting("", "whether given frames count: yes or no")
@@ -71,11 +71,11 @@ class Fvd:
   root: str = setting(
     "", f"of the product of covariances: {', '.join(distances.ROOTS)}"
   )
-  inception_splits: int = setting(0, "Inception score of --a in so many parts (C3D)")
+  inception_splits: int = setting(0, "Inception score of a in so many parts (C3D)")
   fps: float = setting(0.0, "frames a second that videos are read at")
   size: int = setting(0, "height and width that videos are fitted to first")
   any_fps: bool = setting(False, "compare videos of different frame rates")
-  features: str = setting("", "folder that keeps features (default: in --out)")
+  features: str = setting("", "folder that keeps features (default: with the results)")
   batch_size: int = setting(4, "clips through the network at a time")
   seed: int = setting(0, "of random windows, and of a run's noise")
   sampling: tuple = setting((), "KEY=VALUE of a run's sampling settings")
@@ -98,8 +98,8 @@ class Fvd:
     if self.preset and not self.num_frames and shapes:
       departs += _shorten(wanted, shapes, skipped)
     departs += [
-      f"{count} videos in --{flag}, the preset wants {number}"
-      for flag, count, number in (
+      f"{count} videos in {name}, the preset wants {number}"
+      for name, count, number in (
         ("a", sum(part.count for part in parts), preset.num_a),
         ("b", b.count, preset.num_b),
       )
@@ -146,7 +146,7 @@ class Fvd:
     for key, least in _LEAST.items():
       if not getattr(self, key) >= least:
         raise UserError(
-          f"--{key}: expected {least} or more, found {getattr(self, key)}"
+          f"`{key}`: expected {least} or more, found {getattr(self, key)}"
         )
     wanted, departs = preset.settings(), []
     asked = {
@@ -164,7 +164,7 @@ class Fvd:
     if self.include_conditioning:
       if self.include_conditioning not in ("yes", "no"):
         raise UserError(
-          f"--include_conditioning: expected yes or no, found "
+          "`include_conditioning`: expected yes or no, found "
           f"{self.include_conditioning!r}"
         )
       asked["include_conditioning"] = self.include_conditioning == "yes"
@@ -178,10 +178,10 @@ class Fvd:
     ):  # fmt: skip
       if wanted[key] not in known:
         raise UserError(
-          f"--{key}: expected one of {', '.join(known)}, found {wanted[key]!r}"
+          f"`{key}`: expected one of {', '.join(known)}, found {wanted[key]!r}"
         )
     if wanted["inception_splits"] and wanted["network"] != "c3d":
-      raise UserError("--inception_splits: an Inception score is C3D's: --network=c3d")
+      raise UserError("`inception_splits`: an Inception score is C3D's: `network=c3d`")
     if self.layer and self.layer != features.LAYERS[wanted["network"]][0]:
       departs.append(f"layer {self.layer}")
     if self.dtype != "float32":
@@ -191,12 +191,12 @@ class Fvd:
     return wanted, departs if self.preset else []
 
   def _sources(self, wanted) -> tuple[list[clip_sources.Source], clip_sources.Source]:
-    options = ensembles.key_values(self.sampling)
+    options = key_values.parse(self.sampling, "sampling")
 
-    def open_source(flag, name, count):
+    def open_source(argument, name, count):
       return clip_sources.open_source(
         name,
-        flag=f"--{flag}",
+        argument=argument,
         count=count,
         fps=self.fps,
         size=self.size,
@@ -212,16 +212,16 @@ class Fvd:
     for a in parts:
       if (a.features is None) != (b.features is None):
         raise UserError(
-          "--a, --b: expected videos or features (.npz) in both, found one of each"
+          "`a`, `b`: expected videos or features (.npz) in both, found one of each"
         )
       same = not (a.fps and b.fps) or math.isclose(a.fps, b.fps, rel_tol=_SAME_FPS)
       if not same and not self.any_fps:
         raise UserError(
-          f"--a, --b: {a.fps:g} and {b.fps:g} frames a second: other videos; "
-          "--fps=RATE reads videos at one rate, --any_fps compares them as they are"
+          f"`a`, `b`: {a.fps:g} and {b.fps:g} frames a second: other videos; "
+          "`fps=RATE` reads videos at one rate, `any_fps` compares them as they are"
         )
     if len(set(self.a)) < len(self.a):
-      raise UserError(f"--a={', '.join(self.a)}: the same videos twice")
+      raise UserError(f"`a={', '.join(self.a)}`: the same videos twice")
     return parts, b
 
   def _features(self, parts, b, wanted, skipped, out):
@@ -230,12 +230,12 @@ class Fvd:
       widths = [x.features.shape[1] for x in (*parts, b)]
       if len(set(widths)) > 1:
         found = " and ".join(map(str, widths))
-        raise UserError(f"--a, --b: features of {found} dimensions")
+        raise UserError(f"`a`, `b`: features of {found} dimensions")
       return [x.features for x in (*parts, b)], None, {"network": "the user's own"}
     network = wanted["network"]
     name = self.weights or network
     if weights.network_of(name) != network:
-      raise UserError(f"--weights={name}: expected those of {network}")
+      raise UserError(f"`weights={name}`: expected those of {network}")
     extractor = features.Extractor(
       weights.load(name),
       resize=wanted["resize"],
@@ -247,17 +247,17 @@ class Fvd:
     if network == "c3d":
       if wanted["num_frames"] != c3d.FRAMES:
         raise UserError(
-          f"--num_frames={wanted['num_frames']}: C3D wants {c3d.FRAMES} frames"
+          f"`num_frames={wanted['num_frames']}`: C3D wants {c3d.FRAMES} frames"
         )
     elif 0 < wanted["num_frames"] < i3d.MIN_FRAMES:
       raise UserError(
-        f"--num_frames={wanted['num_frames']}: I3D wants {i3d.MIN_FRAMES} or more; "
+        f"`num_frames={wanted['num_frames']}`: I3D wants {i3d.MIN_FRAMES} or more; "
         "conditioning frames that do not count are not among them"
       )
     folder = self.features or out / "features"
     found, lengths = [], set()
-    for flag, source in (*(("a", part) for part in parts), ("b", b)):
-      window = self._window(flag, source, wanted, skipped, lengths)
+    for argument, source in (*(("a", part) for part in parts), ("b", b)):
+      window = self._window(argument, source, wanted, skipped, lengths)
       about = {"num_frames": wanted["num_frames"], "window": wanted["window"]}
       about |= {"seed": self.seed, "skipped": skipped}
       found.append(feature_store.features(source, window, extractor, folder, about))
@@ -276,7 +276,7 @@ class Fvd:
       ])  # fmt: skip
     return found, logits, extractor.describe()
 
-  def _window(self, flag, source, wanted, skipped, lengths):
+  def _window(self, argument, source, wanted, skipped, lengths):
     """The function that cuts a clip out of a video."""
     count = max(wanted["num_frames"], 0)
     sizes: set[tuple[int, ...]] = set()
@@ -287,27 +287,27 @@ class Fvd:
         h2, w2 = video.shape[1:3]
         ((h1, w1),) = sizes - {(h2, w2)}
         raise UserError(
-          f"--{flag}={source.name}: video {number} has frames of {h2}x{w2}, others "
-          f"have {h1}x{w1}; --size=N fits videos to N x N"
+          f"`{argument}={source.name}`: video {number} has frames of {h2}x{w2}, others "
+          f"have {h1}x{w1}; `size=N` fits videos to N x N"
         )
       video = video[skipped:]
       if len(video) < count:
         raise UserError(
-          f"--{flag}={source.name}: video {number} has {len(video)} frames"
+          f"`{argument}={source.name}`: video {number} has {len(video)} frames"
           + (f" after the {skipped} given ones" * bool(skipped))
-          + f", expected {count} or more (--num_frames)"
+          + f", expected {count} or more (`num_frames`)"
         )
       if not count:
         if wanted["network"] == "i3d" and len(video) < i3d.MIN_FRAMES:
           raise UserError(
-            f"--{flag}={source.name}: video {number} has {len(video)} frames, I3D "
+            f"`{argument}={source.name}`: video {number} has {len(video)} frames, I3D "
             f"wants {i3d.MIN_FRAMES} or more"
           )
         lengths.add(len(video))
         if len(lengths) > 1:
           raise UserError(
-            f"--a, --b: videos of {min(lengths)} and of {max(lengths)} frames; "
-            "--num_frames=N takes N of each"
+            f"`a`, `b`: videos of {min(lengths)} and of {max(lengths)} frames; "
+            "`num_frames=N` takes N of each"
           )
         return video
       first = 0

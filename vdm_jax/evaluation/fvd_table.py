@@ -10,7 +10,7 @@ _TITLES = {
   "fvd_infinity": "FVD, at infinitely many videos",
   "kvd": "KVD",
   "jedi_mmd": "100 MMD^2, quadratic kernel",
-  "inception_score": "Inception score of --a",
+  "inception_score": "Inception score of a",
 }
 
 

@@ -39,9 +39,9 @@ class Images(ensembles.EnsembleProtocol):
   def run(self, out: epath.Path) -> protocol.Outcome:
     """See the module's text."""
     if self.rule not in image_rules.RULES:
-      raise unknown("rule (--rule)", self.rule, image_rules.RULES)
+      raise unknown("`rule`", self.rule, image_rules.RULES)
     if self.lpips and self.lpips not in NETS:
-      raise UserError(f"--lpips={self.lpips}: expected {' or '.join(NETS)}")
+      raise UserError(f"`lpips={self.lpips}`: expected {' or '.join(NETS)}")
     job = ensembles.of(self)
     lpips = perceptual.Perceptual(self.lpips) if self.lpips else None
     rule = image_rules.RULES[self.rule]
@@ -106,8 +106,8 @@ def measure(
     size = rule.lpips_size
     if not size and min(truth.shape[1:3]) < lpips.min_size:
       raise UserError(
-        f"--lpips={lpips.net}: expected frames of {lpips.min_size} pixels or more, "
-        f"found {truth.shape[1]} x {truth.shape[2]}; --rule=mcvd resizes them"
+        f"`lpips={lpips.net}`: expected frames of {lpips.min_size} pixels or more, "
+        f"found {truth.shape[1]} x {truth.shape[2]}; `rule=mcvd` resizes them"
       )
     fit = (lambda x: image_rules.resized(x, size)) if size else (lambda x: x)
     real = fit(truth)

@@ -61,7 +61,7 @@ class NoiseError:
     """
     if num_levels < 1 or num_videos < 1 or num_videos % num_levels:
       raise UserError(
-        f"num_videos={num_videos}: expected a multiple of num_levels={num_levels}"
+        f"`num_videos={num_videos}`: expected a multiple of `num_levels={num_levels}`"
       )
     needed = (length - 1) * system.stride + 1
     self._eligible = np.flatnonzero(source.lengths >= needed)

@@ -53,25 +53,25 @@ class PositionReader:
     return position.astype(np.float64).reshape(*lead, 2), cell.reshape(lead)
 
 
-def load(workdir: str, flag: str) -> PositionReader:
+def load(workdir: str, argument: str) -> PositionReader:
   """The regressor of a workdir or export.
 
   Args:
     workdir: of the run.
-    flag: by which it was named.
+    argument: by which it was named, for errors.
 
   Raises:
     UserError: there is none.
   """
   if not workdir:
     raise UserError(
-      f"--{flag}: expected the workdir of a position regressor, as "
+      f"`{argument}`: expected the workdir of a position regressor, as "
       "configs/position_regressor_maze.py trains it"
     )
   params, info = workdirs.read_weights(workdir)
   if (name := info["config"]["system"]) != "position_regressor":
     raise UserError(
-      f"--{flag}={workdir}: expected a run of the system position_regressor, found "
+      f"`{argument}={workdir}`: expected a run of the system position_regressor, found "
       f"{name!r}"
     )
   return PositionReader(systems.build(info["config"]), params, info)

@@ -164,5 +164,5 @@ def find(name: str) -> Preset:
   """
   name = name or DEFAULT
   if name not in PRESETS:
-    raise unknown("preset (--preset)", name, PRESETS)
+    raise unknown("`preset`", name, PRESETS)
   return PRESETS[name]

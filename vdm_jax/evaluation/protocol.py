@@ -63,9 +63,11 @@ def evaluate(protocol: EvaluationProtocol, out: epath.PathLike) -> Outcome:
   """
   out = epath.Path(out)
   if (out / "results.json").exists():
-    raise UserError(f"--out={out}: holds results already; choose another folder")
+    raise UserError(f"`out={out}`: holds results already; choose another folder")
   if jax.process_count() > 1 and not getattr(protocol, "several", False):
-    raise UserError(f"--distributed: protocol {protocol.name} runs in one process")
+    raise UserError(
+      f"protocol {protocol.name} runs in one process, found {jax.process_count()}"
+    )
   processes.wait("out is free")  # Before the first one writes into it.
   outcome = protocol.run(out)
   if not processes.is_first():

@@ -6,7 +6,7 @@ A further one is a dataclass as `protocol` describes it, registered here.
 import dataclasses
 from typing import Any
 
-from vdm_jax import errors
+from vdm_jax import names
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation.bits_protocol import Bits
 from vdm_jax.evaluation.calls_protocol import Calls
@@ -17,12 +17,12 @@ from vdm_jax.evaluation.positions import Position
 from vdm_jax.evaluation.protocol import EvaluationProtocol
 from vdm_jax.evaluation.walk_protocol import WalkProtocol
 
-_REGISTRY: dict[str, type[EvaluationProtocol]] = {}
+_REGISTRY: names.Registry[type[EvaluationProtocol]] = names.Registry("protocol")
 
 
 def register(protocol: type[EvaluationProtocol]) -> None:
-  """Makes a protocol nameable as `--protocol`."""
-  _REGISTRY[protocol.name] = protocol
+  """Makes a protocol nameable."""
+  _REGISTRY.register(protocol.name, protocol)
 
 
 def known() -> dict[str, type[EvaluationProtocol]]:
@@ -36,16 +36,15 @@ def build(name: str, settings: dict[str, Any]) -> EvaluationProtocol:
   Raises:
     UserError: there is no such protocol, or it has no such setting.
   """
-  if name not in _REGISTRY:
-    raise errors.unknown("protocol (--protocol)", name, _REGISTRY)
-  fields = {field.name for field in dataclasses.fields(_REGISTRY[name])}
+  protocol = _REGISTRY.find(name)
+  fields = {field.name for field in dataclasses.fields(protocol)}
   for key in settings:
     if key not in fields:
       raise UserError(
-        f"--{key}: protocol {name!r} has no such setting, it has "
+        f"`{key}`: protocol {name!r} has no such setting, it has "
         f"{', '.join(sorted(fields))}"
       )
-  return _REGISTRY[name](**settings)
+  return protocol(**settings)
 
 
 for _protocol in (Fvd, Forecast, Images, Bits, Calls, Position, WalkProtocol):

@@ -51,7 +51,7 @@ def load(folder: str) -> Samples:
   for name in ("videos.npz", "record.json"):
     if not (path / name).exists():
       raise UserError(
-        f"--samples={folder}: expected a folder that vdm-jax sample wrote, found no "
+        f"`samples={folder}`: expected a folder that vdm-jax sample wrote, found no "
         f"{name} there"
       )
   name = path / "videos.npz"
@@ -88,6 +88,6 @@ def check_alike(found: Sequence[Samples]) -> None:
     ):
       if mine != theirs:
         raise UserError(
-          f"--samples: {first.folder} and {other.folder} differ in {what}"
+          f"`samples`: {first.folder} and {other.folder} differ in {what}"
           + (f": {mine} and {theirs}" if what != "given frames" else "")
         )

@@ -57,10 +57,10 @@ class WalkProtocol:
   def run(self, out: epath.Path) -> protocol.Outcome:
     """See the module's text."""
     if not self.samples:
-      raise UserError("--samples: expected one folder of samples or more")
+      raise UserError("`samples`: expected one folder of samples or more")
     if self.outlier_speed < 0 or self.outlier_factor <= 0:
       raise UserError(
-        "--outlier_speed and --outlier_factor: expected >= 0 and > 0, found "
+        "`outlier_speed` and `outlier_factor`: expected >= 0 and > 0, found "
         f"{self.outlier_speed} and {self.outlier_factor}"
       )
     reader = positions.load(self.regressor, "regressor")
@@ -69,7 +69,7 @@ class WalkProtocol:
     shape = found[0].videos.shape[2:]
     if shape != tuple(reader.system.frame_shape):
       raise UserError(
-        f"--samples={found[0].folder}: frames are {shape}, the regressor reads "
+        f"`samples={found[0].folder}`: frames are {shape}, the regressor reads "
         f"{tuple(reader.system.frame_shape)}"
       )
     source = positions.open_data(reader, self.data, self.data_dir, self.split)

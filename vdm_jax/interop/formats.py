@@ -62,11 +62,11 @@ class File(NamedTuple):
     name = self.dataset or default
     if name is None:
       raise errors.UserError(
-        f"{self.name} does not say what it was trained for: expected --dataset=NAME "
+        f"{self.name} does not say what it was trained for: expected `dataset=NAME` "
         f"with one of {', '.join(sorted(presets))}"
       )
     if name not in presets:
-      raise errors.unknown("--dataset", name, presets)
+      raise errors.unknown("`dataset`", name, presets)
     return presets[name]
 
 
@@ -125,7 +125,7 @@ class Fields:
       _check_kind(name, asked, value)
       if source == "shapes" and _plain(asked) != _plain(value):
         raise errors.UserError(
-          f"--set={name}={asked!r}: the shapes in the file say {value!r}"
+          f"`{name}={asked!r}`: the shapes in the file say {value!r}"
         )
       value, source = asked, "flag" if source != "shapes" else source
     self._values[name], self.sources[name] = value, source
@@ -146,7 +146,7 @@ class Fields:
       UserError: the user asked for a field that there is not.
     """
     for name in self._asked.keys() - self._used:
-      raise errors.unknown("field of --set", name, self._values)
+      raise errors.unknown("config field", name, self._values)
     nested: dict[str, Any] = {}
     for name, value in self._values.items():
       *sections, key = name.split(".")
@@ -164,7 +164,7 @@ def load(name: str) -> ModuleType:
     UserError: there is none.
   """
   if name not in NAMES:
-    raise errors.unknown("--system", name, NAMES)
+    raise errors.unknown("`system`", name, NAMES)
   return importlib.import_module(f"vdm_jax.interop.{name}")
 
 
@@ -191,7 +191,7 @@ def _check_kind(name: str, asked: Any, value: Any) -> None:
     return "a tuple" if isinstance(a, tuple | list) else "text"
 
   if value is not None and kind(asked) != kind(value):
-    raise errors.UserError(f"--set={name}: expected {kind(value)}, found {asked!r}")
+    raise errors.UserError(f"`{name}={asked!r}`: expected {kind(value)}")
 
 
 def _plain(value: Any) -> Any:

@@ -200,7 +200,7 @@ def _check_preset(file: formats.File, inferred: Inferred, preset: Preset) -> Non
     if told[name] != value:
       raise UserError(
         f"{file.name}: {name} is {told[name]} by its shapes, {value} in "
-        f"--dataset={file.dataset}; is it a checkpoint of another data set?"
+        f"`dataset={file.dataset}`; is it a checkpoint of another data set?"
       )
 
 
@@ -209,7 +209,7 @@ def _read_frames(fields: formats.Fields, inferred: Inferred, source: str) -> int
   shape = fields.set("data.frame_shape", (64, 64, channels), source)
   if len(shape) != 3 or shape[2] != channels:
     raise UserError(
-      f"--set=data.frame_shape={shape!r}: the shapes in the file say (height, width, "
+      f"`data.frame_shape={shape!r}`: the shapes in the file say (height, width, "
       f"{channels})"
     )
   return shape[0]

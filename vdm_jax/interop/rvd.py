@@ -232,13 +232,13 @@ def _read_frames(file: formats.File, fields: formats.Fields, settings: RvdSettin
     if dataset.channels != settings.out_channels:
       raise UserError(
         f"{file.name}: frames have {settings.out_channels} channels by its shapes, "
-        f"{dataset.channels} in --dataset={file.dataset}"
+        f"{dataset.channels} in `dataset={file.dataset}`"
       )
   shape = (height, height, settings.out_channels)
   shape = fields.set("data.frame_shape", shape, source)
   if len(shape) != 3 or shape[2] != settings.out_channels:
     raise UserError(
-      f"--set=data.frame_shape={shape!r}: the shapes in the file say (height, width, "
+      f"`data.frame_shape={shape!r}`: the shapes in the file say (height, width, "
       f"{settings.out_channels})"
     )
   check_height(settings, shape[0])

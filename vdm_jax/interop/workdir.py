@@ -64,7 +64,7 @@ def examine(
   fields = formats.Fields(asked)
   published = form.read(file, fields)
   if file.raw and published.ema is not None:
-    raise UserError(f"--raw: {file.name} holds averages alone")
+    raise UserError(f"`raw`: {file.name} holds averages alone")
   config = fields.config()
   built = systems.build(config)
   params = jax.eval_shape(built.init, jax.random.key(0))
@@ -115,7 +115,7 @@ _SOURCES = {
   "shapes": "the shapes of the arrays",
   "name": "the file's name",
   "preset": "the preset",
-  "flag": "--set",
+  "flag": "what was asked for",
   "default": "defaults",
 }
 
@@ -137,11 +137,11 @@ def check_free(out: str) -> None:
   """Raises UserError unless `out` is a local folder that is empty or not there."""
   if "://" in out:
     raise UserError(
-      f"--out={out}: expected a local folder; vdm-jax export copies it from there"
+      f"`out={out}`: expected a local folder; vdm-jax export copies it from there"
     )
   target = pathlib.Path(out)
   if target.exists() and (not target.is_dir() or any(target.iterdir())):
-    raise UserError(f"--out={out}: not empty")
+    raise UserError(f"`out={out}`: not empty")
 
 
 def write(examined: Examined, out: str) -> None:

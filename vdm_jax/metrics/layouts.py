@@ -73,7 +73,7 @@ def convert(network: str, flat: Flat, name: str) -> dict[str, Any]:
     )
   for key, what in _APART.items():
     if key in shapes(network) and key not in found:
-      raise UserError(f"{name}: {network} needs {what} as well (--also=FILE)")
+      raise UserError(f"{name}: {network} needs {what} as well (`also=FILE`)")
   check(network, params, name)
   return params
 

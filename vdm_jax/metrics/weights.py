@@ -102,7 +102,7 @@ def load(name: str) -> Weights:
   if name == "c3d":
     raise UserError(
       "weights 'c3d': no package has them; `vdm-jax weights import c3d FILE` brings a "
-      "file of your own as --weights=c3d-NAME (docs/evaluation.md says which)"
+      "file of your own as `weights=c3d-NAME` (docs/evaluation.md says which)"
     )
   if name not in PACKAGES:
     raise UserError(

@@ -1,1 +1,1 @@
-from . import fdm, position, ramvid, rvd, vdm
+from . import fdm, position_regressor, ramvid, rvd, vdm

@@ -2,12 +2,11 @@
 
 import functools
 
-from vdm_jax.plans import embedding
+from vdm_jax.plans import embedding, optimized
 from vdm_jax.plans.adaptive import AdaptiveAutoreg, AdaptiveHierarchy
 from vdm_jax.plans.blocks import Blocks
 from vdm_jax.plans.extension import Extension, Fill
 from vdm_jax.plans.hierarchy import Hierarchy
-from vdm_jax.plans.optimized import optimized
 from vdm_jax.plans.original import (
   ExponentialPast,
   Google,
@@ -45,7 +44,7 @@ for _plan in (
   register(_plan.name, _plan)
 for _levels in (2, 3, 4, 5):
   register(f"hierarchy-{_levels}", functools.partial(Hierarchy, _levels))
-register("optimized", optimized)
+register("optimized", optimized.from_file)
 register("adaptive-autoreg", AdaptiveAutoreg, looks=True)
 for _levels in (2, 3):
   register(

@@ -43,15 +43,15 @@ class Blocks:
   def __post_init__(self):
     if self.length < self.window:
       raise UserError(
-        f"--length={self.length}: shorter than the model's window of {self.window}"
+        f"`length={self.length}`: shorter than the model's window of {self.window}"
       )
     if not 0 <= self._overlap < self.window:
       raise UserError(
-        f"--overlap={self.overlap}: expected 0 to {self.window - 1} for a window of "
+        f"`overlap={self.overlap}`: expected 0 to {self.window - 1} for a window of "
         f"{self.window} frames"
       )
     if self.keep is not None and self.keep < 1:
-      raise UserError(f"plan blocks: keep={self.keep}, expected >= 1")
+      raise UserError(f"`keep={self.keep}`: expected >= 1")
 
   @property
   def _overlap(self) -> int:

@@ -8,18 +8,18 @@ from collections.abc import Callable
 
 import numpy as np
 
+from vdm_jax import names
 from vdm_jax.errors import UserError
-from vdm_jax.plans import names
 
 Embedding = Callable[[np.ndarray], np.ndarray]
 
 _SIDE = 16  # Pixels of a side after down-sampling.
-_REGISTRY: dict[str, Embedding] = {}
+_REGISTRY: names.Registry[Embedding] = names.Registry("embedding")
 
 
 def register(name: str, embed: Embedding) -> None:
   """Makes an embedding nameable."""
-  _REGISTRY[name] = embed
+  _REGISTRY.register(name, embed)
 
 
 def get(name: str | Embedding) -> Embedding:
@@ -30,7 +30,7 @@ def get(name: str | Embedding) -> Embedding:
   """
   if callable(name):
     return name
-  embed = names.find("embedding", name, _REGISTRY)
+  embed = _REGISTRY.find_or_import(name)
   if not callable(embed):
     raise UserError(f"embedding {name!r}: expected a function of frames")
   return embed

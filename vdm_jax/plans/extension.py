@@ -90,7 +90,7 @@ class Extension:
   def __post_init__(self):
     for name in ("prediction_step", "max_cond"):
       if getattr(self, name) < 1:
-        raise UserError(f"--{name}={getattr(self, name)}: expected at least 1")
+        raise UserError(f"`{name}={getattr(self, name)}`: expected at least 1")
 
   def start(self):
     return {"missing": 0}

@@ -64,9 +64,9 @@ class Hierarchy(Scheme):
       if larger.works():
         break
     raise UserError(
-      f"plan {self.name}: max_frames={self.max_frames} is too small for a video of "
-      f"{self.length} frames with step_size={self.step_size}; the smallest that works "
-      f"is {max_frames}"
+      f"plan {self.name}: `max_frames={self.max_frames}` is too small for a video of "
+      f"{self.length} frames with `step_size={self.step_size}`; the smallest that "
+      f"works is {max_frames}"
     )
 
   def works(self) -> bool:

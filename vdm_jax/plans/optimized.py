@@ -182,7 +182,7 @@ def _fill(found, number, exists, latent, room, metric) -> list[int]:
   return observed
 
 
-def optimized(
+def from_file(
   length: int,
   given: tuple[int, ...],
   window: int,

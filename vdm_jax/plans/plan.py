@@ -7,10 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vdm_jax import errors
+from vdm_jax import errors, names
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
-from vdm_jax.plans import names
 
 State = dict[str, Any]
 
@@ -48,7 +47,7 @@ class Plan(Protocol):
     ...
 
 
-_REGISTRY: dict[str, Callable[..., Plan]] = {}
+_REGISTRY: names.Registry[Callable[..., Plan]] = names.Registry("plan")
 _LOOKING: set[str] = set()
 
 
@@ -60,7 +59,7 @@ def register(name: str, make: Callable[..., Plan], *, looks: bool = False) -> No
     make: takes length, given, window and its options.
     looks: its stages depend on what was sampled.
   """
-  _REGISTRY[name] = make
+  _REGISTRY.register(name, make)
   if looks:
     _LOOKING.add(name)
 
@@ -92,7 +91,7 @@ def build(
   Raises:
     UserError: the name or an option is unknown, or the plan cannot work.
   """
-  make = names.find("plan", name, _REGISTRY)
+  make = _REGISTRY.find_or_import(name)
   for index in given:
     if not 0 <= index < length:
       raise UserError(f"given frame {index}: expected 0 to {length - 1}")

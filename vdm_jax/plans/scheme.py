@@ -49,15 +49,15 @@ class Scheme:
       )
     if self.max_frames < self.least_frames:
       raise UserError(
-        f"plan {self.name}: max_frames={self.max_frames}: expected "
+        f"plan {self.name}: `max_frames={self.max_frames}`: expected "
         f"{self.least_frames} or more"
       )
     low, high = self.least_step, self.max_frames - self.least_room
     if not low <= self.step_size <= high:
-      hint = f"; step_size={self.step_size} needs {self.step_size + self.least_room}"
+      hint = f"; `step_size={self.step_size}` needs {self.step_size + self.least_room}"
       raise UserError(
-        f"plan {self.name}: step_size={self.step_size}: expected {low} to {high} with "
-        f"max_frames={self.max_frames}{hint if self.step_size > high else ''}"
+        f"plan {self.name}: `step_size={self.step_size}`: expected {low} to {high} "
+        f"with `max_frames={self.max_frames}`{hint if self.step_size > high else ''}"
       )
 
   def first_window(self) -> list[int]:

@@ -100,13 +100,13 @@ def check_sampling(
     return
   least, most = first / chips.GIB, available / chips.GIB
   head = (
-    f"--batch_size={batch_size}: so many videos at a time would not fit: a device "
+    f"`batch_size={batch_size}`: so many videos at a time would not fit: a device "
     f"needs at least {least:.1f} GiB and has {most:.1f}. "
   )
   if needed <= available:
-    raise UserError(f"{head}--batch_size={size} may fit")
+    raise UserError(f"{head}`batch_size={size}` may fit")
   raise UserError(
-    f"{head}Neither would --batch_size={size} ({needed / chips.GIB:.1f} GiB): split "
+    f"{head}Neither would `batch_size={size}` ({needed / chips.GIB:.1f} GiB): split "
     "the weights over more devices (config.mesh.fsdp of the run), or sample without "
     "guidance"
   )

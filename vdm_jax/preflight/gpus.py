@@ -81,7 +81,7 @@ def hosts(name: str, shape: Sequence[int]) -> tuple[int, int]:
   if len(shape) != 2 or 0 in shape or shape[1] > _PER_HOST:
     generation = name.partition(":")[0]
     raise UserError(
-      f"--topology={name}: expected {generation}:CARDS, up to {_PER_HOST} or a "
+      f"`topology={name}`: expected {generation}:CARDS, up to {_PER_HOST} or a "
       f"multiple of {_PER_HOST}, or {generation}:HOSTSxCARDS with up to {_PER_HOST} "
       "cards a host"
     )
@@ -155,7 +155,7 @@ def devices(card: chips.Gpu, hosts: int, cards: int):
     reason = str(error).splitlines()[0]
     raise UserError(
       f"preflight: the compiler refuses {hosts} x {cards} {card.name} ({reason}); one "
-      f"that it takes: --topology={card.example}"
+      f"that it takes: `topology={card.example}`"
     ) from error
 
 

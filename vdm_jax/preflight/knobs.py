@@ -50,9 +50,9 @@ def preflight(
       installed.
   """
   if effort is not None and effort not in measuring.EFFORTS:
-    raise errors.unknown("--effort", effort, measuring.EFFORTS)
+    raise errors.unknown("`effort`", effort, measuring.EFFORTS)
   if what not in lowerable.WHAT:
-    raise errors.unknown("--what", what, lowerable.WHAT)
+    raise errors.unknown("`what`", what, lowerable.WHAT)
   target = slices.parse(topology) if topology else None
 
   def measure(settings: Changes) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vdm_jax import frames as frames_lib
 from vdm_jax import sharding, systems
 from vdm_jax.errors import UserError
-from vdm_jax.frames import Frames
 from vdm_jax.sampling import window
 from vdm_jax.sampling.settings import SamplerSettings
 from vdm_jax.training import program as training
@@ -133,18 +133,10 @@ def _sampling(config, system, devices, batch_size, enlarges) -> Lowerable:
   )
   length = system.window
 
-  def slots(dtype):
-    return jax.ShapeDtypeStruct((size, length), dtype)
-
   args = (
     params,
     jax.ShapeDtypeStruct((size, length, *system.frame_shape), jnp.float32),
-    Frames(
-      index=slots(jnp.int32),
-      observed=slots(jnp.bool_),
-      latent=slots(jnp.bool_),
-      group=slots(jnp.int32),
-    ),
+    frames_lib.spec(size, length),
     system.cond.shapes(size, 1),
     jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size)),
     None,
@@ -172,7 +164,7 @@ def _half(system, size) -> window.LowRes:
   """
   height, width, channels = system.frame_shape
   if height % 2 or width % 2 or system.windows.recurrent:
-    raise UserError("--what=enlarge: expected frames of even size, and no roll-out")
+    raise UserError("`what=enlarge`: expected frames of even size, and no roll-out")
   shape = (size, system.window, height // 2, width // 2, channels)
   return window.LowRes(
     jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct(shape[:2], jnp.bool_)

@@ -63,7 +63,7 @@ def parse(name: str) -> Topology:
     known = ", ".join(c.example for c in chips.ALL.values())
     why = f"{generation} needs {chip.dimensions} sizes" if chip else "no such chip"
     raise UserError(
-      f"--topology={name}: {why}; expected GENERATION:CHIPS, a slice of one of these "
+      f"`topology={name}`: {why}; expected GENERATION:CHIPS, a slice of one of these "
       f"(of any size that is built): {known}"
     )
   return Topology(generation, shape)
@@ -81,7 +81,8 @@ def check_compiler(topology: Topology) -> None:
   elif importlib.util.find_spec("libtpu") is None:
     raise UserError(
       "preflight for a TPU slice needs the compiler of the libtpu package, which the "
-      "extra vdm_jax[tpu] brings (or pip install libtpu); --local does without"
+      "extra vdm_jax[tpu] brings (or pip install libtpu); `vdm-jax preflight --local` "
+      "does without"
     )
 
 
@@ -107,6 +108,6 @@ def devices(topology: Topology):
   except Exception as error:
     reason = str(error).splitlines()[0]
     raise UserError(
-      f"--topology={topology}: the compiler knows no such slice ({reason}); "
+      f"`topology={topology}`: the compiler knows no such slice ({reason}); "
       f"one that it knows: {topology.chip.example}"
     ) from error

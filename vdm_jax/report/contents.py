@@ -139,7 +139,7 @@ def _meta(root: epath.Path) -> dict[str, Any]:
   meta = _json(path)
   if not isinstance(meta, dict) or not isinstance(meta.get("config"), dict):
     raise UserError(
-      f"{path}: expected a JSON object with a `config`, as `vdm-jax train` writes it"
+      f"{path}: expected a JSON object with a 'config', as `vdm-jax train` writes it"
     )
   return meta
 
@@ -174,7 +174,7 @@ def _folders(root, others, notes) -> tuple[list[Films], list[Evaluation]]:
     path = epath.Path(name)
     if not _sort(path, films, evaluations, notes):
       raise UserError(
-        f"--with={name}: expected a folder that `vdm-jax sample` or `vdm-jax eval` "
+        f"{name}: expected a folder that `vdm-jax sample` or `vdm-jax eval` "
         "wrote (record.json or results.json), found none"
       )
   return sorted(films, key=_written, reverse=True), evaluations

@@ -79,14 +79,14 @@ def write(
     "Evaluation": _each(
       runs,
       lambda run: "".join(listings.evaluation(e, room) for e in run.evaluations),
-      "No results of `vdm-jax eval` lie in a folder of the run (or were named by "
-      "--with).",
+      "No results of `vdm-jax eval` lie in a folder of the run; `vdm-jax report "
+      "--with=DIR` names others.",
     ),
     "Videos": _each(
       runs,
       lambda run: pictures.films(run.films, room),
-      "No videos of `vdm-jax sample` lie in a folder of the run (or were named by "
-      "--with).",
+      "No videos of `vdm-jax sample` lie in a folder of the run; `vdm-jax report "
+      "--with=DIR` names others.",
     ),
     "Data": _data(runs, room),
     "Samples while it trained": _samples(runs, room),

@@ -56,7 +56,7 @@ def length(model: Model, below: DiffusionSystem, frames: int) -> int:
   if found < model.system.window:
     raise UserError(
       f"cascade: {frames} frames become {found}, the next model's window has "
-      f"{model.system.window}; sample more (--length)"
+      f"{model.system.window}; sample more (`length`)"
     )
   return found
 

@@ -160,4 +160,4 @@ def read(folder: epath.PathLike) -> np.ndarray:
 def check_free(out: epath.PathLike) -> None:
   """Raises UserError if the folder holds samples already."""
   if is_complete(out):
-    raise UserError(f"--out={out}: holds samples already; choose another folder")
+    raise UserError(f"`out={out}`: holds samples already; choose another folder")

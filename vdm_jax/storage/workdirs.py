@@ -91,7 +91,7 @@ def check_same_run(
   if found:
     raise UserError(
       f"{workdir} holds a run of another config. Differing: {'; '.join(found)}. "
-      "Use another --workdir (with --init_from to start from these weights)."
+      "Use another `workdir` (with `init_from` to start from these weights)."
     )
   if old["data_fingerprint"] != new["data_fingerprint"]:
     raise UserError(
@@ -138,7 +138,7 @@ def locked(workdir: str) -> Iterator[None]:
       file.seek(0)
       raise UserError(
         f"{workdir}: another run trains here ({file.read().strip() or 'starting'}); "
-        "wait for it, stop it, or choose another --workdir"
+        "wait for it, stop it, or choose another `workdir`"
       ) from None
     except OSError as error:
       if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
@@ -240,7 +240,7 @@ def warm_start(state: Any, workdir: str) -> Any:
   total = len(jax.tree.leaves(state.params))
   kept = total - len(missing) - len(misshaped)
   if not kept:
-    raise UserError(f"--init_from={workdir}: none of its weights fits this model")
+    raise UserError(f"`init_from={workdir}`: none of its weights fits this model")
   if not processes.is_first():
     return _replaced(state, taken)
   print(f"init_from {workdir}: {kept} of {total} arrays taken")

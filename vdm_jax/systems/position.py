@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vdm_jax import frames as frames_lib
 from vdm_jax import tasks
 from vdm_jax.errors import UserError
-from vdm_jax.frames import Frames
 from vdm_jax.models import position_regressor
 from vdm_jax.pixels import to_float
 from vdm_jax.systems import parts, sections
@@ -58,21 +58,13 @@ class PositionRegressor:
 
   def batch_spec(self, batch_size: int) -> dict[str, Any]:
     """Shapes and dtypes of a training batch."""
-    rows = (batch_size, self.task.num_frames)
-
-    def spec(dtype, *shape):
-      return jax.ShapeDtypeStruct((*rows, *shape), dtype)
-
+    b, t = batch_size, self.task.num_frames
+    extra = jax.ShapeDtypeStruct((b, t, self.extra_width), jnp.float32)
     return {
-      "video": spec(jnp.uint8, *self.frame_shape),
-      "frames": Frames(
-        index=spec(jnp.int32),
-        observed=spec(jnp.bool_),
-        latent=spec(jnp.bool_),
-        group=spec(jnp.int32),
-      ),
+      "video": jax.ShapeDtypeStruct((b, t, *self.frame_shape), jnp.uint8),
+      "frames": frames_lib.spec(b, t),
       "cond": {},
-      "extras": {self.extra: spec(jnp.float32, self.extra_width)},
+      "extras": {self.extra: extra},
     }
 
   def init(self, key: jax.Array) -> Any:

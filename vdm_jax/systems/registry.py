@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from vdm_jax import names
 from vdm_jax.errors import UserError
-from vdm_jax.plans import names
 
 # What training asks of any system; samplers and protocols ask more where they need it.
 _NEEDED = ("batch_spec", "init", "loss")
 
-_REGISTRY: dict[str, Callable[[Mapping[str, Any]], Any]] = {}
+_REGISTRY: names.Registry[Callable[[Mapping[str, Any]], Any]] = names.Registry(
+  "system (config.system)"
+)
 
 
 def register(name: str, build_system: Callable[[Mapping[str, Any]], Any]) -> None:
@@ -22,7 +24,7 @@ def register(name: str, build_system: Callable[[Mapping[str, Any]], Any]) -> Non
     name: that configs use.
     build_system: makes the system of a config, of plain dicts and lists.
   """
-  _REGISTRY[name] = build_system
+  _REGISTRY.register(name, build_system)
 
 
 def build(config: Mapping[str, Any]) -> Any:
@@ -37,7 +39,7 @@ def build(config: Mapping[str, Any]) -> Any:
       config is refused.
   """
   name = config["system"]
-  make = names.find("system (config.system)", name, _REGISTRY)
+  make = _REGISTRY.find_or_import(name)
   if not callable(make):
     raise UserError(
       f"config.system: expected a function of the config, but {name!r} is of type "

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vdm_jax import frames as frames_lib
 from vdm_jax import plans
 from vdm_jax.diffusion import bound, process, sampler
 from vdm_jax.diffusion import loss as losses
@@ -87,18 +88,9 @@ class DiffusionSystem:
   def batch_spec(self, batch_size: int) -> dict[str, Any]:
     """Shapes and dtypes of a training batch."""
     b, t = batch_size, self.task.num_frames
-
-    def rows(dtype):
-      return jax.ShapeDtypeStruct((b, t), dtype)
-
     return {
       "video": jax.ShapeDtypeStruct((b, t, *self.frame_shape), jnp.uint8),
-      "frames": Frames(
-        index=rows(jnp.int32),
-        observed=rows(jnp.bool_),
-        latent=rows(jnp.bool_),
-        group=rows(jnp.int32),
-      ),
+      "frames": frames_lib.spec(b, t),
       "cond": self.cond.shapes(b, self.task.num_sources),
     }
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from vdm_jax import errors
+from vdm_jax import errors, names
 
 
 class Selection(NamedTuple):
@@ -48,12 +48,14 @@ class Task(Protocol):
     ...
 
 
-_REGISTRY: dict[str, Callable[..., Task]] = {}
+_REGISTRY: names.Registry[Callable[..., Task]] = names.Registry(
+  "task (config.task.name)"
+)
 
 
 def register(name: str, build: Callable[..., Task]) -> None:
   """Makes a task nameable as `config.task.name`; `build` gets the other fields."""
-  _REGISTRY[name] = build
+  _REGISTRY.register(name, build)
 
 
 def from_config(config: Mapping[str, Any]) -> Task:
@@ -64,9 +66,7 @@ def from_config(config: Mapping[str, Any]) -> Task:
   """
   fields = dict(config)
   name = fields.pop("name")
-  if name not in _REGISTRY:
-    raise errors.unknown("task (config.task.name)", name, _REGISTRY)
-  build = _REGISTRY[name]
+  build = _REGISTRY.find(name)
   accepted = set(inspect.signature(build).parameters)
   for field in fields:
     if field not in accepted:

@@ -32,8 +32,8 @@ def parse(text: str) -> Range:
   steps = Range(int(match[1]), int(match[2])) if match else None
   if steps is None or not 1 <= steps.first <= steps.last:
     raise UserError(
-      f"--profile={text}: expected FIRST:LAST, two steps of the run counted from 1, as "
-      "in --profile=10:14"
+      f"`trace={text}`: expected FIRST:LAST, two steps of the run counted from 1, as "
+      "in `trace=10:14`"
     )
   return steps
 
@@ -48,7 +48,7 @@ def check(steps: Range, first_step: int, num_steps: int) -> None:
     return
   left = f"{first_step + 1} to {num_steps}"
   raise UserError(
-    f"--profile={steps}: expected steps that this run has still to do, "
+    f"`trace={steps}`: expected steps that this run has still to do, "
     + (left if first_step < num_steps else f"and all {num_steps} are done")
   )
 

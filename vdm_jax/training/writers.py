@@ -130,7 +130,7 @@ class WeightsAndBiases:
       )
     except wandb.Error as error:
       raise UserError(
-        f"--wandb={project}: {' '.join(str(error).split())[:300]}; expected a login "
+        f"`wandb={project}`: {' '.join(str(error).split())[:300]}; expected a login "
         "(wandb login), or WANDB_MODE=offline, which needs no network"
       ) from error
     # Its own count only grows: by that one, a resumed run would lose points.
@@ -153,6 +153,6 @@ def check_installed(project: str) -> None:
   """Raises UserError if Weights & Biases is not installed."""
   if importlib.util.find_spec("wandb") is None:
     raise UserError(
-      f"--wandb={project}: Weights & Biases is not installed: "
+      f"`wandb={project}`: Weights & Biases is not installed: "
       "pip install 'vdm_jax[wandb]'"
     )

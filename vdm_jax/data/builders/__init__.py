@@ -10,9 +10,10 @@ from typing import Any
 
 from etils import epath
 
-from vdm_jax import errors
+from vdm_jax import errors, names
 
-BUILDERS = {
+# Modules and the classes in them.
+BUILDERS: names.Registry[tuple[str, str]] = names.Registry("data set", {
   "bair": ("vdm_jax.data.builders.bair", "BAIR"),
   "carla": ("vdm_jax.data.builders.carla", "Carla"),
   "cityscapes": ("vdm_jax.data.builders.cityscapes", "Cityscapes"),
@@ -25,14 +26,12 @@ BUILDERS = {
   "moving_digits": ("vdm_jax.data.builders.moving_digits", "MovingDigits"),
   "ucf101": ("vdm_jax.data.builders.ucf101", "Ucf101"),
   "video_folder": ("vdm_jax.data.builders.video_folder", "VideoFolder"),
-}
+})  # fmt: skip
 
 
 def builder_class(dataset: str):
   """The `ChunkBuilder` subclass called `dataset`; UserError if there is none."""
-  if dataset not in BUILDERS:
-    raise errors.unknown("data set", dataset, BUILDERS)
-  module, attribute = BUILDERS[dataset]
+  module, attribute = BUILDERS.find(dataset)
   return getattr(importlib.import_module(module), attribute)
 
 

@@ -53,7 +53,7 @@ class VideoFolderConfig(records.ChunkConfig):
 
   def __post_init__(self):
     if not self.name:
-      raise UserError("video_folder: expected a name for the data set (--name=...)")
+      raise UserError("video_folder: expected a name for the data set (`name=...`)")
     if "/" in self.name:
       raise UserError(f"video_folder name: expected no slash, found {self.name!r}")
     if self.channels not in (1, 3):

@@ -1,0 +1,32 @@
+"""What is registered by name."""
+
+import pytest
+
+from vdm_jax.errors import UserError
+from vdm_jax.names import Registry
+
+
+def test_things_are_found_by_name():
+  known = Registry("colour", {"red": 1})
+  known.register("green", 2)
+  known.register("red", 3)
+  assert known.find("red") == 3 and dict(known) == {"red": 3, "green": 2}
+  assert "green" in known and "blue" not in known
+
+
+def test_what_is_not_there_is_named_with_all_that_is():
+  known = Registry("colour", {"red": 1, "green": 2})
+  message = "^unknown colour 'gren'. Did you mean 'green'\\? Known: green, red.$"
+  for find in (known.find, known.find_or_import):
+    with pytest.raises(UserError, match=message):
+      find("gren")
+
+
+def test_code_of_the_users_own_only_where_it_is_asked_for():
+  known = Registry("function", {"ours": len, "with:colon": max})
+  assert known.find_or_import("math:sqrt")(4) == 2
+  assert known.find_or_import("with:colon") is max
+  with pytest.raises(UserError, match="unknown function 'math:sqrt'"):
+    known.find("math:sqrt")
+  with pytest.raises(UserError, match="attribute of 'math' .*Did you mean 'sqrt'"):
+    known.find_or_import("math:sqrtt")
