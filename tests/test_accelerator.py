@@ -21,6 +21,8 @@ from benchmarks import (
 from benchmarks import accelerator_process as process
 from vdm_jax.preflight import flops
 
+pytestmark = pytest.mark.integration
+
 
 def event(name, ts, dur, pid=1, tid=1, **args):
   return {

@@ -42,6 +42,7 @@ def test_share_divides_the_batch():
   assert train_step.share([0], 5) == [0]
 
 
+@pytest.mark.integration
 def test_measures_and_shows(capsys):
   config, parts = sizes.config("nano"), ["forward", "sample"]
   result = train_step.run(config, jax.devices()[:2], parts, turns=2)

@@ -18,6 +18,8 @@ from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
 from vdm_jax.pixels import to_float
 
+pytestmark = pytest.mark.integration
+
 EXAMPLES = pathlib.Path(__file__).resolve().parents[1] / "examples"
 
 

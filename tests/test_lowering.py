@@ -11,6 +11,8 @@ from tests import helpers
 from vdm_jax.models import conv
 from vdm_jax.preflight import flops, lowerable
 
+pytestmark = pytest.mark.integration
+
 ACCELERATORS = ("tpu", "cuda")
 NAMES = sorted(
   path.stem

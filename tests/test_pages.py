@@ -130,6 +130,7 @@ def test_every_reason_is_of_a_command():
   assert told == set(NOT_RUN)
 
 
+@pytest.mark.integration
 def test_flags_and_configs_are_there():
   """Parses each command's flags as the command would, without running it."""
   lines = [

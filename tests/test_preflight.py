@@ -322,6 +322,7 @@ class TestEstimate:
     found = estimate.peak(run, shape(1000))
     assert 10 * 4000 <= found <= 13 * 4000
 
+  @pytest.mark.integration
   def test_near_what_the_compiler_takes(self):
     config = helpers.load_config()
     built = lowerable.build(config, "train", jax.devices()[:2])
@@ -329,6 +330,7 @@ class TestEstimate:
     found = estimate.peak(built.call, *built.args) / 2
     assert 0.5 * taken < found < 2 * taken
 
+  @pytest.mark.integration
   def test_a_run_that_cannot_fit_is_refused_with_settings_that_do(self, monkeypatch):
     config = helpers.load_config(
       data={"frame_shape": [128, 128, 1]},
@@ -350,6 +352,7 @@ class TestEstimate:
     with pytest.raises(UserError, match="fewer or smaller frames"):
       estimate.check(config, devices)
 
+  @pytest.mark.integration
   def test_more_videos_at_a_time_than_fit_are_refused_and_how_many_do(
     self, monkeypatch
   ):
@@ -396,6 +399,7 @@ def test_knobs_are_cheapest_first_and_valid():
   assert ladder[-1] == {**ladder[-2], "mesh.gather": "use"}
 
 
+@pytest.mark.integration
 def test_local_measures_the_devices_here():
   config = tiny_config()
   found = preflight.preflight(config, None, say=lambda line: None)
@@ -407,6 +411,7 @@ def test_local_measures_the_devices_here():
   assert "| yes |" in table.page({"debug": found})
 
 
+@pytest.mark.integration
 def test_a_sampler_step_is_one_call_of_the_network():
   work = []
   for steps in (2, 4):
@@ -417,6 +422,7 @@ def test_a_sampler_step_is_one_call_of_the_network():
   assert work[0] == pytest.approx(work[1], rel=1e-2)
 
 
+@pytest.mark.integration
 def test_enlarging_takes_a_backward_pass():
   config = tiny_config(sampling={"steps": 2})
   found = {
@@ -432,6 +438,7 @@ def test_enlarging_takes_a_backward_pass():
 
 
 @needs_compiler
+@pytest.mark.integration
 def test_a_small_config_compiles_for_a_slice():
   found = preflight.preflight(tiny_config(), "v5e:2x2", say=lambda line: None)
   assert found["fits"], found
@@ -447,6 +454,7 @@ def test_a_small_config_compiles_for_a_slice():
 
 
 @needs_compiler
+@pytest.mark.integration
 def test_what_cannot_fit_is_a_result(checkout):
   """A table of labels of 100 GB: known from its arguments, nothing is compiled."""
   run = _command(

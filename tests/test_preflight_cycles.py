@@ -156,6 +156,7 @@ def test_a_sampler_step_is_a_part_of_the_program():
 
 
 @test_preflight.needs_compiler
+@pytest.mark.integration
 def test_products_in_a_loop_of_a_program_compiled_for_tpu(checkout):
   run = subprocess.run(
     [sys.executable, "-c", _MEASURE],
@@ -177,6 +178,7 @@ def test_products_in_a_loop_of_a_program_compiled_for_tpu(checkout):
 
 
 @test_preflight.needs_compiler
+@pytest.mark.integration
 def test_the_report_says_what_the_estimate_is_worth():
   say = {"say": lambda line: None}
   config = test_preflight.tiny_config()

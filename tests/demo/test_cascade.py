@@ -83,6 +83,7 @@ def stages(tmp_path):
   return found
 
 
+@pytest.mark.integration
 def test_runs_and_keeps_what_is_there(stages, tmp_path, monkeypatch):
   monkeypatch.setattr(timed, "_ANNEALED", {})
   out = tmp_path / "out"

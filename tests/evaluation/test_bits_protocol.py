@@ -72,6 +72,7 @@ def test_terms_add_up_and_a_bound_in_continuous_time_is_finite():
   assert np.isfinite(found["bound"]).all() and (found["bound"] > 0).all()
 
 
+@pytest.mark.integration
 def test_through_the_command(run, tmp_path):  # noqa: F811
   settings = {"workdir": run, "num_clips": 3, "batch_size": 2, "draws": 2}
   result = protocol.evaluate(protocols.build("bits", settings), tmp_path / "o").result

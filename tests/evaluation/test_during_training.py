@@ -31,6 +31,7 @@ def fake(monkeypatch):
   monkeypatch.setattr(weights, "load", lambda name: name)
 
 
+@pytest.mark.integration
 def test_it_is_logged_and_chooses_the_best_checkpoint(tmp_path, monkeypatch):
   # So that the first is the better one, whatever the samples.
   values = iter([1.0, 2.0, 3.0])

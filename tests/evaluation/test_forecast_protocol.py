@@ -202,6 +202,7 @@ def vdm_jax(*arguments, cwd):
   )
 
 
+@pytest.mark.integration
 def test_command(run, tmp_path):
   folders, _, _ = folders_of_samples(run, tmp_path)
   arguments = [f"--samples={folder}" for folder in folders]

@@ -47,6 +47,7 @@ def sampled(folder, videos, given=(0, 1), **record):
   return str(folder)
 
 
+@pytest.mark.integration
 def test_the_regressor_learned_where_frames_were_seen(world, tmp_path):
   lines = (world / "regressor" / "metrics.jsonl").read_text().splitlines()
   last = [json.loads(line) for line in lines][-1]

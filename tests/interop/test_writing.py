@@ -252,6 +252,7 @@ class TestRefusals:
       writing.export("run", str(tmp_path))
 
 
+@pytest.mark.integration
 def test_the_command_prints_what_the_file_does_not_tell(tmp_path):
   make_run(CONFIGS["ramvid"], tmp_path / "run")
 

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from absl import flags
 
+pytestmark = pytest.mark.integration
+
 FOLDERS = {"vdm_jax", "configs", "launch", "benchmarks"}
 
 

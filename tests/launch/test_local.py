@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.integration
+
 # Notes what it was called with; on SIGTERM saves for a second, as a run does.
 _COMMAND = """#!/usr/bin/env bash
 for flag in "$@"; do

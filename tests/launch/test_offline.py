@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.integration
+
 DATA = "moving_digits/12px_1digit_4frames_8digitpx_64videos"
 
 

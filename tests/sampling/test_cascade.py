@@ -75,6 +75,7 @@ def test_videos_that_are_too_short_for_the_next_window(base, videos):
     cascade.enlarge(model(8, 1), base.system, videos[:, :1], 1)
 
 
+@pytest.mark.integration
 def test_the_command_samples_a_cascade_and_resumes_it(tmp_path):
   def train(name, *flags):
     vdm_jax(

@@ -68,6 +68,7 @@ def test_what_does_not_fit_is_named(model, options, message):
     model.sample(2, **options)
 
 
+@pytest.mark.integration
 def test_the_command(tmp_path):
   def command(*words, **options):
     return vdm_jax(*words, "--cpu_devices=1", cwd=tmp_path, data_dir=tmp_path / "data",

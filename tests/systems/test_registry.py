@@ -42,6 +42,7 @@ def test_a_registered_name_is_a_system():
   assert systems.build(load_config(system="mine")).can_sample
 
 
+@pytest.mark.integration
 def test_a_run_finds_its_system_in_another_folder(mine, tmp_path, monkeypatch):
   config = vdm.configs.get(
     "debug",

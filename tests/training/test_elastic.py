@@ -13,6 +13,8 @@ import pytest
 from tests.training import test_processes as processes
 from vdm_jax.storage import checkpoint, workdirs
 
+pytestmark = pytest.mark.integration
+
 STEPS = 40
 FLAGS = ["--config.train.eval_every=7", "--config.train.checkpoint_every=3"]
 

@@ -31,7 +31,9 @@ def make(how, *, dtype="float32", accumulate=2, **sections):
   )
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize(
+  "accumulate", [1, pytest.param(2, marks=pytest.mark.integration)]
+)
 def test_parameters_are_the_same_to_the_last_bit(accumulate, monkeypatch):
   # Where smaller arrays are split, too, XLA contracts over the devices what is gathered
   # at each use: sums in another order.
@@ -46,11 +48,13 @@ def test_parameters_are_the_same_to_the_last_bit(accumulate, monkeypatch):
   jax.tree.map(np.testing.assert_array_equal, step, use)
 
 
+@pytest.mark.integration
 def test_small_arrays_too_are_trained_as_on_devices_that_hold_all():
   step = test_program.run(make("step"))
   test_program.assert_same(step, test_program.reference(), tolerance=2e-4)
 
 
+@pytest.mark.integration
 def test_in_bfloat16_it_computes_what_devices_that_hold_all_compute():
   step = test_program.run(make("step", dtype="bfloat16"))
   whole = test_program.run(
@@ -60,6 +64,7 @@ def test_in_bfloat16_it_computes_what_devices_that_hold_all_compute():
   test_program.assert_same(step, whole, tolerance=1e-3)
 
 
+@pytest.mark.integration
 def test_weights_are_gathered_once_whatever_the_number_of_micro_batches():
   def gathers(how, accumulate):
     compiled = make(how, accumulate=accumulate).lower_step().compile()
@@ -77,7 +82,10 @@ def test_the_state_stays_split():
   assert jax.tree.map(lambda leaf: leaf.sharding, state) == programs.state_sharding
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+  "name",
+  ["debug", *(pytest.param(c, marks=pytest.mark.integration) for c in CONFIGS[1:])],
+)
 def test_loss_and_gradients_of_converted_weights_are_those_of_the_weights(name):
   """The rule, in bfloat16: nothing is converted that is used in float32, too."""
   system = systems.build(helpers.load_config(name, dtype="bfloat16"))

@@ -14,6 +14,8 @@ import pytest
 from vdm_jax.sampling import save
 from vdm_jax.storage import workdirs
 
+pytestmark = pytest.mark.integration
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 

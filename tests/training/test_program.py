@@ -80,6 +80,7 @@ def test_losses_and_parameters_do_not_depend_on_the_mesh(
   assert_same(run(programs), reference())
 
 
+@pytest.mark.integration
 def test_what_is_dropped_does_not_depend_on_mesh_or_micro_batches():
   model = {"dropout": 0.3}
   whole = run(make(model=model))

@@ -65,6 +65,7 @@ def test_a_resumed_run_ends_bit_equal(config, finished, tmp_path):
   assert [line["loss"] for line in resumed] == [line["loss"] for line in straight]
 
 
+@pytest.mark.integration
 def test_two_runs_at_once_in_one_workdir_are_refused(config, tmp_path):
   workdir = str(tmp_path / "run")
   with workdirs.locked(workdir):
@@ -90,6 +91,7 @@ def test_two_runs_at_once_in_one_workdir_are_refused(config, tmp_path):
   assert experiment.train(config(train={"num_steps": 1}), workdir).reason == "steps"
 
 
+@pytest.mark.integration
 def test_a_data_set_without_validation_trains_without(
   config, data_dir, tmp_path, capsys
 ):
@@ -115,6 +117,7 @@ def test_a_data_set_without_validation_trains_without(
   assert "no validation: video_folder/all_train" in capsys.readouterr().out
 
 
+@pytest.mark.integration
 def test_a_run_killed_after_its_checkpoint_repeats_the_lost_steps(
   config, finished, tmp_path
 ):
@@ -133,6 +136,7 @@ def test_a_run_killed_after_its_checkpoint_repeats_the_lost_steps(
   assert steps == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.integration
 def test_resume_on_another_mesh_goes_on_with_the_same_losses(
   config, finished, tmp_path
 ):
@@ -210,6 +214,7 @@ def test_a_failed_save_keeps_the_last_good_one(tmp_path, monkeypatch):
   assert data == {"next": 1}
 
 
+@pytest.mark.integration
 def test_init_from_takes_what_fits_and_lists_what_does_not(
   config, finished, tmp_path, capsys
 ):
@@ -245,6 +250,7 @@ def test_an_export_samples_like_the_run(config, finished, tmp_path):
     exports.folder(finished[0], str(out))
 
 
+@pytest.mark.integration
 def test_sigterm_saves_and_a_later_run_goes_on(config, finished, tmp_path, monkeypatch):
   workdir = str(tmp_path / "run")
   from vdm_jax.training import loop
@@ -269,6 +275,7 @@ def test_sigterm_saves_and_a_later_run_goes_on(config, finished, tmp_path, monke
   assert_equal(jax.device_get(result.state), finished[1])
 
 
+@pytest.mark.integration
 def test_the_clock_stops_a_run_and_the_last_step_is_logged(config, tmp_path):
   workdir = str(tmp_path / "run")
   limits = {"num_steps": 10_000, "max_seconds": 0.5, "log_every": 1000}
@@ -278,6 +285,7 @@ def test_the_clock_stops_a_run_and_the_last_step_is_logged(config, tmp_path):
   assert [line["step"] for line in lines] == [int(result.state.step)]
 
 
+@pytest.mark.integration
 def test_the_clock_goes_on_where_a_run_was(config, tmp_path):
   workdir = str(tmp_path / "run")
   limits = {"num_steps": 10_000, "max_seconds": 0.5, "eval_every": 0}
@@ -302,6 +310,7 @@ def test_a_rate_that_falls_with_the_clock_needs_a_clock(config, tmp_path):
     experiment.train(config(optimizer=annealed), str(tmp_path / "run"))
 
 
+@pytest.mark.integration
 def test_too_many_bad_steps_in_a_row_stop_the_run(config, tmp_path):
   workdir = str(tmp_path / "run")
   diverging = config(
@@ -312,6 +321,7 @@ def test_too_many_bad_steps_in_a_row_stop_the_run(config, tmp_path):
     experiment.train(diverging, workdir)
 
 
+@pytest.mark.integration
 def test_samples_are_made_while_training(config, tmp_path):
   workdir = tmp_path / "run"
   experiment.train(
@@ -341,6 +351,7 @@ def test_data_that_does_not_fit_is_named(config, tmp_path):
     experiment.train(config(task={"num_frames": 9}), str(tmp_path / "c"))
 
 
+@pytest.mark.integration
 def test_captions_train_and_steer(config, tmp_path):
   workdir = str(tmp_path / "run")
   experiment.train(

@@ -65,6 +65,7 @@ def test_a_sampler_that_fails_holds_nothing(monkeypatch):
   assert models[0].params is None
 
 
+@pytest.mark.integration
 def test_weights_of_one_of_several_processes_are_counted(monkeypatch):
   """Four of the eight devices are one process's: it holds all weights on them."""
   devices = jax.devices()
