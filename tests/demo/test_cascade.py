@@ -55,7 +55,7 @@ def test_disagreement_is_a_share_of_the_range():
 
 def test_other_data_are_refused(tmp_path):
   config = {"data": {"name": "moving_digits/16px_1digit_9frames"}}
-  with pytest.raises(UserError, match="with `captions` in its name"):
+  with pytest.raises(UserError, match="with 'captions' in its name"):
     cascade.run(config, config, tmp_path, seconds=1)
 
 

@@ -62,8 +62,8 @@ def assert_same(a, b, tolerance=2e-4):
   "devices, mesh, accumulate",
   [
     (8, {"data": -1, "fsdp": 1}, 1),
-    (8, {"data": 2, "fsdp": 4}, 1),
-    (2, {"data": 1, "fsdp": -1}, 4),
+    pytest.param(8, {"data": 2, "fsdp": 4}, 1, marks=pytest.mark.integration),
+    pytest.param(2, {"data": 1, "fsdp": -1}, 4, marks=pytest.mark.integration),
   ],
 )
 def test_losses_and_parameters_do_not_depend_on_the_mesh(
