@@ -127,7 +127,7 @@ def terms(
     system: whose model it is.
     context: frames at the start that are given.
     draws: noise levels of each clip; 0 is the protocol's default.
-    params: of the network.
+    params: parameters of the network.
     video: float [B, T, H, W, C] in [-1, 1].
     keys: one a clip [B].
   """

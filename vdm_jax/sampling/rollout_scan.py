@@ -27,7 +27,7 @@ def sample_rollout(
   Args:
     system: whose network samples; recurrent.
     settings: how.
-    params: of the network.
+    params: parameters of the network.
     given: [B, K, H, W, C] in [-1, 1], the first frames of the videos.
     cond: conditioning signals, [B, G, ...].
     keys: [B, N], one for each video and new frame.

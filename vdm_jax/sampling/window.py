@@ -42,7 +42,7 @@ def sample_window(
   Args:
     system: whose network samples.
     settings: how.
-    params: of the network.
+    params: parameters of the network.
     video: [B, T, H, W, C] in [-1, 1]; only observed frames are looked at.
     frames: which are observed and latent.
     cond: conditioning signals, [B, G, ...]; under 'against' those that guidance moves
