@@ -1,4 +1,4 @@
-"""What a name stands for: one of ours, or a function or class of the user's."""
+"""Look-up of names: registered ones, or a function or class of the user's."""
 
 import importlib
 import importlib.util
@@ -11,15 +11,15 @@ from vdm_jax.errors import UserError
 
 
 def find(kind: str, name: str, known: Mapping[str, Any]) -> Any:
-  """Finds `known[name]`, or what `package.module:name` or `file.py:name` names.
+  """Finds `known[name]`, or the object that `package.module:name` or `file.py:name` is.
 
   Args:
-    kind: of thing, for messages.
-    name: with a colon, code to import: it runs.
-    known: what is registered.
+    kind: what is looked up, for error messages.
+    name: a registered name or, with a colon, code that is imported and so executed.
+    known: registered objects by name.
 
   Raises:
-    UserError: there is no such thing, or importing it failed.
+    UserError: there is no such object, or importing it failed.
   """
   if name in known:
     return known[name]

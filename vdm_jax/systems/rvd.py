@@ -102,7 +102,7 @@ class RvdSystem(system.DiffusionSystem):
     valid: jax.Array | None = None,
     dropout: jax.Array | None = None,
   ) -> Scored:
-    """Scores as `DiffusionSystem.score`, without the first `task.num_context` frames."""
+    """Scores frames as `DiffusionSystem.score`, from number `task.num_context` on."""
     first = self.task.num_context
     if self.train_only == "denoiser" and "predictor" in params:
       fixed = jax.lax.stop_gradient(params["predictor"])
