@@ -1,9 +1,9 @@
-"""Protocol `fvd`: how far the videos of one source are from those of another.
+"""Protocol `fvd`: the distance between the videos of two sources.
 
-Fréchet distance (FVD), kernel distance (KVD) and FVD extrapolated to infinitely many
-videos, on the features of I3D or C3D, or on features that the user brings. A preset is
-one published protocol; whatever else is asked for departs from it, and is named on
-every line.
+It reports the Fréchet distance (FVD), the kernel distance (KVD) and FVD extrapolated to
+infinitely many videos, on features of I3D or C3D or on the user's own features. A
+preset is one published protocol; every setting that departs from it is named on every
+line.
 """
 
 import dataclasses
@@ -32,8 +32,8 @@ from vdm_jax.metrics import (
 from vdm_jax.metrics.networks import c3d, i3d
 
 _WINDOWS = ("first", "random")
-_SAME_FPS = 0.05  # A GIF's times are hundredths of a second: 12 frames become 12.5.
-# The least that a number may be.
+_SAME_FPS = 0.05  # A GIF's times are hundredths of a second: 12 fps become 12.5.
+# Smallest allowed values of numbers.
 _LEAST = {
   "num_a": 0, "num_b": 0, "num_frames": -1, "num_context": 0, "bn_eps": 0.0, "ddof": -1,
   "inception_splits": 0, "fps": 0.0, "size": 0, "batch_size": 1, "seed": 0,
@@ -43,42 +43,56 @@ setting = protocol.setting
 
 @dataclasses.dataclass(frozen=True)
 class Fvd:
-  """See the module's text; '' and 0 take what the preset says."""
+  """Measures FVD and KVD, see the module's text; '' and 0 take the preset's value."""
 
   name: ClassVar[str] = "fvd"
   several: ClassVar[bool] = True
 
-  a: tuple[str, ...] = setting((), "what is measured: a folder of videos or samples, a "
-    "run, a data set (NAME:SPLIT), or features (.npz); repeated for further samples of "
-    "the same videos: measured together and one by one (trajectories)")  # fmt: skip
-  b: str = setting("", "what it is compared with, as --a; real videos")
-  preset: str = setting("", f"a published protocol: {', '.join(presets.PRESETS)}")
-  num_a: int = setting(0, "videos of --a, from the first on; a run makes so many")
-  num_b: int = setting(0, "videos of --b")
-  num_frames: int = setting(0, "frames of a clip; -1 is all, of videos of one length")
-  window: str = setting("", "which frames: first, or random")
+  a: tuple[str, ...] = setting((), "source to measure: a folder of videos or samples, "
+    "a run, a data set (NAME:SPLIT), or features (.npz); repeat it for more samples "
+    "of the same videos, measured together and one by one (trajectories)")  # fmt: skip
+  b: str = setting("", "source of real videos to compare with, in the forms of --a")
+  preset: str = setting(
+    "", f"published protocol to follow: {', '.join(presets.PRESETS)}"
+  )
+  num_a: int = setting(
+    0, "number of videos of --a, from the first on; a run samples as many"
+  )
+  num_b: int = setting(0, "number of videos of --b")
+  num_frames: int = setting(
+    0, "frames per clip; -1: all, if videos are of equal length"
+  )
+  window: str = setting("", "which frames of a video to take: first, or random")
   include_conditioning: str = setting("", "whether given frames count: yes or no")
   num_context: int = setting(
-    0, "given frames at the start of a video, where the samples do not say"
+    0, "number of given frames at the start, if the samples do not record it"
   )
-  network: str = setting("", "i3d or c3d")
-  weights: str = setting("", "their name; see vdm-jax weights list")
-  layer: str = setting("", "logits or pool (I3D); features or logits (C3D)")
-  resize: str = setting("", f"how frames get to 224: {', '.join(resize.RULES)}")
+  network: str = setting("", "network of the features: i3d or c3d")
+  weights: str = setting("", "name of the network's weights; see vdm-jax weights list")
+  layer: str = setting(
+    "", "output of the network: logits or pool (I3D), features or logits (C3D)"
+  )
+  resize: str = setting("", f"how frames are resized to 224: {', '.join(resize.RULES)}")
   bn_eps: float = setting(0.0, "epsilon of I3D's batch norms")
-  dtype: str = setting("float32", "of I3D's convolutions; bfloat16 is another number")
+  dtype: str = setting(
+    "float32", "dtype of I3D's convolutions; bfloat16 changes the numbers"
+  )
   ddof: int = setting(-1, "covariances are divided by n minus this")
   root: str = setting(
-    "", f"of the product of covariances: {', '.join(distances.ROOTS)}"
+    "", f"root of the product of covariances: {', '.join(distances.ROOTS)}"
   )
-  inception_splits: int = setting(0, "Inception score of --a in so many parts (C3D)")
-  fps: float = setting(0.0, "frames a second that videos are read at")
-  size: int = setting(0, "height and width that videos are fitted to first")
-  any_fps: bool = setting(False, "compare videos of different frame rates")
-  features: str = setting("", "folder that keeps features (default: in --out)")
-  batch_size: int = setting(4, "clips through the network at a time")
-  seed: int = setting(0, "of random windows, and of a run's noise")
-  sampling: tuple = setting((), "KEY=VALUE of a run's sampling settings")
+  inception_splits: int = setting(
+    0, "number of splits of --a for an Inception score (C3D)"
+  )
+  fps: float = setting(0.0, "frames per second at which videos are read")
+  size: int = setting(0, "height and width that videos are first fitted to")
+  any_fps: bool = setting(
+    False, "whether videos of different frame rates may be compared"
+  )
+  features: str = setting("", "folder in which features are kept; default in --out")
+  batch_size: int = setting(4, "number of clips that go through the network at a time")
+  seed: int = setting(0, "seed of random windows and of a run's noise")
+  sampling: tuple = setting((), "sampling settings of a run, as KEY=VALUE")
   data_dir: str = setting("", "folder of the data sets")
 
   def __post_init__(self):
@@ -89,7 +103,7 @@ class Fvd:
     preset = presets.find(self.preset)
     wanted, departs = self._resolve(preset)
     parts, b = self._sources(wanted)
-    # Of real videos, those frames that the model was given in its own.
+    # Frames of real videos that correspond to those given to the model.
     skipped = max(self.num_context, *(source.context for source in (*parts, b)))
     skipped = 0 if wanted["include_conditioning"] else skipped
     shapes = {}
@@ -142,7 +156,7 @@ class Fvd:
     return protocol.Outcome(result, fvd_table.table(result))
 
   def _resolve(self, preset: presets.Preset) -> tuple[dict[str, Any], list[str]]:
-    """All settings, and which of them are not the preset's."""
+    """Returns all settings, and names those that depart from the preset."""
     for key, least in _LEAST.items():
       if not getattr(self, key) >= least:
         raise UserError(
@@ -205,7 +219,7 @@ class Fvd:
         options=options,
       )
 
-    # Those of a preset are videos in all.
+    # A preset's number is the total over all sources.
     count = self.num_a or -(-wanted["num_a"] // max(len(self.a), 1))
     parts = [open_source("a", name, count) for name in self.a or [""]]
     b = open_source("b", self.b, wanted["num_b"])
@@ -225,7 +239,7 @@ class Fvd:
     return parts, b
 
   def _features(self, parts, b, wanted, skipped, out):
-    """Features of all, --b's last; logits for an Inception score; what made them."""
+    """Computes features of all sources, --b last, logits, and a description of both."""
     if b.features is not None:
       widths = [x.features.shape[1] for x in (*parts, b)]
       if len(set(widths)) > 1:
@@ -277,7 +291,7 @@ class Fvd:
     return found, logits, extractor.describe()
 
   def _window(self, flag, source, wanted, skipped, lengths):
-    """The function that cuts a clip out of a video."""
+    """Makes the function that cuts a clip out of a video."""
     count = max(wanted["num_frames"], 0)
     sizes: set[tuple[int, ...]] = set()
 
@@ -320,7 +334,7 @@ class Fvd:
 
 
 def _notes(shapes: dict[str, tuple[int, ...]]) -> list[str]:
-  """Names what a reader would not expect of the sources' first videos."""
+  """Lists unexpected properties of the sources' first videos."""
   notes = [
     f"{name}: gray, repeated to three channels"
     for name, shape in shapes.items()
@@ -334,10 +348,10 @@ def _notes(shapes: dict[str, tuple[int, ...]]) -> list[str]:
 
 
 def _shorten(wanted, shapes, skipped: int) -> list[str]:
-  """Takes the frames that there are where a preset wants more; says so.
+  """Shortens clips to the frames that exist if a preset asks for more, and says so.
 
-  Of each source the first video is looked at: shorter ones after it are an error that
-  names them.
+  Only the first video of each source is considered; shorter ones after it raise an
+  error that names them.
 
   Raises:
     UserError: nothing is left of a video after its given frames.
