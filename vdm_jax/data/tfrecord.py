@@ -1,15 +1,15 @@
-"""TFRecord files of `tf.train.Example`s, read without TensorFlow.
+"""Reading of TFRecord files of `tf.train.Example`s, without TensorFlow.
 
-A file is records one after another, each framed as
+A file is a sequence of records, each framed as
 
     length   uint64, little-endian
     check    uint32, masked CRC-32C of the 8 bytes of the length
     data     `length` bytes
     check    uint32, masked CRC-32C of the data
 
-A record whose data fails its check is reported and the next one is read. Where the
-length fails, or the file ends early, nothing says where the next record begins: the
-rest of the file is given up.
+A record whose data fails its check is reported and the next one is read. If the length
+fails, or the file ends early, the next record cannot be found, and the rest of the file
+is skipped.
 """
 
 import functools
@@ -22,7 +22,7 @@ from etils import epath
 from google.protobuf import message
 from tensorflow_datasets.proto import tf_example_generated_pb2
 
-_POLYNOMIAL = 0x82F63B78  # Castagnoli's, bits reversed.
+_POLYNOMIAL = 0x82F63B78  # Castagnoli's, with bits reversed.
 _MASK_DELTA = 0xA282EAD8
 
 
@@ -30,9 +30,9 @@ class Record(NamedTuple):
   """One record of a file.
 
   Attributes:
-    number: its place in the file, from 0.
-    data: its bytes; empty if it is damaged.
-    damage: what is wrong with it, "" if nothing.
+    number: place in the file, from 0.
+    data: bytes of the record; empty if it is damaged.
+    damage: description of the damage; "" for none.
   """
 
   number: int
@@ -41,7 +41,7 @@ class Record(NamedTuple):
 
 
 def read(path: epath.PathLike) -> Iterator[Record]:
-  """The records of a file, the damaged ones marked; one is in memory at a time."""
+  """Yields the records of a file, damaged ones too, with one in memory at a time."""
   with epath.Path(path).open("rb") as file:
     number = 0
     while header := file.read(12):
@@ -64,16 +64,16 @@ def read(path: epath.PathLike) -> Iterator[Record]:
 
 
 def parse_example(data: bytes) -> dict[str, list]:
-  """The features of a serialised `tf.train.Example`.
+  """Parses the features of a serialised `tf.train.Example`.
 
   Args:
-    data: the message. A `SequenceExample` will do: its context is read.
+    data: the message. Of a `SequenceExample` the context is read.
 
   Returns:
-    {name: values}: bytes, floats or ints.
+    {name: values}, where values are bytes, floats or ints.
 
   Raises:
-    ValueError: it is no such message.
+    ValueError: `data` is not such a message.
   """
   try:
     example = tf_example_generated_pb2.Example.FromString(data)
@@ -87,18 +87,18 @@ def parse_example(data: bytes) -> dict[str, list]:
 
 
 def masked_crc32c(data: bytes) -> int:
-  """CRC-32C of `data`, rotated and shifted as TFRecord stores it."""
+  """Computes the CRC-32C of `data`, rotated and shifted as TFRecord stores it."""
   crc = crc32c(data)
   return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
 def crc32c(data: bytes) -> int:
-  """CRC-32C (Castagnoli, RFC 3720) of `data`.
+  """Computes the CRC-32C (Castagnoli, RFC 3720) of `data`.
 
-  The data is cut into lanes that NumPy advances together, four bytes a step. The
-  register is linear over GF(2): two neighbouring lanes join when the left one is
-  advanced over as many zeros as the right one is long. Leading zeros leave an empty
-  register empty, so the data is filled up in front.
+  The data is cut into lanes that NumPy advances together, four bytes per step. The
+  register is linear over GF(2): two neighbouring lanes are joined by advancing the left
+  one over as many zeros as the right one is long. Leading zeros do not change an empty
+  register, so the data is padded in front.
   """
   size = len(data)
   lanes = 1 << size.bit_length() // 2
@@ -119,18 +119,18 @@ def crc32c(data: bytes) -> int:
 
 
 def _apply(operator: np.ndarray, registers: np.ndarray) -> np.ndarray:
-  """A linear map, given by its images of the 32 single bits, of uint32 [N]."""
+  """Applies a linear map, given by its images of the 32 single bits, to uint32 [N]."""
   bits = registers[:, None] >> np.arange(32, dtype=np.uint32) & 1
   return np.bitwise_xor.reduce(np.where(bits, operator, np.uint32(0)), axis=1)
 
 
 @functools.lru_cache(maxsize=256)
 def _zeros(count: int) -> np.ndarray:
-  """The linear map of a register that passes over `count` zero bytes, uint32 [32]."""
-  power = np.uint32(1) << np.arange(32, dtype=np.uint32)  # Nothing passed.
-  square = np.concatenate([[np.uint32(_POLYNOMIAL)], power[:-1]])  # One bit.
+  """Makes the linear map of a register over `count` zero bytes, uint32 [32]."""
+  power = np.uint32(1) << np.arange(32, dtype=np.uint32)  # Over no bits.
+  square = np.concatenate([[np.uint32(_POLYNOMIAL)], power[:-1]])  # Over one bit.
   for _ in range(3):
-    square = _apply(square, square)  # One byte.
+    square = _apply(square, square)  # Over one byte.
   while count:
     if count & 1:
       power = _apply(square, power)
@@ -141,7 +141,7 @@ def _zeros(count: int) -> np.ndarray:
 
 @functools.cache
 def _word_tables() -> tuple[np.ndarray, np.ndarray]:
-  """What four bytes do to the lower and to the upper half of a register."""
+  """Tabulates the effect of four bytes on the lower and upper half of a register."""
   halves = np.arange(1 << 16, dtype=np.uint32)
   word = _zeros(4)
   return _apply(word, halves), _apply(word, halves << 16)

@@ -305,7 +305,7 @@ _TRUNK = re.compile(r"(?:net\.slice\d|features)\.(\d+)\.(weight|bias)")
 
 
 def _lpips_torch(flat: Flat):
-  """Reads the state of `lpips.LPIPS`, or torchvision's trunk and the package's heads."""
+  """Reads the state of `lpips.LPIPS`, or torchvision's trunk and lpips' heads."""
   trunk = {key: found for key in flat if (found := _TRUNK.fullmatch(key))}
   if not trunk:
     return None
