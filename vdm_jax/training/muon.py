@@ -3,7 +3,7 @@
 `optax.contrib.muon` is the same optimizer. Its iteration multiplies the whole matrix
 ten times; this one works on the Gram matrix, which is as wide as the narrower side, and
 multiplies the whole matrix twice. On CPU, where a step of a small model has few
-examples to share that cost, optax's took a fifth to a third of a step.
+examples to share that cost, it was a fifth to a third of a step.
 """
 
 import math
