@@ -167,7 +167,7 @@ def _half(system, size) -> window.LowRes:
   """Describes a video of half the height and width.
 
   Raises:
-    UserError: height or width is odd.
+    UserError: height or width is odd, or the system is recurrent.
   """
   height, width, channels = system.frame_shape
   if height % 2 or width % 2 or system.windows.recurrent:
