@@ -1,11 +1,11 @@
-"""Configs by name: of the papers, small ones for a CPU, and a template.
+"""Configs by name: those of the papers, small ones for a CPU, and a template.
 
     from vdm_jax import configs
 
     config = configs.get("vdm_ucf101:chips=8", train={"num_steps": 1000})
 
-The files lie in the checkout's `configs/`, which `vdm_jax.configs` is a link to. Each
-has `get_config`, which the command line calls for `--config=NAME` as well.
+The files are in the checkout's `configs/`, to which `vdm_jax.configs` is a link. Each
+has `get_config`, which the command line also calls for `--config=NAME`.
 """
 
 import importlib
@@ -23,7 +23,7 @@ _SHARED = ("__init__", "common", "common_fdm", "common_ramvid", "common_rvd")
 
 
 def names() -> list[str]:
-  """Lists the configs there are."""
+  """Lists the names of all configs."""
   return sorted(p.stem for p in _FOLDER.glob("*.py") if p.stem not in _SHARED)
 
 
@@ -42,12 +42,12 @@ def get(name: str, **sections: Mapping[str, Any]) -> ConfigDict:
   """Makes a config.
 
   Args:
-    name: of a file here, an argument of its after a colon.
+    name: name of a config, with its argument after a colon.
     **sections: fields to change, `train={"num_steps": 20}`; a field outside any section
       by itself, `seed=1`.
 
   Raises:
-    UserError: there is no such config or no such field, or the argument is refused.
+    UserError: there is no such config or no such field, or the argument is invalid.
   """
   stem, _, argument = name.partition(":")
   path(stem)

@@ -1,4 +1,4 @@
-"""What the configs of FDM share: task, network, diffusion and training."""
+"""Common parts of FDM's configs: task, network, diffusion and training."""
 
 from ml_collections import ConfigDict
 
@@ -8,13 +8,13 @@ from vdm_jax.configs import common
 def random_subsets(
   max_frames: int = 20, clip_length: int = 1000, padding: str = "random"
 ) -> ConfigDict:
-  """Task: any frames of a long video from any others (FDM)."""
+  """Makes the task of any frames of a long video given any others (FDM)."""
   return ConfigDict(
     dict(
       name="random_subsets",
       max_frames=max_frames,  # Of a window, padding included.
-      clip_length=clip_length,  # Frames that a window is chosen from; more than it has.
-      padding=padding,  # 'random', frames of another video; or 'first'.
+      clip_length=clip_length,  # Frames to choose a window from; more than its own.
+      padding=padding,  # 'random' (frames of another video) or 'first'.
     )
   )
 
@@ -26,41 +26,41 @@ def plan_stages(
   step_size: int,
   plan_names=("hierarchy-2",),
 ) -> ConfigDict:
-  """Task: the stages of some plans, at any place of a video; not FDM's own."""
+  """Makes the task of stages of plans, at any place of a video; it is ours."""
   return ConfigDict(
     dict(
       name="plan_stages",
       plan_names=tuple(plan_names),
       length=length,  # Frames of the videos that will be sampled.
-      num_obs=num_obs,  # Of which the first so many are given.
+      num_obs=num_obs,  # Number of given frames, at the start.
       max_frames=max_frames,  # Of a window, padding included.
-      options=dict(step_size=step_size),  # Of the plans.
+      options=dict(step_size=step_size),  # Options of the plans.
     )
   )
 
 
 def fdm_model() -> ConfigDict:
-  """Network of FDM for frames of 64 pixels, as its authors build it."""
+  """Makes FDM's network for frames of 64 pixels, as its authors build it."""
   return common.improved_unet(
-    # Norms over time see padding, too, as in the authors' code; their weights want it
-    # so. False keeps padding from reaching real frames at all.
+    # Norms over time include padding, as in the authors' code, for which their weights
+    # are trained. False keeps padding from any influence on real frames.
     padding_in_norm=True,
-    pool_given=False,  # Ours: frames are told what all given frames look like.
+    pool_given=False,  # Ours: the embedding has features of all given frames.
   )
 
 
 def fdm_diffusion() -> ConfigDict:
-  """Diffusion and objective of FDM, as its authors train it."""
-  # All frames that are not given count, padding too; the mean is over all frames of a
-  # window, those given as zeros. 'latent' leaves padding out.
+  """Makes FDM's diffusion and objective, as its authors train it."""
+  # All frames that are not given count, even padding; the mean is over all frames of a
+  # window, with given ones as zeros. 'latent' leaves padding out.
   return common.linear_steps(where="unobserved", normalise="all")
 
 
 def fdm(clip_length: int, max_frames: int = 20) -> ConfigDict:
-  """FDM as its authors train it; data are left to the config.
+  """Makes FDM's config as its authors train it, without data.
 
-  Our choice, where it is not theirs: bfloat16, how often it is reported, and a batch of
-  8, one video for each chip of a small slice (theirs is 2 or 1, on one GPU).
+  Our choices, where they differ: bfloat16, how often it reports, and a batch of 8, one
+  video for each chip of a small slice (theirs is 2 or 1, on one GPU).
   """
   config = common.base()
   config.system = "fdm"
@@ -72,7 +72,7 @@ def fdm(clip_length: int, max_frames: int = 20) -> ConfigDict:
   )
   config.train.update(dict(batch_size=8, ema=(0.9999,), sample_every=20_000))
   config.sampling.update(dict(sampler="ancestral", steps=1000, gamma=1.0))
-  # The plan of their best results: half of a window is sampled at a time.
+  # The plan of their best results, which samples half a window at a time.
   config.plan = ConfigDict(
     dict(name="hierarchy-2", max_frames=max_frames, step_size=max_frames // 2)
   )
@@ -87,13 +87,13 @@ def fdm_small(
   num_obs: int,
   plan_names: tuple[str, ...],
 ) -> ConfigDict:
-  """FDM for small frames and a CPU, all of it our choice (docs/fdm.md).
+  """Makes FDM's config for small frames and a CPU, all of it our choice (docs/fdm.md).
 
-  Minutes of training are enough because x is predicted, at lower log SNRs; the network
-  works on patches of 2x2 pixels; every frame is shown the given frames next to it and
-  told what all of them look like; stages sample two frames, and windows of the plans
-  are all that is trained; given frames are noisy in training, as in a long video they
-  are the model's own; Muon trains it; padding reaches no other frame.
+  Minutes of training suffice because x is predicted, at lower log SNRs; the network
+  works on patches of 2x2 pixels; every frame takes the nearest given frames and
+  features of all of them as input; stages sample two frames, and only windows of the
+  plans are trained; given frames are noisy in training, as long videos are given the
+  model's own; Muon trains it; and padding has no influence on real frames.
   """
   config = fdm(length, max_frames=8)
   common.small(config, data, frame_shape)

@@ -1,4 +1,4 @@
-"""What the configs of RaMViD share: task, network, diffusion and training."""
+"""Common parts of RaMViD's configs: task, network, diffusion and training."""
 
 from ml_collections import ConfigDict
 
@@ -13,13 +13,13 @@ def random_mask(
   stride: int = 1,
   flip: bool = False,
 ) -> ConfigDict:
-  """Task: a random set of a clip's frames is given (RaMViD)."""
+  """Makes the task in which a random set of a clip's frames is given (RaMViD)."""
   return ConfigDict(
     dict(
       name="random_mask",
       num_frames=num_frames,
-      max_observed=max_observed,  # K: 1 to K frames are given ...
-      uncondition_rate=uncondition_rate,  # ... but none this often: p_U.
+      max_observed=max_observed,  # Largest number K of given frames.
+      uncondition_rate=uncondition_rate,  # Probability p_U that none is given.
       mask_range=mask_range,  # (first, one past the last) that may be given; () is all.
       stride=stride,
       flip=flip,
@@ -34,16 +34,16 @@ def past_future(
   drop_past: float = 0.0,
   drop_future: float = 0.0,
 ) -> ConfigDict:
-  """Task: the frames between past and future, each given or not (MCVD)."""
+  """Makes the task of frames between past and future, each given or not (MCVD)."""
   return ConfigDict(
     dict(
       name="past_future",
       num_past=num_past,
-      num_current=num_current,  # Always sampled.
+      num_current=num_current,  # Frames that are always sampled.
       num_future=num_future,
-      drop_past=drop_past,  # How often the past is not given ...
-      drop_future=drop_future,  # ... and the future, ...
-      sync=False,  # ... both at once.
+      drop_past=drop_past,  # Probability that the past is not given.
+      drop_future=drop_future,  # Probability that the future is not given.
+      sync=False,  # Whether both are dropped together.
       stride=1,
       flip=False,
     )
@@ -51,25 +51,25 @@ def past_future(
 
 
 def ramvid_model() -> ConfigDict:
-  """Network of RaMViD's published models."""
+  """Makes the network of RaMViD's published models."""
   return common.improved_unet(
-    scale_time_dim=0,  # Frames, to halve time with space; 0 takes any length.
+    scale_time_dim=0,  # Frames of a clip, to halve time, too; 0 takes any length.
     num_labels=0,
-    cond_drop=0.0,  # How often training hides the label.
+    cond_drop=0.0,  # Probability that training hides the label.
   )
 
 
 def ramvid_diffusion() -> ConfigDict:
-  """Diffusion and objective of RaMViD's published models."""
-  # Given frames do not count, and each example is averaged over its others. 'all' and
-  # 'all' is the authors' exclude_conditional=False.
+  """Makes diffusion and objective of RaMViD's published models."""
+  # Given frames do not count, and each example is averaged over its other frames. The
+  # authors' exclude_conditional=False is 'all' for both.
   return common.linear_steps(where="latent", normalise="example")
 
 
 def ramvid(num_frames: int = 16, uncondition_rate: float = 0.25) -> ConfigDict:
-  """RaMViD as its authors train it; data are left to the config.
+  """Makes RaMViD's config as its authors train it, without data.
 
-  Our choice, where it is not theirs: bfloat16, and how often it is reported.
+  Our choices, where they differ: bfloat16, and how often it reports.
   """
   config = common.base()
   config.system = "ramvid"
@@ -81,7 +81,7 @@ def ramvid(num_frames: int = 16, uncondition_rate: float = 0.25) -> ConfigDict:
   )
   config.train.update(dict(batch_size=64, num_steps=500_000, ema=(0.9999,)))
   config.sampling.update(dict(sampler="ancestral", steps=1000, gamma=1.0))
-  # Beyond a window: the last 5 frames are given to the next, as the authors do.
+  # Beyond a window, the last 5 frames are given to the next one, as the authors do.
   config.plan = ConfigDict(dict(name="blocks", overlap=5))
   config.preflight.topology = "v5e:2x4"
   return config
@@ -90,19 +90,19 @@ def ramvid(num_frames: int = 16, uncondition_rate: float = 0.25) -> ConfigDict:
 def ramvid_small(
   data: str, frame_shape: tuple[int, int, int], channels: int
 ) -> ConfigDict:
-  """RaMViD for small frames and a CPU, all of it our choice (docs/ramvid.md).
+  """Makes RaMViD's config for small frames and a CPU, our choice (docs/ramvid.md).
 
-  What makes a quarter of an hour enough: x is predicted, at lower log SNRs; the network
-  works on patches of 2x2 pixels, every frame is shown the given frames next to it, and
-  places of the coarser level attend; Muon trains it.
+  A quarter of an hour suffices because x is predicted, at lower log SNRs; the network
+  works on patches of 2x2 pixels, takes the nearest given frames as input of each frame,
+  and has attention at its coarser level; and Muon trains it.
   """
   config = ramvid()
   common.small(config, data, frame_shape)
-  # Fewer given frames than the paper's 4: the fewer, the more is to be learnt.
+  # Fewer given frames than the paper's 4, so that more has to be learnt.
   config.task = random_mask(8, 3, 0.05)
   common.small_improved_unet(config, channels)
   config.diffusion.update(common.x_at_low_logsnr())
   config.sampling.update(dict(sampler="ddim", steps=25))
-  # Of a window without frames after it, the two next ones are kept.
+  # Without given frames after it, a window keeps only its next two frames.
   config.plan.update(dict(overlap=3, keep=2))
   return config

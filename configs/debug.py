@@ -1,8 +1,8 @@
-"""As small as it gets: for tests of the machinery, not for looking at.
+"""The smallest config, for tests of the machinery; its videos are not worth a look.
 
     vdm-jax data build moving_digits/12px_1digit_4frames_8digitpx_64videos
 
-Twelve pixels, as a digit is 8 and needs room to move.
+Frames have 12 pixels, as a digit has 8 and needs room to move.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """FDM, small, for a CPU: one digit that bounces for 100 frames, windows of 8.
 
-What `make long-demo` trains. Nothing to download:
+`make long-demo` trains it. Nothing is downloaded:
 
     vdm-jax data build \
       moving_digits/16px_1digit_100frames_2000videos_1minspeed_deterministic

@@ -2,7 +2,7 @@
 
 The authors' own: FVD 53.1 with hierarchy-2, 64.5 with long-range, 86.4 with autoreg
 (100 videos, 36 frames given). Theirs: network, task, diffusion, Adam without warm-up or
-clipping, 950,000 steps; the options they give for CARLA alone are their defaults
+clipping, 950,000 steps; the options they give only for CARLA have their defaults
 here. Ours: a batch of 8, as they do not state theirs, and rematerialisation, so that
 each of 8 small chips holds one video; bfloat16.
 

@@ -1,6 +1,6 @@
 """FDM on walks through one maze, 64x64, for one GPU.
 
-Do long videos make sense as walks? Data are rendered (needs the extra `maze`):
+Its long videos are judged as walks. Data are rendered (needs the extra `maze`):
 
     vdm-jax data build maze/64px_300frames_100videos
     vdm-jax train --config=configs/fdm_maze.py --workdir=DIR
@@ -8,7 +8,7 @@ Do long videos make sense as walks? Data are rendered (needs the extra `maze`):
 
 Argument: name, the data set to train on; batch.
 
-Network, task and objective are the paper's, at half of its width; the rest is our
+Network, task and objective are the paper's, at half its width; the rest is our
 choice: v-prediction and a cosine schedule learn faster, and sampling takes 100 steps.
 No published number belongs to it.
 """

@@ -1,6 +1,6 @@
 """FDM, small, for a CPU: 16x16 walks through one maze, windows of 8 frames.
 
-What `make maze-demo` trains. Nothing to download (needs the extra `maze`):
+`make maze-demo` trains it. Nothing is downloaded (needs the extra `maze`):
 
     vdm-jax data build maze/16px_300frames_8videos_4heldout
     vdm-jax train --config=configs/fdm_maze_small.py --workdir=DIR

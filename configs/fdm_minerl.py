@@ -2,7 +2,7 @@
 
 The authors' own: FVD 275 with hierarchy-2, 267 with long-range, 281 with autoreg
 (100 videos, 36 frames given). Theirs: network, task, diffusion, Adam without warm-up or
-clipping, 850,000 steps; the options they give for CARLA alone are their defaults
+clipping, 850,000 steps; the options they give only for CARLA have their defaults
 here. Ours: a batch of 8, as they do not state theirs, and rematerialisation, so that
 each of 8 small chips holds one video; bfloat16.
 

@@ -1,4 +1,4 @@
-"""Where in the maze was this frame seen? For WD and PO of FDM's walks; fits a CPU.
+"""A regressor of where in the maze a frame was seen, for FDM's WD and PO; fits a CPU.
 
     vdm-jax train --config=configs/position_regressor_maze.py --workdir=runs/position
     vdm-jax eval --protocol=position --workdir=runs/position --out=runs/position_eval
@@ -21,7 +21,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.system = "position_regressor"
   config.dtype = "float32"
   for section in ("diffusion", "plan", "sampling"):
-    del config[section]  # Nothing is diffused.
+    del config[section]  # There is no diffusion.
   config.data.update(
     dict(
       name=values["name"],
@@ -30,23 +30,23 @@ def get_config(arg: str | None = None) -> ConfigDict:
       prefetch_mb=64,
     )
   )
-  # Four frames of a video, far apart: a batch of 16 has 64 places.
+  # Four frames per video, far apart, so that a batch of 16 has 64 places.
   config.task = common.unconditional(num_frames=4, stride=25)
   config.model = ConfigDict(
     dict(
       extra="pose",  # Per-frame extra of the data set that starts with (x, y).
       extra_width=3,  # Its values.
       bounds=(0.0, 0.0, 992.0, 992.0),  # x_min, y_min, x_max, y_max of the map.
-      # The map is cells x cells, each with a head of its own. As many as the maze has:
-      # their borders are in its walls, not along the middle of a corridor.
+      # The map has cells x cells, each with its own head. They are as many as the
+      # maze's, so that their borders are in walls, not in the middle of corridors.
       cells=6,
-      regression_weight=10.0,  # Of squared errors in cells, beside the cross-entropy.
+      regression_weight=10.0,  # Weight of squared errors beside the cross-entropy.
       channels=24,  # Base width; stage l has channels * channel_mults[l].
-      channel_mults=(1, 2, 3, 4),  # One a halving of the frame.
-      features=256,  # Before the heads.
+      channel_mults=(1, 2, 3, 4),  # One per halving of the frame.
+      features=256,  # Width before the heads.
       dropout=0.1,
       brightness=0.1,  # Training scales and shifts pixels by up to this.
-      blur=0.5,  # And mixes in so much of a blurred frame: samples are soft.
+      blur=0.5,  # And blurs by up to this, as samples are soft.
     )
   )
   config.optimizer.update(

@@ -1,7 +1,7 @@
 """RaMViD on BAIR robot pushing: trained on 20 frames of 64x64, sampled 1 -> 15.
 
 The settings of the authors' README; 250,000 steps on 8 GPUs, as their project page
-says, so that their 4 videos a process make 32. Published for it: FVD 84.20.
+says, so that their 4 videos per process make 32. Published: FVD 84.20.
 
     vdm-jax sample --workdir=DIR --given=CLIP --given_frames=0 \\
       --length=16 --plan=fill --out=DIR2

@@ -1,6 +1,6 @@
 """RaMViD, small, for a CPU: 8 frames of 16x16, one bouncing digit, all four tasks.
 
-Nothing to download:
+Nothing is downloaded:
 
     vdm-jax data build moving_digits/16px_1digit_8frames_1minspeed_deterministic
     vdm-jax train --config=configs/ramvid_digits.py --workdir=DIR
@@ -10,7 +10,7 @@ Nothing to download:
     --config=configs/ramvid_digits.py:task=mcvd    2 past, 4 current, 2 future frames
 
 All settings are our choice (`common_ramvid.ramvid_small`); docs/ramvid.md has
-measurements. `make tasks-demo` lets the learning rate fall with its clock.
+measurements. In `make tasks-demo` the learning rate decays with time.
 """
 
 from ml_collections import ConfigDict

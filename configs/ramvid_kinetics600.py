@@ -1,7 +1,7 @@
 """RaMViD on Kinetics-600: one model of 16x64x64 for all four tasks.
 
 The settings of the authors' README; 500,000 steps on 8 GPUs, as their project page
-says, so that their 8 videos a process make 64. Published for it: FVD 16.46 (5 frames
+says, so that their 8 videos per process make 64. Published: FVD 16.46 (5 frames
 given, 11 predicted).
 
     vdm-jax sample --workdir=DIR --given=CLIP --given_frames=0,1,2,3,4 --out=DIR2

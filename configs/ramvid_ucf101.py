@@ -1,7 +1,7 @@
 """RaMViD on UCF-101: 16x64x64, mostly for unconditional generation (p_U = 0.75).
 
-The settings of the authors' README. They do not say how long they trained: 500,000
-steps, as for Kinetics-600, is our choice, and so are 8 processes of their 8 videos.
+The settings of the authors' README, which does not say how long they trained: 500,000
+steps, as for Kinetics-600, are our choice, and so are 8 processes of 8 videos.
 
 Data: see docs/data.md. Our choice: bfloat16.
 """

@@ -1,6 +1,6 @@
 """RVD, small, for a CPU: one bouncing digit of 16x16, 4 frames -> 16 frames.
 
-Nothing to download:
+Nothing is downloaded:
 
     vdm-jax data build moving_digits/16px_1digit_20frames_1minspeed
     vdm-jax train --config=configs/rvd_digits.py --workdir=runs/rvd_digits

@@ -13,7 +13,7 @@ Data, from the files as released (docs/data.md):
     vdm-jax data build bair PATH/softmotion30_44k
 
 Our choice, where the paper is silent: weight decay is AdamW's (decoupled, kernels
-alone); warm-up, gradient clipping, no decay of the learning rate, bfloat16.
+only); warm-up, gradient clipping, no decay of the learning rate, bfloat16.
 """
 
 from ml_collections import ConfigDict
@@ -53,7 +53,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.preflight.topology = "v4:4x4x8"  # 128 chips.
   if arguments["chips"] not in (8, 128):
     raise ValueError("config argument chips: expected 8 or 128")
-  if arguments["chips"] == 8:  # Slower, and fits: docs/results/preflight.md.
+  if arguments["chips"] == 8:  # Slower, but fits, see docs/results/preflight.md.
     config.mesh.update(dict(data=1, fsdp=8))
     config.model.remat = "block"
     config.train.accumulate = 8

@@ -1,6 +1,6 @@
 """Small and class-conditional, for a CPU: 8 frames of 16x16, one bouncing digit.
 
-What `make demo` trains. Nothing to download:
+`make demo` trains it. Nothing is downloaded:
 
     vdm-jax data build moving_digits/16px_1digit_8frames_12digitpx
 

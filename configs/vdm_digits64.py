@@ -4,8 +4,8 @@ The published resolution with a narrow network and data that needs no download:
 
     vdm-jax data build moving_digits/64px_2digits_20frames
 
-All settings are our choice; no published number belongs to it. The built data set
-has 20 frames a video, a clip is 16 of them.
+All settings are our choice; no published number belongs to it. Videos of the data set
+have 20 frames, of which a clip takes 16.
 """
 
 from ml_collections import ConfigDict

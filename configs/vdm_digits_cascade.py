@@ -1,11 +1,11 @@
-"""VDM's cascade from captions, for a CPU: a digit, its way, 32 frames of 32x32.
+"""VDM's cascade from captions, for a CPU: a digit's direction, 32 frames of 32x32.
 
-What `make cascade-demo` trains, the two models one after the other:
+`make cascade-demo` trains the two models, one after the other:
 
     --config=configs/vdm_digits_cascade.py:stage=base     8x16x16, every fourth frame
     --config=configs/vdm_digits_cascade.py:stage=upper    9x32x32, every frame
 
-The upper model enlarges the base model's films, and fills them up, by guidance alone:
+The upper model enlarges the base model's videos and fills in frames, by guidance only:
 
     vdm-jax sample --workdir=BASE --then=UPPER --caption='a three moving left' \
       --guidance=2 --out=DIR
@@ -39,10 +39,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.task = common.unconditional(num_frames=9)
     common.small_vdm(config, channels=32)
     config.model.update(dict(patch=4, attention_resolutions=(4,)))
-    config.plan.overlap = 1  # Of the window before, beside the smaller film.
-    # The smaller film guides; each step costs a backward pass.
+    config.plan.overlap = 1  # Frames of the window before, beside the smaller video.
+    # The smaller video guides, at the cost of a backward pass per step.
     config.sampling.steps = 32
-    # Twice what is exact for Gaussian pixels: a small model believes its guide late.
+    # Twice what is exact for Gaussian pixels, as a small model follows guidance late.
     config.sampling.super_resolution_weight = 8.0
   config.data.update(dict(text_encoder="minilm", max_tokens=16))
   config.model.token_dim = 384

@@ -51,7 +51,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.preflight.topology = "v4:4x8x8"  # 256 chips.
   if arguments["chips"] not in (8, 256):
     raise ValueError("config argument chips: expected 8 or 256")
-  if arguments["chips"] == 8:  # Slower, and fits: docs/results/preflight.md.
+  if arguments["chips"] == 8:  # Slower, but fits, see docs/results/preflight.md.
     config.mesh.update(dict(data=1, fsdp=8))
     config.model.remat = "convolutions"
     config.train.accumulate = 16

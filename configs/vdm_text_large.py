@@ -46,7 +46,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       head_dim=64,
       mlp_layers=4,
       dropout=0.0,
-      token_dim=1024,  # BERT-large's.
+      token_dim=1024,  # Width of BERT-large.
     )
   )
   config.diffusion.update(dict(predict="eps", loss_space="eps"))
@@ -56,7 +56,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.preflight.topology = "v4:4x4x8"  # 128 chips.
   if arguments["chips"] not in (8, 128):
     raise ValueError("config argument chips: expected 8 or 128")
-  if arguments["chips"] == 8:  # Slower, and fits: docs/results/preflight.md.
+  if arguments["chips"] == 8:  # Slower, but fits, see docs/results/preflight.md.
     config.mesh.update(dict(data=1, fsdp=8))
     config.model.remat = "convolutions"
     config.train.accumulate = 8

@@ -4,30 +4,30 @@ Put the videos in a folder, anywhere, and build a data set under a name:
 
     vdm-jax data build video_folder VIDEOS/ --name=mine
 
-then
+Then train:
 
     vdm-jax train --config=video_folder:name=mine --workdir=runs/mine
 
-Frame size, channels, number of labels and, for FDM, how long videos are, are those of
-the data set; frames that are larger than a size wants are averaged down by a whole
-number (`data.pool`). Which model, and how large:
+Frame size, channels, number of labels and, for FDM, the length of videos are taken from
+the data set; larger frames than `size` allows are averaged down by a whole number
+(`data.pool`). The argument chooses the model and its size:
 
     --config=video_folder:name=mine,system=fdm,size=small
 
     system  vdm (default): clips, with labels or captions
             fdm: any frames from any others, long videos by a plan
-            ramvid: clips, and what is missing of them
-            rvd: what comes next, frame after frame
+            ramvid: clips, with any frames given
+            rvd: the next frames, one after another
     size    tiny: 8 frames of 32 pixels, ten minutes on a CPU; the default on one
             small: frames of 64 pixels; one GPU
-            base: wider; one large GPU, or several; the default where there is one
-            large: the network of the paper: 8 chips and more
+            base: wider; one large GPU, or several; the default with an accelerator
+            large: the network of the paper; 8 chips and more
 
-`minutes=60` trains that long, whatever the size, and lets the learning rate fall with
-the clock. `text=minilm` trains VDM on the captions of captions.csv (extra `minilm`).
-`data_dir=DIR` says where data sets are, if not in the default place. `vdm-jax train`
-refuses what cannot fit and names settings that may; `vdm-jax preflight --config=...
---local` says what a step takes. All settings are our choice.
+`minutes=60` trains for that time, whatever the size, and lets the learning rate decay
+with time. `text=minilm` trains VDM on the captions of captions.csv (extra `minilm`).
+`data_dir=DIR` names the folder of the data sets, if it is not the default. `vdm-jax
+train` refuses what cannot fit and names settings that may; `vdm-jax preflight
+--config=... --local` measures what a step needs. All settings are our choice.
 """
 
 import dataclasses
@@ -45,12 +45,12 @@ TINY_MINUTES = 10.0
 
 @dataclasses.dataclass
 class Facts:
-  """What the data set says.
+  """Facts of the data set.
 
   Attributes:
-    frame_shape: height, width and channels, as they were built.
-    num_labels: classes; 0 for none.
-    length: frames that three quarters of the videos have.
+    frame_shape: height, width and channels, as built.
+    num_labels: number of classes; 0 for none.
+    length: number of frames that three quarters of the videos have.
   """
 
   frame_shape: tuple[int, int, int] = (64, 64, 3)
@@ -114,12 +114,12 @@ def _vdm(size: str, name: str, facts: Facts) -> ConfigDict:
   )
   config.model.num_labels = facts.num_labels
   config.diffusion.update(dict(predict="v", loss_space="v"))
-  if size == "tiny":  # Minutes are too few to learn by heart: nothing is dropped.
+  if size == "tiny":  # Minutes are too few to overfit, so there is no dropout.
     common.small(config, name, facts.frame_shape)
     common.small_vdm(config, channels=32)
     config.train.batch_size = 4
     return config
-  config.model.dropout = 0.1  # Small data sets want more.
+  config.model.dropout = 0.1  # Small data sets need more.
   config.model.channels = {"small": 64, "base": 128, "large": 256}[size]
   heights = [facts.frame_shape[0] >> level for level in range(4)]
   config.model.attention_resolutions = tuple(n for n in heights if n <= 32)
@@ -178,7 +178,7 @@ def _one_of(argument: str, value: str, known) -> None:
 
 
 def _default_size() -> str:
-  """Chooses tiny without an accelerator and base with one; says so."""
+  """Chooses tiny without an accelerator and base with one, and prints why."""
   found = glob.glob("/dev/nvidia[0-9]*") + glob.glob("/dev/accel*")
   found += glob.glob("/dev/vfio/[0-9]*")
   size = "base" if found else "tiny"

@@ -6,12 +6,12 @@
     vdm.train(config, "runs/first")
     videos = vdm.load("runs/first").sample(4, label=3, guidance=2.0)
 
-Everything is imported when it is first used.
+Submodules are imported lazily, on first use.
 """
 
 import lazy_loader
 
 __version__ = "0.1.0"
 
-# __init__.pyi names what there is.
+# The public names are listed in __init__.pyi.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

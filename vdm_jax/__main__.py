@@ -1,4 +1,4 @@
-"""`python -m vdm_jax COMMAND`, as `vdm-jax COMMAND`."""
+"""Runs the command line: `python -m vdm_jax COMMAND` is `vdm-jax COMMAND`."""
 
 from vdm_jax.cli import main
 

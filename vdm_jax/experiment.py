@@ -1,4 +1,4 @@
-"""From a config to a run: data, system, programs and hooks put together."""
+"""Runs of a config: assembles data, system, compiled programs and hooks."""
 
 import functools
 import json
@@ -31,23 +31,23 @@ def train(
   trace: profile.Range | None = None,
   wandb: str = "",
 ) -> loop.Result:
-  """Trains what a config describes, or resumes it.
+  """Trains the model that a config describes, or resumes its training.
 
-  An embedded data set that is missing is built first.
+  A generated data set that is missing is built first.
 
   Args:
-    config: a complete config, as a plain dict or a ConfigDict.
+    config: complete config, as a plain dict or a ConfigDict.
     workdir: folder of the run, local or gs://.
     init_from: workdir whose averaged weights a new run starts from.
-    command: what a user typed, to be stored beside the config.
+    command: command that the user typed, stored beside the config.
     trace: steps to trace into `profile/` of the workdir.
-    wandb: project of Weights & Biases to log to as well; '' for none.
+    wandb: Weights & Biases project to log to as well; '' for none.
 
   Raises:
-    UserError: anything of the config, the data or the workdir does not fit.
+    UserError: config, data or workdir do not fit each other.
   """
   if isinstance(config, ConfigDict):
-    # As a config is stored: tuples are lists.
+    # The form in which a config is stored, where tuples are lists.
     config = json.loads(config.to_json_best_effort())
   processes.agree(
     {
@@ -62,7 +62,7 @@ def train(
   system = systems.build(config)
   programs = program.Program(system, config)
   data = config["data"]
-  # Hosts may share a disk or not: the first builds, the others look afterwards.
+  # Whether or not hosts share a disk, the first one builds before the others look.
   if processes.is_first():
     sources.ensure_built(data["name"], data["data_dir"] or None)
   processes.wait("data built")
@@ -118,13 +118,13 @@ def train(
 def open_split(
   config: Mapping[str, Any], system: Any, split: str
 ) -> sources.VideoSource:
-  """A split of the config's data set, checked against the system.
+  """Opens a split of the config's data set and checks it against the system.
 
   Raises:
-    UserError: it is not built, or its frames or labels are not the model's.
+    UserError: it is not built, or its frames or labels do not fit the model.
   """
   data = config["data"]
-  # Runs from before the field was there.
+  # Configs of older runs lack the field.
   pool = data.get("pool", 0) or 1
   source = sources.load(data["name"], data["data_dir"] or None, split, pool=pool)
   if tuple(source.frame_shape) != tuple(data["frame_shape"]):
@@ -148,13 +148,13 @@ def given_clips(
   count: int,
   places: Sequence[int],
 ) -> np.ndarray:
-  """Frames to start from: those at `places` of the first `count` videos of a split.
+  """Reads the frames at `places` of the first `count` videos of a split.
 
   Args:
-    config: of the model.
-    system: of the config.
-    split: of the config's data set.
-    count: N.
+    config: the model's config.
+    system: the system built from it.
+    split: name of a split of the config's data set.
+    count: number of videos N.
     places: T0 frame numbers, in steps of the system's stride.
 
   Returns:
@@ -181,13 +181,13 @@ def given_clips(
 
 
 def text_encoder(info: Mapping[str, Any]) -> text.TextEncoder | None:
-  """The encoder of captions that a model was trained with, if any.
+  """Makes the caption encoder that a model was trained with, if any.
 
   Args:
-    info: of the model, see `sampling.load`.
+    info: description of the model, see `sampling.load`.
 
   Raises:
-    UserError: there is no such encoder here, or its weights are others.
+    UserError: there is no such encoder here, or its weights differ.
   """
   config = info["config"]
   if not config["model"].get("token_dim", 0):
@@ -195,7 +195,7 @@ def text_encoder(info: Mapping[str, Any]) -> text.TextEncoder | None:
   data = config["data"]
   encoder = text.make_encoder(data["text_encoder"], data["max_tokens"])
   _check_width(config, encoder.dim)
-  # Runs from before it was kept have none.
+  # Older runs have not stored the checksum.
   trained_with = info.get("text_checksum") or encoder.checksum
   if encoder.checksum != trained_with:
     raise UserError(
@@ -208,10 +208,10 @@ def text_encoder(info: Mapping[str, Any]) -> text.TextEncoder | None:
 def stored_captions(
   config: Mapping[str, Any], source: sources.VideoSource
 ) -> captions.StoredCaptions | None:
-  """The embedded captions of a split, made first if need be; None without text.
+  """Opens the embedded captions of a split, made first if missing; None without text.
 
   Raises:
-    UserError: the encoder cannot be had, or is of another width than the model takes.
+    UserError: there is no such encoder, or its width is not the model's.
   """
   if not config["model"].get("token_dim", 0):
     return None
@@ -231,13 +231,13 @@ def _check_width(config: Mapping[str, Any], found: int) -> None:
 
 
 def _splits(config: Mapping[str, Any]) -> list[str]:
-  """The splits of the config's data set."""
+  """Lists the splits of the config's data set."""
   data = config["data"]
   return sources.splits(sources.locate(data["name"], data["data_dir"] or None))
 
 
 def _reading(config, system, mesh):
-  """How this process reads batches."""
+  """Returns the arguments by which this process reads batches."""
   batch_size = config["train"]["batch_size"]
   return {
     "rows": pipeline.local_rows(sharding.batch(mesh), batch_size),
@@ -278,7 +278,7 @@ def _validation(config, system, programs, split, read) -> Callable | None:
 
 
 def held_out_split(config: Mapping[str, Any]) -> str:
-  """The split of the config's data set that training sees the least of."""
+  """Names the split of the config's data set that training sees least of."""
   found = _splits(config)
   return next(s for s in ("validation", "test", "train") if s in found)
 
@@ -290,18 +290,18 @@ def sampler(
   length: int,
   given: np.ndarray | None,
 ) -> tuple[Callable[[Any], np.ndarray], np.ndarray | None]:
-  """Samples of a run that is in training: the same noise and labels at every call.
+  """Makes a sampler for a run in training, with the same noise and labels at each call.
 
   Args:
-    config: of the run.
-    system: of the config.
-    count: N.
-    length: T, frames of a video.
+    config: the run's config.
+    system: the system built from it.
+    count: number of videos N.
+    length: frames per video T.
     given: float [N, T0, H, W, C] in [-1, 1], the first frames of each; None for none.
 
   Returns:
-    A function of parameters that gives uint8 [N, T, H, W, C]; and the labels [N], None
-    of a model without.
+    A function that maps parameters to videos, uint8 [N, T, H, W, C], and their labels
+    [N] (None for a model without labels).
   """
   model = sampling.Model(system, None, {"config": config})
   labels = None
@@ -309,21 +309,21 @@ def sampler(
     labels = np.arange(count) % system.cond.num_labels
 
   def sample(params):
-    # No copy where one process trains: the mesh is that of the state.
+    # With one process nothing is copied, as the state is on the same mesh.
     model.set_params(params)
     try:
       videos = model.sample(
         count, length=length, label=labels, guidance=0.0, given=given
       )
     finally:
-      model.set_params(None)  # Training wants the memory.
+      model.set_params(None)  # Frees memory for training.
     return to_uint8(videos)
 
   return sample, labels
 
 
 def _sampling(config, system, workdir) -> Callable | None:
-  """Sample videos during training: GIF and contact sheet under `samples/`."""
+  """Makes the hook that saves samples as GIF and contact sheet under `samples/`."""
   count = config["train"]["num_samples"]
   if not count or not system.can_sample:
     return None
@@ -349,18 +349,18 @@ def _sampling(config, system, workdir) -> Callable | None:
 
 
 def _measuring(config, system, workdir) -> Callable | None:
-  """FVD of samples during training."""
+  """Makes the hook that measures FVD of samples during training."""
   if not config["train"].get("eval_fvd_every", 0):
     return None
-  # Measuring knows of experiments; the other way round it is for those that ask.
+  # Imported here because evaluation imports this module.
   from vdm_jax.evaluation import during_training
 
   return during_training.fvd(config, system, workdir)
 
 
 def _work(programs) -> progress.Work:
-  """What a step asks of the devices, and what they can do."""
-  # Preflight knows of training; the other way round it is for those that ask.
+  """Describes the work of a step and the peak rate of the devices."""
+  # Imported here because preflight is needed only once a run trains.
   from vdm_jax.preflight import flops, peaks
 
   peak = peaks.peak(programs.mesh.devices.flat[0])

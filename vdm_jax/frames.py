@@ -1,4 +1,4 @@
-"""Frames: which source frames a window holds and what role each one plays.
+"""Frames: which source frames a window holds, and the role of each.
 
 A window is T slots. Each slot holds one frame of some source video and is
 
@@ -8,8 +8,8 @@ A window is T slots. Each slot holds one frame of some source video and is
 - neither: *padding*, present only to keep the shape static.
 
 Frames of equal `group` may exchange information over time; frames of different
-groups never do. A clip with k independent images (joint image-video training)
-is k + 1 groups, random-frame padding is a group of its own.
+groups never do. A clip with k independent images (joint image-video training) has
+has k + 1 groups; random-frame padding is a group of its own.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ class Frames:
     index: int32, position of each frame in its source video.
     observed: bool, given to the model clean.
     latent: bool, to be sampled or scored.
-    group: int32, temporal attention joins equal groups only.
+    group: int32; temporal attention joins frames of equal group only.
   """
 
   index: Array
@@ -42,21 +42,21 @@ class Frames:
 
   @property
   def padding(self) -> Array:
-    """bool [B, T]: slots that are neither observed nor latent."""
+    """Finds the slots that are neither observed nor latent: bool [B, T]."""
     return ~(self.observed | self.latent)
 
   def attends(self) -> Array:
     """Tells whether frame i (first) may attend to frame j (second): bool [B, T, T].
 
-    Within a group, real frames see real frames and padding sees padding, so
-    that what padding holds can never reach a real frame.
+    Within a group, real frames attend to real frames and padding to padding, so that
+    the content of padding never reaches a real frame.
     """
     same_group = self.group[:, :, None] == self.group[:, None, :]
     same_kind = self.padding[:, :, None] == self.padding[:, None, :]
     return same_group & same_kind
 
   def distances(self) -> Array:
-    """Computes index of frame i minus index of frame j: int32 [B, T, T]."""
+    """Computes the index of frame i minus that of frame j: int32 [B, T, T]."""
     return self.index[:, :, None] - self.index[:, None, :]
 
   @property
@@ -65,14 +65,14 @@ class Frames:
 
 
 def clip(batch: int, length: int, *, observed: Any = (), stride: int = 1) -> Frames:
-  """Makes frames of `batch` ordinary clips: consecutive, one group, all else latent.
+  """Makes the frames of ordinary clips: one group, latent where not observed.
 
   Args:
     batch: number of windows B.
     length: number of frames T.
     observed: slots (0-based) that are given clean; negative slots count from
       the end.
-    stride: distance in source frames between neighbours.
+    stride: distance between neighbouring frames, in source frames.
 
   Raises:
     UserError: an observed slot lies outside the clip or is named twice.
@@ -116,11 +116,11 @@ def spec(batch: int, length: int) -> Frames:
 
 
 def check(frames: Frames) -> None:
-  """Checks the invariants of concrete (host) frames.
+  """Checks the invariants of concrete frames, on the host.
 
   Raises:
-    UserError: shapes or dtypes differ from the contract, a window has nothing
-      to sample or score, or two real frames of one group share an index.
+    UserError: shapes or dtypes are not those of `Frames`, a window has nothing to
+      sample or score, or two real frames of one group share an index.
   """
   shape = np.shape(frames.index)
   for name, kind in (

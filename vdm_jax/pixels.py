@@ -1,17 +1,17 @@
-"""Pixels: uint8 until they are on the device, float32 in [-1, 1] there."""
+"""Conversions of pixels: uint8 on the host, float32 in [-1, 1] on the device."""
 
 import numpy as np
 
 
 def to_float(video):
-  """uint8 [...] to float32 in [-1, 1]; numpy or jax arrays. 0 is -1, 255 is 1."""
+  """Maps uint8 to float32 in [-1, 1], 0 to -1 and 255 to 1; numpy or jax arrays."""
   return video.astype("float32") / 127.5 - 1.0
 
 
 def average(frames, height: int, width: int):
-  """Averages frames [..., H, W, C] in blocks, to [..., height, width, C].
+  """Averages blocks of frames [..., H, W, C], to [..., height, width, C].
 
-  numpy or jax arrays; H and W are `times` of the smaller ones.
+  Takes numpy or jax arrays. H and W are the same multiple of height and width.
   """
   *rest, h, w, c = frames.shape
   blocks = frames.reshape(*rest, height, h // height, width, w // width, c)
@@ -19,10 +19,10 @@ def average(frames, height: int, width: int):
 
 
 def times(large: tuple[int, int, int], small: tuple[int, int, int]) -> int:
-  """Finds the whole number that makes (H, W, C) of small frames those of large ones.
+  """Finds the integer factor between the sizes (H, W, C) of small and large frames.
 
   Returns:
-    The number; 0 where there is none, or the channels differ.
+    The factor; 0 if there is none or the channels differ.
   """
   (height, width, channels), (h, w, c) = large, small
   number = height // h if h else 0
@@ -30,6 +30,6 @@ def times(large: tuple[int, int, int], small: tuple[int, int, int]) -> int:
 
 
 def to_uint8(video) -> np.ndarray:
-  """[-1, 1] to uint8 on the host: rounded, then clipped, never truncated."""
+  """Maps [-1, 1] to uint8 on the host, rounded (never truncated), then clipped."""
   levels = np.rint((np.asarray(video, np.float32) + 1.0) * 127.5)
   return np.clip(levels, 0, 255).astype(np.uint8)

@@ -1,7 +1,7 @@
-"""Several processes of one job: who does what, and when all of it is there.
+"""Cooperation of the processes of one job: sharing work, waiting, agreeing.
 
-Each process works on devices of its own; what they make meets here, or on a disk that
-all of them see. A job of one process does everything itself, and nothing here waits.
+Each process works on its own devices; results are combined here, or on a disk that all
+of them see. With a single process, nothing here waits.
 """
 
 import hashlib
@@ -21,29 +21,29 @@ T = TypeVar("T")
 
 
 def is_first() -> bool:
-  """Tells whether this is the process that prints, and writes what is written once."""
+  """Tells whether this is the process that prints and that writes shared files."""
   return jax.process_index() == 0
 
 
 def share(parts: Sequence[T]) -> Sequence[T]:
-  """Takes this process's parts: every so many-th, from its number on."""
+  """Selects this process's parts: every n-th of n processes, from its number on."""
   return parts[jax.process_index() :: jax.process_count()]
 
 
 def wait(name: str) -> None:
-  """Waits until all processes are here; errors quote the name."""
+  """Waits until all processes have called this; errors quote `name`."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
 
 
 def agree(facts: Mapping[str, Any]) -> None:
-  """Checks that facts are the same in all processes, before they wait for each other.
+  """Checks that facts are equal in all processes, before they wait for each other.
 
   Args:
-    facts: JSON-able, by name; the same names everywhere.
+    facts: JSON-serialisable values by name, with the same names in every process.
 
   Raises:
-    UserError: in every process, one of them differs.
+    UserError: a fact differs in some process; raised in every process.
   """
   if jax.process_count() == 1:
     return
@@ -63,10 +63,10 @@ def agree(facts: Mapping[str, Any]) -> None:
 
 
 def check_shared(folder: str) -> None:
-  """Checks that all processes see a folder, where the first one writes.
+  """Checks that all processes see the folder that the first one writes to.
 
   Raises:
-    UserError: in every process, one does not see what the first one wrote.
+    UserError: a process does not see what the first one wrote; raised in every process.
   """
   if jax.process_count() == 1:
     return
@@ -89,25 +89,25 @@ def check_shared(folder: str) -> None:
 
 
 def collect(mine: Sequence[np.ndarray], count: int, empty: np.ndarray) -> list[Any]:
-  """Brings the parts of all processes together, in their order, on every process.
+  """Gathers the parts of all processes, in order, on every process.
 
   Args:
-    mine: what became of this process's `share`, all of one shape and dtype.
-    count: parts in all.
+    mine: results for this process's `share`, all of one shape and dtype.
+    count: number of parts of all processes together.
     empty: an array of that shape and dtype, sent by a process that has no part left.
   """
   if jax.process_count() == 1:
     return list(mine)
   rounds = -(-count // jax.process_count())
   found: list[Any] = []
-  for number in range(rounds):  # No more than a part of each is under way.
+  for number in range(rounds):  # One part per process at a time bounds the memory.
     part = mine[number] if number < len(mine) else empty
     found.extend(multihost_utils.process_allgather(part))
   return found[:count]
 
 
 def whole(tree: Any) -> Any:
-  """Replaces arrays that other processes hold parts of by copies on the host."""
+  """Replaces arrays that span processes by whole copies on the host."""
 
   def leaf(array):
     if isinstance(array, jax.Array) and not array.is_fully_addressable:

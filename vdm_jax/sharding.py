@@ -1,7 +1,7 @@
-"""The mesh and who holds what on it.
+"""The device mesh, and how arrays are sharded over it.
 
-Two axes: the batch is split over both, parameters and optimizer state over
-`fsdp` alone. One device is the mesh 1 x 1; nothing else changes.
+The mesh has two axes: the batch is split over both, parameters and optimizer state
+over `fsdp` alone. A single device is a 1 x 1 mesh, with no code of its own.
 """
 
 import functools
@@ -19,28 +19,28 @@ from vdm_jax import errors
 from vdm_jax.errors import UserError
 
 BATCH = ("data", "fsdp")
-# Smaller arrays are held whole: gathering them costs more than they weigh.
+# Smaller arrays are replicated: gathering them would cost more than it saves.
 _MIN_SHARDED = 1 << 16
-# Who holds what: the first pattern that is found in the path of an array says. It is
-# split over `fsdp` along its 'longest' axis that divides (small ones are held whole),
-# along the axis of a number, or held 'whole' everywhere.
+# The first pattern found in the path of an array decides its sharding over `fsdp`:
+# along the 'longest' divisible axis (small arrays are replicated), along the axis with
+# the given number, or 'whole' for replicated.
 Rules = Sequence[tuple[str, str | int]]
 RULES: Rules = ((".*", "longest"),)
-# When a training step gives devices the weights that they share, `config.mesh.gather`.
+# When a training step gathers split weights (`config.mesh.gather`): once, or at use.
 GATHER = ("step", "use")
-# The TPU compiler's windowed einsums send weights round the chips piece by piece while
+# The TPU compiler's windowed einsums pass weights around the chips piece by piece while
 # they multiply, and read and write the whole result for each piece: more traffic and
-# more memory than a gather. Kernels are never so large (in MiB) that they are made now.
+# more memory than a gather. This threshold, in MiB, is one that no kernel reaches.
 _TPU_OPTIONS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 
 
 def make_mesh(
   data: int = -1, fsdp: int = 1, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-  """A (data, fsdp) mesh; -1 takes all remaining devices.
+  """Makes a (data, fsdp) mesh; -1 takes all remaining devices.
 
   Raises:
-    UserError: the axes do not multiply to the number of devices.
+    UserError: the product of the axes is not the number of devices.
   """
   devices = list(jax.devices() if devices is None else devices)
   shape = {"data": data, "fsdp": fsdp}
@@ -57,21 +57,21 @@ def make_mesh(
 
 
 def _grid(devices: Sequence[Any], shape: tuple[int, int]) -> np.ndarray:
-  """Lays devices out by the links of the slice, as JAX knows them for each chip."""
+  """Arranges devices along the links of a TPU slice, as far as JAX knows them."""
   if devices[0].platform == "tpu":
     try:
       return mesh_utils.create_device_mesh(
         shape, devices, allow_split_physical_axes=True
       )
     except (AssertionError, NotImplementedError, ValueError):
-      pass  # A part of a slice, or several slices: in the order of their processes.
+      pass  # Part of a slice, or several slices: keep the order of the processes.
   return np.array(devices).reshape(shape)
 
 
 def of_config(
   config: Mapping[str, Any], devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-  """Makes the mesh of `config.mesh`; raises as `make_mesh`."""
+  """Makes the mesh that `config.mesh` describes; raises as `make_mesh` does."""
   return make_mesh(config["data"], config["fsdp"], devices)
 
 
@@ -79,13 +79,13 @@ def gathers_once(config: Mapping[str, Any], mesh: Mesh) -> bool:
   """Tells whether a step gathers its weights before its first micro-batch.
 
   Args:
-    config: `config.mesh`.
-    mesh: made of it.
+    config: the section `config.mesh`.
+    mesh: the mesh made from it.
 
   Raises:
-    UserError: `config.gather` is none of `GATHER`.
+    UserError: `config.gather` is not in `GATHER`.
   """
-  # Runs from before the field was there.
+  # Configs of older runs lack the field.
   gather = config.get("gather", "step")
   if gather not in GATHER:
     raise errors.unknown("config.mesh.gather", gather, GATHER)
@@ -93,28 +93,28 @@ def gathers_once(config: Mapping[str, Any], mesh: Mesh) -> bool:
 
 
 def compiler_options(mesh: Mesh) -> dict[str, str] | None:
-  """Options for programs whose weights may be split over the mesh."""
+  """Returns compiler options for programs whose weights may be split over the mesh."""
   tpu = mesh.devices.flat[0].platform == "tpu"
   return dict(_TPU_OPTIONS) if tpu and mesh.shape["fsdp"] > 1 else None
 
 
 def rules_of(config: Mapping[str, Any]) -> Rules:
-  """`config.mesh.rules`, of a whole config; none of runs from before it was there."""
+  """Returns `config.mesh.rules` of a complete config; configs of older runs lack it."""
   return config.get("mesh", {}).get("rules", ())
 
 
 def for_sampling(config: Mapping[str, Any], devices: Sequence[jax.Device]) -> Mesh:
-  """Makes a mesh of some devices, weights split over as many as in training."""
+  """Makes a mesh of some devices that splits weights as in training, if it can."""
   fsdp = config.get("mesh", {}).get("fsdp", 1)
   fsdp = len(devices) if fsdp == -1 else math.gcd(fsdp, len(devices))
   return make_mesh(fsdp=fsdp, devices=devices)
 
 
 def jit(function: Callable, mesh: Mesh, **kwargs):
-  """Makes `jax.jit` of a function whose parts may ask for the mesh.
+  """Compiles a function as `jax.jit` does, and lets its parts ask for the mesh.
 
-  What the compiler cannot split, a kernel, is called on each device's part of the batch
-  (`models.kernels.rows`). Options of the mesh's compiler are set.
+  Kernels, which the compiler cannot split, are called on each device's part of the
+  batch (`models.kernels.rows`). The compiler options of the mesh are set.
   """
 
   @functools.wraps(function)
@@ -126,7 +126,7 @@ def jit(function: Callable, mesh: Mesh, **kwargs):
 
 
 def batch(mesh: Mesh) -> NamedSharding:
-  """The first axis over every device."""
+  """Returns the sharding of a batch: its first axis is split over all devices."""
   return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
@@ -135,18 +135,18 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def state(mesh: Mesh, shapes: Any, rules: Rules = ()) -> Any:
-  """Shardings of a state or of parameters.
+  """Returns the shardings of a training state or of parameters.
 
   Args:
-    mesh: of the devices.
-    shapes: arrays or `jax.ShapeDtypeStruct`s.
-    rules: that come before `RULES`, `config.mesh.rules`. A pattern is searched in the
-      path, 'params/backbone/head/kernel', so that one for a parameter is one for its
-      averages and moments, too.
+    mesh: mesh of the devices.
+    shapes: tree of arrays or `jax.ShapeDtypeStruct`s.
+    rules: rules that precede `RULES`, such as `config.mesh.rules`. A pattern is
+      searched for in the path, like 'params/backbone/head/kernel', so that a rule for a
+      parameter also holds for its averages and moments.
 
   Raises:
-    UserError: a rule is none, or names an axis that an array lacks or that `fsdp` does
-      not divide.
+    UserError: a rule is malformed, or names an axis that an array lacks or that `fsdp`
+      does not divide.
   """
   fsdp = mesh.shape["fsdp"]
   compiled = [(_pattern(rule), rule[1]) for rule in [*rules, *RULES]]
@@ -166,7 +166,7 @@ def state(mesh: Mesh, shapes: Any, rules: Rules = ()) -> Any:
 
 
 def check_rules(rules: Rules, shapes: Any) -> None:
-  """Raises UserError if a rule is none, or one for no array of a state."""
+  """Raises UserError if a rule is malformed or matches no array of a state."""
   leaves = jax.tree_util.tree_leaves_with_path(shapes)
   names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
   for rule in rules:
@@ -179,7 +179,7 @@ def check_rules(rules: Rules, shapes: Any) -> None:
 
 
 def _pattern(rule: Any) -> re.Pattern[str]:
-  """The compiled pattern of a rule; UserError if it is none."""
+  """Compiles the pattern of a rule; raises UserError if the rule is malformed."""
   what = (
     "config.mesh.rules: expected pairs of a regular expression and 'longest', 'whole' "
     f"or the number of an axis; found {rule!r}"
@@ -197,7 +197,7 @@ def _pattern(rule: Any) -> re.Pattern[str]:
 
 
 def _axis(name: str, shape: Sequence[int], how: str | int, parts: int) -> int | None:
-  """The axis along which an array is split; None for not at all."""
+  """Finds the axis along which an array is split; None if it is replicated."""
   if how == "longest":
     fitting = [i for i, n in enumerate(shape) if n % parts == 0]
     if np.prod(shape) < _MIN_SHARDED or not fitting:
@@ -214,7 +214,7 @@ def _axis(name: str, shape: Sequence[int], how: str | int, parts: int) -> int | 
 
 
 def global_batch(mesh: Mesh, local):
-  """Makes one sharded batch of the rows that each process read."""
+  """Makes one sharded batch from the rows that each process has read."""
   sharding = batch(mesh)
   return jax.tree.map(
     lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)),

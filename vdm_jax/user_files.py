@@ -1,4 +1,4 @@
-"""Where files outside the library are: the user's cache, data inside packages."""
+"""Locations of files outside the library: the user's cache, data inside packages."""
 
 import hashlib
 import importlib.util
@@ -9,20 +9,20 @@ from vdm_jax.errors import UserError
 
 
 def cache(*names: str) -> pathlib.Path:
-  """A place below `vdm_jax` in the user's cache; it need not be there."""
+  """Returns a path below `vdm_jax` in the user's cache; it may not exist yet."""
   root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
   return pathlib.Path(root, "vdm_jax", *names)
 
 
 def in_package(module: str, file: str) -> pathlib.Path | None:
-  """Finds a file inside an installed package, which is not imported.
+  """Finds a file inside an installed package, without importing it.
 
   Args:
     module: name of the package's folder.
-    file: path in it.
+    file: path of the file in that folder.
 
   Returns:
-    The file's path; None where there is no such package, or no such file in it.
+    The file's path; None if there is no such package, or no such file in it.
   """
   spec = importlib.util.find_spec(module)
   for place in (spec.submodule_search_locations or ()) if spec else ():
@@ -33,10 +33,10 @@ def in_package(module: str, file: str) -> pathlib.Path | None:
 
 
 def read_checked(path: pathlib.Path, sha256: str, requirement: str) -> bytes:
-  """Reads a file of a package whose checksum is known.
+  """Reads a package's file and verifies its checksum.
 
   Raises:
-    UserError: it is another file.
+    UserError: the checksum differs.
   """
   data = path.read_bytes()
   digest = hashlib.sha256(data).hexdigest()

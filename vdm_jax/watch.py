@@ -1,11 +1,11 @@
-"""Several processes of one job: none waits for another one that is gone.
+"""A watch over the processes of one job, so that none waits for one that is gone.
 
 A collective that a process never joins waits for minutes, or forever. So every process
-holds a connection to the first one and says once a second that it is there. A
-connection that closes, or is silent for too long, ends all of them, with the number and
-host of the one that is missing. JAX's own heartbeat notices this as well, but later,
-and its report cannot be read or replaced by Python: it is the second net, for networks
-that do not let this connection through.
+holds a connection to the first one and sends a heartbeat once a second. A connection
+that closes, or is silent for too long, ends all processes, with a message that names
+the number and host of the missing one. JAX's own heartbeat notices this as well, but
+later, and Python can neither read nor replace its report: it is the second safety net,
+for networks that block this connection.
 """
 
 import contextlib
@@ -24,39 +24,40 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-# Seconds. How often a process says that it is there.
+# All times are in seconds. Interval between heartbeats:
 _BEAT = 1.0
-# For all to leave together at the end, where connections close one after the other.
+# How long closed connections are tolerated once this process is done:
 _LEAVING = 5.0
-# For all to fail of the same cause, say so and leave together: JAX lets no process go
-# before the others. One that fails alone then leaves by force, and ends the others.
+# How long processes that fail for the same cause have to say so and leave together, as
+# JAX lets none leave before the others. One that fails alone then exits by force, which
+# ends the others.
 _FAILED = 8.0
 _SAME_FAULT = 10.0
 
-# Exit status where another process is gone: EX_TEMPFAIL, starting again helps.
+# Exit status if another process is gone: EX_TEMPFAIL, as starting again helps.
 GONE = 75
 
 _ADDRESS_BYTES = 512
 
 
 class Watch:
-  """This process's view of the others, kept by a thread.
+  """This process's view of the others, kept up to date by a thread.
 
   It ends this process (exit status 75, or 2 after `failed`) when another one is gone.
   """
 
   def __init__(self, silence: float, advice: Callable[[], str]):
-    """Starts to watch; call it everywhere, after JAX knows the other processes.
+    """Starts to watch; to be called in every process, after JAX has connected them.
 
     Args:
-      silence: seconds after which a process that says nothing counts as gone.
-      advice: what to do, the end of the message when one is gone.
+      silence: seconds after which a silent process counts as gone.
+      advice: returns the end of the message when a process is gone: what to do.
     """
     self._silence = silence
     self._advice = advice
     self._selector = selectors.DefaultSelector()
     self._peers: list[_Peer] = []
-    self._verdict: tuple[str, float] | None = None  # And when it is carried out.
+    self._verdict: tuple[str, float] | None = None  # With its time of execution.
     self._status = GONE
     self._leaving = False
     self._leave_at = float("inf")
@@ -66,7 +67,7 @@ class Watch:
     """Connects the processes and starts the thread.
 
     Args:
-      address: where the others reach the first process; None finds one.
+      address: address at which the others reach the first process; None finds one.
     """
     first = jax.process_index() == 0
     listener = None
@@ -99,14 +100,14 @@ class Watch:
     threading.Thread(target=self._run, name="watch", daemon=True).start()
 
   def done(self) -> None:
-    """Says that this process has done its part; it may wait for the others yet."""
+    """Tells the others that this process is done; they may still be working."""
     self._leaving = True
 
   def failed(self, reason: str) -> None:
-    """Tells the others why this process ends; it waits a little for them to end, too.
+    """Tells the others why this process ends, and waits a little for them to end, too.
 
     Args:
-      reason: what the others print.
+      reason: text that the others print.
     """
     self._status = 2
     self._leaving = True
@@ -128,7 +129,7 @@ class Watch:
         beat = now
         for peer in list(self._peers):
           self._send(peer, None)
-      # After what was read: a process that was stopped itself finds the others' words.
+      # Judged after reading, so that a process that was suspended reads what was sent.
       for peer in list(self._peers):
         if now - peer.heard > self._silence:
           self._gone(peer, f"has said nothing for {self._silence:g} s: it hangs, or "
@@ -148,7 +149,7 @@ class Watch:
 
   def _send(self, peer, message):
     line = b"" if message is None else json.dumps(message).encode()
-    # What is closed at the other end is found while reading.
+    # A connection closed at the other end is noticed while reading.
     with contextlib.suppress(OSError):
       peer.connection.send(line + b"\n")
 
@@ -169,7 +170,7 @@ class Watch:
       self._gone(peer, "died: its connection is closed")
 
   def _understand(self, peer, line):
-    """Acts on what a process says; False if it is none of this job's."""
+    """Acts on a message; returns False if its sender is not of this job."""
     try:
       message = json.loads(line)
       if "hello" in message:
@@ -189,7 +190,7 @@ class Watch:
 
   def _gone(self, peer, why):
     self._drop(peer)
-    if peer.number is None:  # It never said who it is.
+    if peer.number is None:  # It never introduced itself.
       return
     about = self._about(peer, why)
     for other in self._peers:
@@ -213,33 +214,33 @@ class Watch:
       self._verdict = self._verdict[0], min(self._verdict[1], at)
 
   def _end(self, about):
-    if self._status == GONE:  # Else this process has told its own story.
+    if self._status == GONE:  # Else this process has reported its own error.
       advice = ""
-      with contextlib.suppress(Exception):  # A disk that is gone, too.
+      with contextlib.suppress(Exception):  # The disk may be gone, too.
         advice = self._advice()
       text = (
         f"\nvdm-jax: error: {about}. Process {jax.process_index()} cannot go on "
         f"without it and ends. {advice}\n"
       )
-      # Other threads may hold what `print` needs, and will never let go of it.
+      # Not `print`: other threads may hold its lock and never release it.
       os.write(2, text.encode())
     os._exit(self._status)
 
 
 class _Peer:
-  """A process at the other end of a connection, unknown until it says hello."""
+  """A process at the other end of a connection, unknown until it introduces itself."""
 
   def __init__(self, connection):
     self.connection = connection
     self.number = None
     self.host = ""
-    self.words = ""  # Why it fails, once it does.
+    self.words = ""  # Its reason for failing, once it fails.
     self.unread = b""
     self.heard = time.monotonic()
 
 
 def _listen() -> socket.socket:
-  """Listens on a free port, by both kinds of addresses where there are both."""
+  """Listens on a free port, over IPv4 and IPv6 if both exist."""
   if socket.has_dualstack_ipv6():
     with contextlib.suppress(OSError):
       return socket.create_server(
@@ -249,16 +250,16 @@ def _listen() -> socket.socket:
 
 
 def _own_address() -> str:
-  """The address from which this host reaches others; nothing is sent to find it."""
+  """Finds the address from which this host reaches others, without sending anything."""
   with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
     with contextlib.suppress(OSError):
-      probe.connect(("192.0.2.1", 9))  # Of a network that is kept for documentation.
+      probe.connect(("192.0.2.1", 9))  # A network reserved for documentation.
       return probe.getsockname()[0]
   return socket.gethostname()
 
 
 def _from_first(facts: Any) -> Any:
-  """What the first process knows, JSON-able, brought to every one."""
+  """Brings a JSON-serialisable value of the first process to all processes."""
   text = json.dumps(facts).encode()
   padded = np.frombuffer(text.ljust(_ADDRESS_BYTES), np.uint8)
   found = np.asarray(multihost_utils.broadcast_one_to_all(padded))

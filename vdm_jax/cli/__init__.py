@@ -1,1 +1,1 @@
-"""Commands: parse, call, print."""
+"""Commands, which parse flags, call the library and print."""

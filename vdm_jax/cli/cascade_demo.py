@@ -1,4 +1,4 @@
-"""`vdm-jax cascade-demo --out=DIR [--seconds=N]`: a caption becomes a video, by VDM."""
+"""`vdm-jax cascade-demo --out=DIR [--seconds=N]`: VDM turns a caption into a video."""
 
 from absl import flags
 
@@ -9,19 +9,19 @@ _BASE = common.define_config("vdm_digits_cascade:stage=base", "base")
 _UPPER = common.define_config("vdm_digits_cascade:stage=upper", "upper")
 _OUT = flags.DEFINE_string("out", "runs/cascade_demo", "Folder of the demo.")
 _SECONDS = flags.DEFINE_float(
-  "seconds", 640.0, "Wall clock for training both models, in all."
+  "seconds", 640.0, "Total wall-clock seconds for training both models."
 )
 _PER_DIGIT = flags.DEFINE_integer(
   "per_digit",
   2,
-  "Videos of each digit with directions that training held out, and as many others.",
+  "Videos per digit with directions held out of training, and as many with others.",
   lower_bound=1,
   upper_bound=2,
 )
 
 
 def main(argv: list[str]) -> None:
-  """Trains, samples, measures; prints the table and where the figures are."""
+  """Trains, samples and measures; prints the table and the paths of the figures."""
   if len(argv) > 1:
     raise UserError(f"cascade-demo takes flags only, found {argv[1]!r}")
   base, upper = common.config_dict(_BASE), common.config_dict(_UPPER)

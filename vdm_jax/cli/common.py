@@ -21,30 +21,33 @@ from ml_collections import config_flags
 from vdm_jax import configs, user_files
 from vdm_jax.errors import UserError
 
-# Of compiled programs on disk; the ones used longest ago go first.
+# Size limit of the compiled programs on disk; the least recently used go first.
 _CACHE_BYTES = 2 << 30
 
 PLATFORM = flags.DEFINE_enum(
-  "platform", None, ["cpu", "gpu", "tpu"], "Device kind that must be there."
+  "platform",
+  None,
+  ["cpu", "gpu", "tpu"],
+  "Kind of device to use, which must be present.",
 )
 COMPILATION_CACHE = flags.DEFINE_string(
   "compilation_cache",
   "",
   "Folder for compiled programs, local or gs://, so that each compiles once; '' is one "
-  "in the user's cache, of several processes one in the workdir, which all hosts see; "
+  "in the user's cache or, for several processes, in the workdir, which all hosts see; "
   "'off' keeps none.",
 )
 CPU_DEVICES = flags.DEFINE_integer(
-  "cpu_devices", 0, "Virtual CPU devices; 0: one per core.", lower_bound=0
+  "cpu_devices", 0, "Number of virtual CPU devices; 0: one per core.", lower_bound=0
 )
 
 
 def define_config(default: str | None = None, name: str = "config") -> flags.FlagHolder:
-  """The --config flag with --config.a.b=value overrides.
+  """Defines the --config flag with --config.a.b=value overrides.
 
   Args:
-    default: name of a config, and its argument after a colon.
-    name: of the flag.
+    default: name of a config, with its argument after a colon.
+    name: name of the flag.
   """
   return config_flags.DEFINE_config_file(
     name,
@@ -54,10 +57,10 @@ def define_config(default: str | None = None, name: str = "config") -> flags.Fla
 
 
 def named_configs(words: Sequence[str]) -> list[str]:
-  """Puts files in place of the names of configs on a command line.
+  """Replaces the names of configs on a command line by their files.
 
-  `--config=vdm_ucf101:chips=8` becomes `--config=PATH/vdm_ucf101.py:chips=8`; what has
-  a folder or a suffix is a path already.
+  `--config=vdm_ucf101:chips=8` becomes `--config=PATH/vdm_ucf101.py:chips=8`; a name
+  with a folder or a suffix is already a path.
 
   Raises:
     UserError: there is no config of that name.
@@ -73,14 +76,14 @@ def named_configs(words: Sequence[str]) -> list[str]:
 
 
 def _file_of(name: str) -> str:
-  """The file, and its argument, of a config's name; a path stays."""
+  """Returns the file of a config's name, with its argument; a path is kept."""
   stem, colon, argument = name.partition(":")
   is_path = not stem or stem.endswith(".py") or "/" in stem or os.sep in stem
   return name if is_path else f"{configs.path(stem)}{colon}{argument}"
 
 
 def config_dict(holder: flags.FlagHolder) -> dict[str, Any]:
-  """The config with all overrides, as plain dicts.
+  """Returns the config with all overrides, as plain dicts.
 
   Raises:
     UserError: no config was given.
@@ -97,24 +100,24 @@ def config_dict(holder: flags.FlagHolder) -> dict[str, Any]:
 
 
 def define_json() -> flags.FlagHolder:
-  """The --json flag."""
+  """Defines the --json flag."""
   return flags.DEFINE_bool("json", False, "Print JSON, for scripts.")
 
 
 def start_jax(devices: bool = True, programs: str = "") -> None:
-  """Chooses devices; on CPU every core becomes one, so that each does its share.
+  """Starts JAX on the chosen devices; on CPU every core becomes a device.
 
-  XLA's CPU convolutions run on one thread at narrow widths: one device a core with
-  the batch split over them is what uses the machine.
+  XLA's CPU convolutions run on one thread at narrow widths, so that only one device per
+  core, with the batch split over them, uses the whole machine.
 
   Args:
-    devices: look for them; without, JAX can still be told of other processes.
-    programs: where compiled programs are kept unless the user says where.
+    devices: whether to look for devices; JAX cannot join other processes afterwards.
+    programs: folder for compiled programs, unless the user names one.
 
   Raises:
-    UserError: the platform that was asked for has no device here.
+    UserError: the requested platform has no device here.
   """
-  logging.set_verbosity(logging.ERROR)  # Orbax and TFDS report every file they touch.
+  logging.set_verbosity(logging.ERROR)  # Orbax and TFDS log every file.
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
   jax.config.update("jax_num_cpu_devices", CPU_DEVICES.value or min(cores, 8))
   _keep_programs(COMPILATION_CACHE.value, programs)
@@ -142,33 +145,33 @@ def start_jax(devices: bool = True, programs: str = "") -> None:
 
 
 def _keep_programs(folder: str, shared: str) -> None:
-  """Has JAX keep compiled programs on disk and look for them there.
+  """Makes JAX keep compiled programs on disk and look for them there.
 
-  Of several processes the first alone writes: where each host looked in a folder of its
-  own, a run that resumes would wait for all the others to compile.
+  Of several processes only the first writes, so all need the same folder: if each host
+  had its own, a resumed run would wait for all the others to compile.
   """
   if folder == "off":
     jax.config.update("jax_enable_compilation_cache", False)
     return
   if not folder and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-    # Programs are made for a processor's instructions, and a cluster may share a home.
+    # Programs depend on the processor's instructions, and clusters may share a home.
     if shared:
       folder = str(epath.Path(shared) / "programs" / _processor())
     else:
       folder = str(user_files.cache("programs", _processor()))
   if folder:
     jax.config.update("jax_compilation_cache_dir", folder)
-  # What compiles in less is not worth a file.
+  # Programs that compile in less time are not worth a file.
   if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-  # Keeping to a size takes a lock for each look, and others would wait for it; a bucket
-  # has none that a killed process lets go of.
+  # A size limit needs a lock at each access, for which others would wait; and in a
+  # bucket, a killed process would never release it.
   alone = not shared and "://" not in (jax.config.jax_compilation_cache_dir or "")
   jax.config.update("jax_compilation_cache_max_size", _CACHE_BYTES if alone else -1)
 
 
 def _processor() -> str:
-  """A name for the kind of processor this is."""
+  """Names the kind of this machine's processor."""
   kind = platform.machine()
   with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
     lines = {line for line in file if line.startswith(("flags", "Features"))}
@@ -177,10 +180,10 @@ def _processor() -> str:
 
 
 def _only_cpu() -> bool:
-  """Whether JAX would look for a TPU or a GPU, at length and in vain.
+  """Tells whether JAX would search for a TPU or a GPU, at length and in vain.
 
-  The wheels of libtpu and of the CUDA plugin are installed for `preflight` on machines
-  without a TPU or a GPU, too.
+  For `preflight` the wheels of libtpu and of the CUDA plugin are also installed on
+  machines without a TPU or a GPU.
   """
   tpu = glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*")
   card = glob.glob("/dev/nvidia[0-9]*") or glob.glob("/dev/dxg")
@@ -195,11 +198,11 @@ def _only_cpu() -> bool:
 
 
 def _keep_freed_memory() -> None:
-  """Lets glibc keep what a step frees for the next one, in one arena.
+  """Makes glibc keep the memory that a step frees for the next one, in one arena.
 
-  XLA allocates its buffers anew at every call; handing large ones back to the kernel
-  and faulting them in again cost a tenth of a small training step (0.29 s against
-  0.26 s for configs/vdm_digits.py on two cores). Elsewhere than glibc: no effect.
+  XLA allocates its buffers anew at every call; returning large ones to the kernel and
+  faulting them in again took a tenth of a small training step (0.29 s against 0.26 s
+  for configs/vdm_digits.py on two cores). Without glibc this has no effect.
   """
   options = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
              "M_TOP_PAD": (-2, 256 << 20), "M_ARENA_MAX": (-8, 1)}  # fmt: skip
@@ -210,10 +213,10 @@ def _keep_freed_memory() -> None:
 
 
 def frame_range(text: str, flag: str) -> list[int]:
-  """'0:4' or '0,4,8' to a list of frame numbers.
+  """Parses '0:4' or '0,4,8' to a list of frame numbers.
 
   Raises:
-    UserError: it is neither.
+    UserError: the text has neither form.
   """
   try:
     if ":" in text:

@@ -1,4 +1,4 @@
-"""`vdm-jax data`: build, list and look at data sets.
+"""`vdm-jax data`: build, list and show data sets.
 
 vdm-jax data build moving_digits/16px_1digit_8frames
 vdm-jax data build video_folder ~/clips --name=clips --image_size=64 --fps=8
@@ -25,22 +25,22 @@ from vdm_jax.errors import UserError
 _USAGE = "expected: vdm-jax data build NAME [PATH] | list | show NAME --out=DIR"
 
 _DATA_DIR = flags.DEFINE_string(
-  "data_dir", None, "Where data sets are kept; default $VDM_JAX_DATA or ~/vdm_jax_data."
+  "data_dir", None, "Folder of the data sets; default $VDM_JAX_DATA or ~/vdm_jax_data."
 )
-_NAME = flags.DEFINE_string("name", None, "build: what to call a data set of your own.")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "build: replace what is built.")
-_SPLIT = flags.DEFINE_string("split", "train", "show: which split.")
+_NAME = flags.DEFINE_string("name", None, "build: name of a data set of your own.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "build: replace an existing one.")
+_SPLIT = flags.DEFINE_string("split", "train", "show: split to show.")
 _OUT = flags.DEFINE_string("out", None, "show: folder for the pictures.")
-_COUNT = flags.DEFINE_integer("count", 6, "show: how many clips.", lower_bound=1)
+_COUNT = flags.DEFINE_integer("count", 6, "show: number of clips.", lower_bound=1)
 _TASK = flags.DEFINE_string("task", "unconditional", "show: task that picks frames.")
 _JSON = common.define_json()
 _TASK_OPTIONS = flags.DEFINE_multi_string(
-  "task_option", [], "show: KEY=VALUE of the task, such as num_frames=16."
+  "task_option", [], "show: option of the task as KEY=VALUE, such as num_frames=16."
 )
 
 
 def _define_builder_options() -> dict[str, flags.FlagHolder]:
-  """A flag for every option of every builder; which apply, the builder says."""
+  """Defines a flag for every option of every builder; the builder says which apply."""
   helps: dict[str, list[str]] = {}
   for dataset in builders.BUILDERS:
     for field in dataclasses.fields(builders.builder_class(dataset).CONFIG):
@@ -57,7 +57,7 @@ _OPTIONS = _define_builder_options()
 
 
 def main(argv: Sequence[str]) -> None:
-  """Runs `vdm-jax data`; argv[0] is the program, argv[1] the subcommand."""
+  """Runs `vdm-jax data`, where argv[1] is the subcommand."""
   commands = {"build": _build, "list": _list, "show": _show}
   if len(argv) < 2:
     raise UserError(_USAGE)
@@ -155,7 +155,7 @@ def _data_dir() -> epath.Path:
 
 
 def _task(source: source_lib.VideoSource):
-  """The task that the flags name; by default a clip of up to 16 frames."""
+  """Makes the task that the flags name, by default a clip of up to 16 frames."""
   config: dict[str, Any] = {"name": _TASK.value}
   config["num_frames"] = int(min(16, source.lengths.max()))
   config |= key_values.parse(_TASK_OPTIONS.value, "task_option")
@@ -163,7 +163,7 @@ def _task(source: source_lib.VideoSource):
 
 
 def _caption(source: source_lib.VideoSource, number: int) -> str:
-  """What is known of a video: caption or name, and label."""
+  """Describes a video by its caption or name, and its label."""
   label = source.label(number)
   if label < 0:
     return source.caption(number) or source.name(number)
@@ -173,7 +173,7 @@ def _caption(source: source_lib.VideoSource, number: int) -> str:
 
 
 def _typed(dataset: str, field: dataclasses.Field, text: str) -> Any:
-  """A flag's text as the type of the option's default."""
+  """Converts a flag's text to the type of the option's default."""
   kind = type(field.default)
   try:
     if kind is bool:
@@ -186,7 +186,7 @@ def _typed(dataset: str, field: dataclasses.Field, text: str) -> Any:
 
 
 def _facts(directory: epath.Path) -> dict[str, Any]:
-  """What there is of a data set, ready for JSON."""
+  """Collects the facts of a data set, JSON-serialisable."""
   found = {}
   for split in source_lib.splits(directory):
     source = source_lib.VideoSource(directory, split)
@@ -206,7 +206,7 @@ def _facts(directory: epath.Path) -> dict[str, Any]:
 
 
 def _describe(directory: epath.Path) -> str:
-  """One line per split, and one above them for the data set."""
+  """Formats a line for the data set and one per split."""
   facts = _facts(directory)
   shape = "x".join(map(str, facts["frame_shape"]))
   lines = [f"  {facts['name']}: {shape}, {facts['bytes'] / 1e6:.1f} MB"]

@@ -1,4 +1,4 @@
-"""`vdm-jax demo --out=DIR [--seconds=N]`: trains on moving digits, shows the result."""
+"""`vdm-jax demo --out=DIR [--seconds=N]`: train on moving digits, show the result."""
 
 import time
 
@@ -9,16 +9,22 @@ from vdm_jax.errors import UserError
 
 _CONFIG = common.define_config("vdm_digits")
 _OUT = flags.DEFINE_string("out", "runs/demo", "Folder of the demo.")
-_SECONDS = flags.DEFINE_float("seconds", 600.0, "Wall clock for training, in all.")
-_NUM_CLIPS = flags.DEFINE_integer("num_clips", 100, "Clips to sample, in twenties.")
-_SAMPLE_SECONDS = flags.DEFINE_float(
-  "sample_seconds", 90.0, "Make do with fewer clips after so long; 40 at least."
+_SECONDS = flags.DEFINE_float(
+  "seconds", 600.0, "Total wall-clock seconds for training."
 )
-_GUIDANCE = flags.DEFINE_float("guidance", None, "Default the config's.")
+_NUM_CLIPS = flags.DEFINE_integer(
+  "num_clips", 100, "Number of clips to sample, in twenties."
+)
+_SAMPLE_SECONDS = flags.DEFINE_float(
+  "sample_seconds", 90.0, "Seconds after which fewer clips suffice, at least 40."
+)
+_GUIDANCE = flags.DEFINE_float(
+  "guidance", None, "Weight w of guidance; default the config's."
+)
 
 
 def main(argv: list[str]) -> None:
-  """Trains, samples, measures; prints the table and where the report is."""
+  """Trains, samples and measures; prints the table and the path of the report."""
   start = time.monotonic()
   if len(argv) > 1:
     raise UserError(f"demo takes flags only, found {argv[1]!r}")

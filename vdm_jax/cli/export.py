@@ -1,12 +1,12 @@
-"""`vdm-jax export --workdir=RUN --out=OUT`: averaged weights and config alone.
+"""`vdm-jax export --workdir=RUN --out=OUT`: write averaged weights and config.
 
 vdm-jax export --workdir=RUN --out=DIR
 vdm-jax export --workdir=RUN --out=FILE.safetensors --format=safetensors
 vdm-jax export --workdir=RUN --out=DIR --format=pytorch
 
-The first two are then a --workdir to sample, to measure and to start training from. The
-third writes a PyTorch checkpoint into DIR that the code of the paper's authors takes
-(FDM, RaMViD, RVD), or says which fields it cannot.
+The first two can be the --workdir to sample, to measure and to start training from. The
+third writes a PyTorch checkpoint for the code of the paper's authors (FDM, RaMViD, RVD)
+into DIR, or names the fields that it does not support.
 """
 
 from absl import flags
@@ -14,7 +14,9 @@ from absl import flags
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run or export whose weights to write.")
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Run or export whose weights are written."
+)
 _OUT = flags.DEFINE_string("out", None, "New folder, or new file, for the export.")
 _FORMAT = flags.DEFINE_enum(
   "format",
@@ -32,7 +34,7 @@ _BEST = flags.DEFINE_bool(
 
 
 def main(argv: list[str]) -> None:
-  """Writes the export and prints where it is."""
+  """Writes the export and prints its path."""
   if len(argv) > 1 or not _WORKDIR.value or not _OUT.value:
     raise UserError("export: expected --workdir=RUN --out=OUT")
   common.start_jax()
@@ -49,17 +51,17 @@ def main(argv: list[str]) -> None:
 
 
 def _export_pytorch(pick) -> None:
-  """Writes a checkpoint, and prints what its file does not tell."""
+  """Writes a checkpoint, and prints what the file does not contain."""
   from vdm_jax.interop import writing
 
   exported = writing.export(_WORKDIR.value, _OUT.value, **pick)
-  print(f"exported to {exported.path}, as {exported.title}'s authors write theirs")
+  print(f"exported to {exported.path}, in the format of {exported.title}'s authors")
   if exported.options:
-    print("their code builds the model by these options:")
+    print("their code builds the model with these options:")
     for name, value in exported.options.items():
       print(f"  {name} = {value!r}")
   if exported.lost:
-    print("their training does not have, and an import loses:")
+    print("fields that their training lacks and an import loses:")
     for line in exported.lost:
       print(f"  {line}")
-  print(f"the same model here again:\n  {exported.command}")
+  print(f"to import it as the same model:\n  {exported.command}")

@@ -1,8 +1,8 @@
-"""`vdm-jax import --system=NAME FILE.pt --out=DIR`: published weights as a workdir.
+"""`vdm-jax import --system=NAME FILE.pt --out=DIR`: turn published weights into a run.
 
 Prints where each config field came from and which keys and shapes do not fit; writes
 nothing unless all do. No code of the file is run. `vdm-jax sample --workdir=DIR` and
-`vdm-jax train --config=DIR/config.py --init_from=DIR` take it from there.
+`vdm-jax train --config=DIR/config.py --init_from=DIR` then use it.
 """
 
 import pathlib
@@ -13,19 +13,19 @@ from vdm_jax import key_values
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
-_SYSTEM = flags.DEFINE_string("system", None, "Whose: fdm, ramvid or rvd.")
+_SYSTEM = flags.DEFINE_string("system", None, "System of the file: fdm, ramvid or rvd.")
 _OUT = flags.DEFINE_string("out", None, "New local folder for the workdir.")
 _DRY_RUN = flags.DEFINE_bool(
-  "dry_run", False, "Only report; reads names and shapes alone."
+  "dry_run", False, "Only report, by names and shapes; write nothing."
 )
 _DATASET = flags.DEFINE_string(
-  "dataset", None, "The authors' preset, for what the file does not tell."
+  "dataset", None, "Preset of the authors, for fields that the file does not determine."
 )
 _RAW = flags.DEFINE_bool(
-  "raw", False, "The raw parameters of a file that has averages too."
+  "raw", False, "Take the raw parameters of a file that has averages, too."
 )
 _SET = flags.DEFINE_multi_string(
-  "set", [], "KEY=VALUE of the config, as model.num_heads=8; again for more."
+  "set", [], "Config field as KEY=VALUE, such as model.num_heads=8; may be repeated."
 )
 
 

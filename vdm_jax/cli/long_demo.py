@@ -8,17 +8,17 @@ from vdm_jax.errors import UserError
 _CONFIG = common.define_config("fdm_digits")
 _OUT = flags.DEFINE_string("out", "runs/long_demo", "Folder of the demo.")
 _SECONDS = flags.DEFINE_float(
-  "seconds", 660.0, "Wall clock for training the model, in all."
+  "seconds", 660.0, "Total wall-clock seconds for training the model."
 )
 _PLANS = flags.DEFINE_list(
   "plans", ["autoreg", "long-range", "hierarchy-2"], "Sampling plans to compare."
 )
-_NUM_VIDEOS = flags.DEFINE_integer("num_videos", 24, "Videos, a plan.", lower_bound=2)
-_LENGTH = flags.DEFINE_integer("length", 100, "Frames of a video.", lower_bound=28)
+_NUM_VIDEOS = flags.DEFINE_integer("num_videos", 24, "Videos per plan.", lower_bound=2)
+_LENGTH = flags.DEFINE_integer("length", 100, "Frames per video.", lower_bound=28)
 
 
 def main(argv: list[str]) -> None:
-  """Trains, samples, measures; prints the table and where the figures are."""
+  """Trains, samples and measures; prints the table and the paths of the figures."""
   if len(argv) > 1:
     raise UserError(f"long-demo takes flags only, found {argv[1]!r}")
   config = common.config_dict(_CONFIG)

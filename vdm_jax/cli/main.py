@@ -1,4 +1,4 @@
-"""`vdm-jax COMMAND`: finds the command and turns a user's mistake into one line."""
+"""`vdm-jax COMMAND`: runs a command, and reports a user's mistake in one line."""
 
 import importlib
 import os
@@ -7,18 +7,18 @@ import sys
 from typing import Any
 
 COMMANDS = {
-  "data": "build, list and look at data sets",
+  "data": "build, list and show data sets",
   "train": "train a model, or resume its training",
   "sample": "sample videos from a trained model",
   "plan": "show, list and optimize sampling plans",
   "eval": "measure samples or a run by a protocol",
-  "weights": "networks that metrics are of: list them, bring your own",
-  "status": "what a workdir holds and how it is doing",
-  "report": "a page about a run, or about two side by side",
+  "weights": "list and import the weights of networks for metrics",
+  "status": "show what a workdir holds and how its run is doing",
+  "report": "write a page about a run, or about two side by side",
   "export": "write averaged weights: a folder, one file, or for the authors' code",
   "import": "read a published PyTorch checkpoint",
-  "doctor": "what this machine has, and how fast it is",
-  "preflight": "will a config fit on an accelerator, and how fast could it be?",
+  "doctor": "show what this machine has, and how fast it is",
+  "preflight": "check whether a config fits an accelerator, and how fast it could be",
   "demo": "train on moving digits and show that it works",
   "cascade-demo": "VDM: a caption becomes a long and large video, by two models",
   "long-demo": "FDM: one digit for 100 frames, by three sampling plans",
@@ -27,20 +27,22 @@ COMMANDS = {
   "forecast-demo": "RVD: forecast digits with and without the residual",
 }
 
-# Modules whose name is not the command's: `import` is a word of Python's.
+# Commands with a module of another name; `import` is a keyword of Python.
 _MODULES = {"import": "import_weights"}
 
 
 def run(argv: list[str] | None = None) -> None:
-  """The console command; exits 0, 2 for a user's mistake, 1 for anything else."""
+  """Runs the console command; exits 0, 2 for a user's mistake, 1 for anything else."""
   argv = sys.argv[1:] if argv is None else argv
   if not argv or argv[0] in ("-h", "--help", "help"):
-    print("usage: vdm-jax COMMAND [ARGUMENTS]; vdm-jax COMMAND --help says more\n")
+    print(
+      "usage: vdm-jax COMMAND [ARGUMENTS]; vdm-jax COMMAND --help shows its flags\n"
+    )
     for name, summary in COMMANDS.items():
       print(f"  {name:14} {summary}")
     sys.exit(0 if argv else 2)
   name, rest = argv[0], argv[1:]
-  # TensorFlow, if it is installed, would grab the accelerator's memory.
+  # TensorFlow, if it is installed, would allocate the accelerator's memory.
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
   from absl import app
@@ -57,7 +59,7 @@ def run(argv: list[str] | None = None) -> None:
       return
     from vdm_jax.cli import common
 
-    # ml_collections reads the overrides of a config from sys.argv itself.
+    # ml_collections itself reads the overrides of a config from sys.argv.
     sys.argv = [f"vdm-jax {name}", *common.named_configs(rest)]
     app.run(_checked(module.main), argv=sys.argv, flags_parser=_parse)
   except errors.UserError as error:
@@ -65,7 +67,7 @@ def run(argv: list[str] | None = None) -> None:
 
 
 def _help(module) -> str:
-  """What a command does, and its flags and those it shares."""
+  """Returns a command's description, its flags and those it shares."""
   from absl import flags
 
   modules = (module.__name__, "vdm_jax.cli.distributed", "vdm_jax.cli.common")
@@ -74,7 +76,7 @@ def _help(module) -> str:
 
 
 def _parse(argv):
-  """Parses the flags; a wrong one, or a config field that is not there, is named."""
+  """Parses the flags, and names a wrong one or an unknown config field."""
   from absl import flags
 
   from vdm_jax import errors
@@ -101,7 +103,7 @@ def _without_trace(text: str) -> str:
 
 
 def _checked(main):
-  """main, with a user's mistake told in one line instead of a traceback."""
+  """Wraps main to report a user's mistake in one line instead of a traceback."""
   from vdm_jax import errors
 
   def call(argv):
@@ -116,7 +118,7 @@ def _checked(main):
       _others("failed", error, _told(error))
       if isinstance(error, errors.UserError):
         _fail(_told(error))
-      # What JAX raises of any device; its class differs between releases.
+      # JAX's error on any device, whose class differs between releases.
       if not str(error).startswith("RESOURCE_EXHAUSTED"):
         raise
       _fail(_out_of_memory(str(error)))
@@ -125,7 +127,7 @@ def _checked(main):
 
 
 def _told(error: BaseException) -> str:
-  """An error's text; of a user's mistake, with flags in place of arguments."""
+  """Returns an error's text; a UserError's with flags in place of arguments."""
   from vdm_jax import errors
   from vdm_jax.cli import flag_names
 
@@ -134,22 +136,22 @@ def _told(error: BaseException) -> str:
 
 
 def _others(what: str, *error: Any) -> None:
-  """Tells the other processes of a job, if the command can have any."""
+  """Informs the other processes of a job, if the command can have any."""
   if module := sys.modules.get("vdm_jax.cli.distributed"):
     getattr(module, what)(*error)
 
 
 def _out_of_memory(text: str) -> str:
-  """What to do where memory is not enough; what is stored of a run stands."""
+  """Returns what to do if memory is exhausted."""
   wanted = re.search(r"(\d{6,}) bytes", text)
   size = f"{int(wanted[1]) / 2**30:.2f} GiB more were" if wanted else "more was"
   return (
-    f"out of memory: {size} asked for than the device has. Checkpoints stand. Smaller: "
-    "a batch (--config.train.batch_size; of samples --batch_size), the same batch in N "
-    "parts (--config.train.accumulate=N), less kept for the backward pass "
-    "(--config.model.remat=block), fewer or smaller frames (config.task.num_frames, "
-    "config.data.frame_shape), fewer channels (config.model.channels). "
-    "`vdm-jax preflight` tells what fits."
+    f"out of memory: {size} needed than the device has. Checkpoints are kept. To save "
+    "memory: a smaller batch (--config.train.batch_size; for samples --batch_size), "
+    "the same batch in N parts (--config.train.accumulate=N), keeping less for the "
+    "backward pass (--config.model.remat=block), fewer or smaller frames "
+    "(config.task.num_frames, config.data.frame_shape), or fewer channels "
+    "(config.model.channels). `vdm-jax preflight` shows what fits."
   )
 
 

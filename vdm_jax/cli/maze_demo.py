@@ -11,22 +11,22 @@ from vdm_jax.errors import UserError
 _CONFIG = common.define_config("fdm_maze_small")
 _OUT = flags.DEFINE_string("out", "runs/maze_demo", "Folder of the demo.")
 _SECONDS = flags.DEFINE_float(
-  "seconds", 300.0, "Wall clock for training the model, in all."
+  "seconds", 300.0, "Total wall-clock seconds for training the model."
 )
 _REGRESSOR_SECONDS = flags.DEFINE_float(
   "regressor_seconds",
   None,
-  "The same of the position regressor; default a third of it.",
+  "Total seconds for training the position regressor; default a third of --seconds.",
   lower_bound=0.1,
 )
 _PLANS = flags.DEFINE_list("plans", ["hierarchy-2"], "Sampling plans to compare.")
 _NUM_VIDEOS = flags.DEFINE_integer("num_videos", 4, "Walks, a plan.", lower_bound=1)
-_LENGTH = flags.DEFINE_integer("length", 100, "Frames of a walk.", lower_bound=2)
-_NUM_OBS = flags.DEFINE_integer("num_obs", 10, "Given frames of it.", lower_bound=2)
+_LENGTH = flags.DEFINE_integer("length", 100, "Frames per walk.", lower_bound=2)
+_NUM_OBS = flags.DEFINE_integer("num_obs", 10, "Number of given frames.", lower_bound=2)
 
 
 def main(argv: list[str]) -> None:
-  """Trains, samples, measures; prints the table and where the figures are."""
+  """Trains, samples and measures; prints the table and the paths of the figures."""
   if len(argv) > 1:
     raise UserError(f"maze-demo takes flags only, found {argv[1]!r}")
   config = common.config_dict(_CONFIG)

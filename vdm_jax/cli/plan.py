@@ -24,49 +24,63 @@ _PLAN = flags.DEFINE_string(
 )
 _LENGTH = flags.DEFINE_integer("length", None, "Frames of the video.", lower_bound=1)
 _NUM_OBS = flags.DEFINE_integer(
-  "num_obs", 0, "How many first frames are given.", lower_bound=0
+  "num_obs", 0, "Number of given frames, at the start.", lower_bound=0
 )
 _WINDOW = flags.DEFINE_integer(
-  "window", None, "show: frames the model was trained with; default --max_frames or 20."
+  "window",
+  None,
+  "show: frames that the model was trained with; default --max_frames or 20.",
 )
 _MAX_FRAMES = flags.DEFINE_integer(
-  "max_frames", None, "The most frames of a stage; default the window."
+  "max_frames", None, "Largest number of frames in a stage; default the window."
 )
 _STEP_SIZE = flags.DEFINE_integer(
-  "step_size", None, "Frames that a stage samples; default half of max_frames."
+  "step_size",
+  None,
+  "Number of frames that a stage samples; default half of max_frames.",
 )
 _EMBEDDING = flags.DEFINE_string(
-  "embedding", None, "show: what an adaptive plan compares frames by."
+  "embedding", None, "show: embedding by which an adaptive plan compares frames."
 )
 _OPTIONS = flags.DEFINE_multi_string(
-  "plan_option", [], "KEY=VALUE: any other option of the plan, such as overlap=4."
+  "plan_option", [], "Any other option of the plan as KEY=VALUE, such as overlap=4."
 )
 _STEPS = flags.DEFINE_list(
-  "steps", ["50", "250", "1000"], "show: sampling steps to count network calls for."
+  "steps",
+  ["50", "250", "1000"],
+  "show: numbers of sampling steps for which to count network calls.",
 )
 _OUT = flags.DEFINE_string(
-  "out", None, "show: picture to write, .png or .svg. optimize: the schedule, .json."
+  "out",
+  None,
+  "show: picture to write, .png or .svg. optimize: schedule to write, .json.",
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "optimize: run or export to ask.")
-_EMA = flags.DEFINE_string("ema", None, "optimize: which average of the weights.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "optimize: run or export of the model.")
+_EMA = flags.DEFINE_string("ema", None, "optimize: rate of the average to use.")
 _NEARBY = flags.DEFINE_bool(
-  "nearby", False, "optimize: observe the neighbours of what is sampled in any case."
+  "nearby", False, "optimize: always observe the neighbours of the sampled frames."
 )
 _NUM_VIDEOS = flags.DEFINE_integer(
-  "num_videos", 100, "optimize: training videos that judge a choice.", lower_bound=1
+  "num_videos",
+  100,
+  "optimize: number of training videos that judge a choice.",
+  lower_bound=1,
 )
 _NUM_LEVELS = flags.DEFINE_integer(
-  "num_levels", 10, "optimize: noise levels, spread over them.", lower_bound=1
+  "num_levels",
+  10,
+  "optimize: number of noise levels, spread over the videos.",
+  lower_bound=1,
 )
 _BATCH_SIZE = flags.DEFINE_integer(
-  "batch_size", 10, "optimize: videos at a time.", lower_bound=1
+  "batch_size", 10, "optimize: number of videos at a time.", lower_bound=1
 )
 _JSON = common.define_json()
-_SEED = flags.DEFINE_integer("seed", 0, "optimize: of videos and noise.")
+_SEED = flags.DEFINE_integer("seed", 0, "optimize: seed of videos and noise.")
 
 
 def main(argv: list[str]) -> None:
-  """Runs `vdm-jax plan`; argv[1] is the subcommand."""
+  """Runs `vdm-jax plan`, where argv[1] is the subcommand."""
   commands = {"list": _list, "show": _show, "optimize": _optimize}
   if len(argv) < 2:
     raise UserError(_USAGE)
@@ -121,7 +135,7 @@ def _show() -> None:
   for number, (observed, latent) in enumerate(outline.stages):
     print(f"stage {number}: samples {_ranges(latent)} given {_ranges(observed)}")
   if outline.looks_at_video:
-    print("observed frames depend on the video: those above are of a dry run")
+    print("observed frames depend on the video; those above are from a dry run")
   print(f"{len(outline.stages)} stages sample {outline.sampled} frames")
   print(
     "window lengths (stages): "
@@ -210,7 +224,7 @@ def _picture_path(text: str) -> pathlib.Path:
 
 
 def _summary_line(make) -> str:
-  """First line of the docstring of a plan (of what a partial wraps)."""
+  """Returns the first line of a plan's docstring (of what a partial wraps)."""
   return inspect.getdoc(getattr(make, "func", make)).splitlines()[0]
 
 
@@ -220,7 +234,7 @@ def _options_of(make) -> list[str]:
 
 
 def _ranges(frames) -> str:
-  """Frames in their order, runs of neighbours joined: 3-9, 20, 18-15."""
+  """Formats frames in order, with runs of neighbours joined: 3-9, 20, 18-15."""
   if not frames:
     return "nothing"
   runs, step = [[frames[0], frames[0]]], 0

@@ -1,9 +1,9 @@
-"""`vdm-jax preflight --config=FILE [--topology=v5e:2x4 | --local]`: will it fit?
+"""`vdm-jax preflight --config=FILE [--topology=v5e:2x4 | --local]`: does a config fit?
 
 Compiles the real training step (or sampler) for a TPU slice without a TPU, or for GPUs
-(`--topology=h100:8`) without a GPU, and says what it needs. Figures are of a chip;
-`--json` prints them alone, in bytes, FLOPs and milliseconds. What does not fit is a
-result (exit 0), with settings that would help.
+(`--topology=h100:8`) without a GPU, and reports what it needs. Figures are per chip;
+`--json` prints only them, in bytes, FLOPs and milliseconds. If it does not fit, that is
+a result (exit 0), too, with settings that would help.
 """
 
 import json
@@ -26,20 +26,22 @@ _LOCAL = flags.DEFINE_bool("local", False, "Compile for the devices at hand inst
 _WHAT = flags.DEFINE_string(
   "what",
   "train",
-  "One step of 'train', 'sample', or 'enlarge': sampling guided by a smaller video.",
+  "Step to compile: 'train', 'sample', or 'enlarge', sampling guided by a small video.",
 )
 _BATCH_SIZE = flags.DEFINE_integer(
-  "batch_size", 16, "Videos at a time, of sampling.", lower_bound=1
+  "batch_size", 16, "Number of videos to sample at a time.", lower_bound=1
 )
 _EFFORT = flags.DEFINE_enum(
   "effort",
   None,
   ["O0", "O1", "O2", "O3"],
-  "How hard the compiler tries; default O0 for a topology: quick, near in memory, with "
+  "Effort of the compiler; default O0 for a topology: quick, close in memory, but with "
   "estimates several times too long. With --local the compiler's own default.",
 )
 _TRY_KNOBS = flags.DEFINE_bool(
-  "try_knobs", True, "If it does not fit, compile with settings that may help."
+  "try_knobs",
+  True,
+  "Whether to compile with settings that may help if it does not fit.",
 )
 _JSON = common.define_json()
 

@@ -1,11 +1,11 @@
 """`vdm-jax sample --workdir=DIR --num_videos=N --out=DIR2`.
 
 Frames to start from come from a clip (--given) or from the videos of a split of the
-run's data set (--split), one for each sample. A job that is stopped resumes when the
-same command is given again.
+run's data set (--split), one per sample. If a job is stopped, the same command resumes
+it.
 
-With --then=RUN2 a second model makes the videos longer, or larger, and so on: a
-cascade. The videos of each stage but the last are kept in OUT/stage_N.
+With --then=RUN2 a second model makes the videos longer or larger, and so on: a cascade.
+The videos of each stage but the last are kept in OUT/stage_N.
 """
 
 import dataclasses
@@ -22,98 +22,114 @@ from vdm_jax.errors import UserError
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run or export to sample from.")
 _OUT = flags.DEFINE_string("out", None, "New folder for the samples.")
 _NUM_VIDEOS = flags.DEFINE_integer(
-  "num_videos", None, "How many; default one a line of --captions, or 8.",
+  "num_videos", None, "Number of videos; default one per line of --captions, or 8.",
   lower_bound=1,
 )  # fmt: skip
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "At a time.", lower_bound=1)
 _WHOLE = flags.DEFINE_bool(
-  "whole", False, "A roll-out as one program: progress and stops between batches alone."
+  "whole", False, "Run a roll-out as one program, which stops only between batches."
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the sampling noise.")
-_LENGTH = flags.DEFINE_integer("length", None, "Frames; default the model's window.")
-_LABEL = flags.DEFINE_list("label", None, "Class of all videos, or one for each.")
+_LENGTH = flags.DEFINE_integer("length", None, "Frames per video; default the window.")
+_LABEL = flags.DEFINE_list("label", None, "Class of all videos, or of each.")
 _CAPTION = flags.DEFINE_string("caption", None, "Text that describes all videos.")
 _CAPTIONS = flags.DEFINE_string(
-  "captions", None, "Text file with a caption a line, for one video after the other."
+  "captions",
+  None,
+  "Text file with one caption per line, for one video after the other.",
 )
 _NEGATIVE = flags.DEFINE_string(
   "negative_caption", None, "Text that guidance moves away from."
 )
 _GIVEN = flags.DEFINE_string("given", None, "Clip (video, GIF, folder) to start from.")
 _SPLIT = flags.DEFINE_string(
-  "split", None, "Split of the run's data whose videos to start from; default test."
+  "split", None, "Split of the run's data with the videos to start from; default test."
 )
 _GIVEN_FRAMES = flags.DEFINE_string(
-  "given_frames", None, "Which frames of them are given, as 0:4 or 0,4,8."
+  "given_frames", None, "Frames of the clip or videos that are given, as 0:4 or 0,4,8."
 )
 _NUM_OBS = flags.DEFINE_integer(
-  "num_obs", None, "The first so many frames are given: --given_frames=0:N.",
+  "num_obs", None, "Number of given frames at the start; short for --given_frames=0:N.",
   lower_bound=0,
 )  # fmt: skip
 _PLAN = flags.DEFINE_string(
-  "plan", None, "Sampling plan; default the config's. `vdm-jax plan list` has them."
+  "plan", None, "Sampling plan, see `vdm-jax plan list`; default the config's."
 )
 _PLAN_OPTIONS = flags.DEFINE_multi_string(
-  "plan_option", [], "KEY=VALUE of the plan, beside the flags below."
+  "plan_option", [], "Option of the plan as KEY=VALUE, beside the flags below."
 )
 _OPTIONS = {
   "overlap": flags.DEFINE_integer(
-    "overlap", None, "Frames two windows share (blocks)."
+    "overlap", None, "Number of frames that two windows share (blocks)."
   ),
   "keep": flags.DEFINE_integer(
-    "keep", None, "Frames a window adds at most, the rest are drafts (blocks)."
+    "keep",
+    None,
+    "Largest number of frames that a window adds; others are drafts (blocks).",
   ),
-  "max_frames": flags.DEFINE_integer("max_frames", None, "Frames of a window."),
-  "step_size": flags.DEFINE_integer("step_size", None, "New frames of a window."),
+  "max_frames": flags.DEFINE_integer("max_frames", None, "Frames per window."),
+  "step_size": flags.DEFINE_integer("step_size", None, "New frames per window."),
   "embedding": flags.DEFINE_string(
-    "embedding", None, "What adaptive plans compare frames by; default pixels."
+    "embedding",
+    None,
+    "Embedding by which adaptive plans compare frames; default pixels.",
   ),
 }
 _THEN = flags.DEFINE_multi_string(
-  "then", [], "Run whose model makes the videos longer, or larger; may be repeated."
+  "then", [], "Run whose model makes the videos longer or larger; may be repeated."
 )
 _THEN_SAMPLING = flags.DEFINE_multi_string(
-  "then_sampling", [], "KEY=VALUE of the sampling settings of those runs."
+  "then_sampling", [], "Sampling setting of those runs as KEY=VALUE."
 )
-_EMA = flags.DEFINE_string("ema", None, "Which average; default the config's first.")
-_STEP = flags.DEFINE_integer("step", None, "Which checkpoint; default the newest.")
-_BEST = flags.DEFINE_bool("best", False, "The checkpoint of best validation loss.")
+_EMA = flags.DEFINE_string(
+  "ema", None, "Rate of the average to use; default the first."
+)
+_STEP = flags.DEFINE_integer(
+  "step", None, "Step of the checkpoint; default the newest."
+)
+_BEST = flags.DEFINE_bool("best", False, "Use the best validation checkpoint.")
 _FPS = flags.DEFINE_float("fps", 8.0, "Frames per second of the videos.")
 
-# Fields of SamplerSettings; a flag that is not given leaves the config's value.
+# Fields of SamplerSettings; if a flag is not given, the config's value applies.
 _SETTINGS = {
   "sampler": flags.DEFINE_string(
-    "sampler", None, "ancestral, ddim, dpmpp_2m or langevin."
+    "sampler", None, "Sampler: ancestral, ddim, dpmpp_2m or langevin."
   ),
   "steps": flags.DEFINE_integer("steps", None, "Noise levels."),
   "respacing": flags.DEFINE_string(
-    "respacing", None, "Instead of steps, of a discrete schedule: ddim50 or 10,15,20."
+    "respacing",
+    None,
+    "Steps of a discrete schedule, instead of --steps: ddim50 or 10,15,20.",
   ),
   "gamma": flags.DEFINE_float("gamma", None, "Variance of ancestral steps, 0..1."),
   "eta": flags.DEFINE_float("eta", None, "Randomness of ddim, 0..1."),
   "langevin_delta": flags.DEFINE_float("langevin_delta", None, "Its step size."),
-  "threshold": flags.DEFINE_string("threshold", None, "none, static or dynamic."),
-  "percentile": flags.DEFINE_float("percentile", None, "Of dynamic, a fraction."),
+  "threshold": flags.DEFINE_string(
+    "threshold", None, "Threshold: none, static, dynamic."
+  ),
+  "percentile": flags.DEFINE_float("percentile", None, "Quantile of dynamic, 0..1."),
   "guidance": flags.DEFINE_float(
-    "guidance", None, "w in (1 + w) conditional - w unconditional; 0 is none."
+    "guidance", None, "Weight w in (1 + w) conditional - w unconditional; 0 is none."
   ),
   "method": flags.DEFINE_string(
-    "method", None, "For given frames (VDM): replacement or reconstruction."
+    "method", None, "Method for given frames (VDM): replacement or reconstruction."
   ),
   "reconstruction_weight": flags.DEFINE_float(
-    "reconstruction_weight", None, "w_r towards given frames; 0: replacement alone."
+    "reconstruction_weight",
+    None,
+    "Weight w_r towards given frames; 0: replacement alone.",
   ),
   "resample": flags.DEFINE_integer(
-    "resample", None, "Times each step is taken where frames are given (RePaint)."
+    "resample", None, "How often each step is taken if frames are given (RePaint)."
   ),
   "restore_given": flags.DEFINE_bool(
-    "restore_given", None, "Given frames come back as they were given."
+    "restore_given", None, "Whether given frames are returned as they were given."
   ),
 }
 
 
 def main(argv: list[str]) -> None:
-  """Samples and writes, stage after stage; prints where the videos are."""
+  """Samples and writes, stage after stage; prints the path of the videos."""
   if len(argv) > 1:
     raise UserError(f"sample takes flags only, found {argv[1]!r}")
   if not _WORKDIR.value or not _OUT.value:
@@ -193,12 +209,12 @@ def main(argv: list[str]) -> None:
       negative_caption=_NEGATIVE.value if "against" in signals else None,
       **facts,
     )
-    # As it is on disk: a stage that is read again leads to the same videos.
+    # As on disk, so that a stage that is read again leads to the same videos.
     videos = to_float(_made(make, out, record, places, final=number == last))
 
 
 def _check_fits(model, settings, num_videos, given, enlarges):
-  """Refuses what cannot fit before anything is compiled."""
+  """Raises for batches that cannot fit, before anything is compiled."""
   import jax
 
   from vdm_jax.preflight import estimate
@@ -206,7 +222,7 @@ def _check_fits(model, settings, num_videos, given, enlarges):
   config = model.info["config"]
   sampling = dataclasses.asdict(settings)
   if not given:
-    sampling["method"] = "replacement"  # Nothing to guide towards.
+    sampling["method"] = "replacement"  # There is nothing to guide towards.
   estimate.check_sampling(
     {**config, "sampling": {**config["sampling"], **sampling}},
     "enlarge" if enlarges else "sample",
@@ -219,7 +235,7 @@ def _later(models, asked_for, length):
   """Checks the later models of a cascade before the first one samples for hours.
 
   Returns:
-    Their sampling settings that --then_sampling names.
+    Their sampling settings from --then_sampling.
   """
   from vdm_jax.sampling import cascade
 
@@ -236,7 +252,7 @@ def _later(models, asked_for, length):
 
 
 def _made(make, out, record, places, final):
-  """Samples and writes a stage's videos uint8, or reads them if they are there."""
+  """Samples and writes a stage's videos, uint8, or reads them if they exist."""
   import numpy as np
 
   from vdm_jax import processes
@@ -277,9 +293,9 @@ def _made(make, out, record, places, final):
 
 
 def _signals(model, labels, captions, optional):
-  """Gives label and captions as `Model.sample` takes them.
+  """Converts label and captions to the arguments of `Model.sample`.
 
-  A later model of a cascade goes without the ones that it was not trained with.
+  A later model of a cascade leaves out those that it was not trained with.
   """
   from vdm_jax import experiment
 
@@ -299,7 +315,7 @@ def _signals(model, labels, captions, optional):
 
 
 def _encoded(encoder, captions):
-  """(tokens [N, L, D], mask [N, L]) of captions, each encoded once."""
+  """Encodes captions, each once, to (tokens [N, L, D], mask [N, L])."""
   import numpy as np
 
   found = {caption: encoder(caption) for caption in set(captions)}
@@ -307,7 +323,7 @@ def _encoded(encoder, captions):
 
 
 def _captions():
-  """The captions that were given, None for none."""
+  """Returns the captions that were given; None for none."""
   if _CAPTION.value is not None and _CAPTIONS.value is not None:
     raise UserError("--caption and --captions: expected one of them")
   if _CAPTION.value is not None:
@@ -328,7 +344,7 @@ def _captions():
 
 
 def _of_videos(captions, num_videos):
-  """A caption for each video: they are used in turn."""
+  """Returns a caption for each video, using them in turn."""
   if captions is None:
     return None
   if num_videos % len(captions):
@@ -339,7 +355,7 @@ def _of_videos(captions, num_videos):
 
 
 def _places() -> list[int]:
-  """Numbers of the given frames."""
+  """Returns the numbers of the given frames."""
   if _NUM_OBS.value is not None and _GIVEN_FRAMES.value:
     raise UserError("--num_obs and --given_frames: expected one of them")
   if _NUM_OBS.value is not None:
@@ -354,7 +370,7 @@ def _places() -> list[int]:
 
 
 def _given(model, places, num_videos):
-  """The given frames, [T0, H, W, C] or [N, T0, H, W, C], and where they are from."""
+  """Reads the given frames, [T0, H, W, C] or [N, T0, H, W, C], and their origin."""
   from vdm_jax import experiment
   from vdm_jax.data import video
   from vdm_jax.pixels import to_float
@@ -366,7 +382,7 @@ def _given(model, places, num_videos):
       raise UserError("--given and --split: expected one of them")
     height, width, channels = model.system.frame_shape
     clip = video.read_video(_GIVEN.value, size=(height, width), channels=channels)
-    # As those of a split: neighbours of a sampled video lie a stride apart.
+    # Like those of a split, neighbours of a sampled video are a stride apart.
     index = [place * model.system.stride for place in places]
     if not 0 <= min(index) <= max(index) < len(clip):
       raise UserError(

@@ -1,4 +1,4 @@
-"""`vdm-jax status DIR`: what a workdir holds and how it is doing."""
+"""`vdm-jax status DIR`: show what a workdir holds and how its run is doing."""
 
 import json
 import time
@@ -19,7 +19,7 @@ def main(argv: list[str]) -> None:
   from vdm_jax.storage import workdirs
 
   common.start_jax(devices=False)
-  jax.config.update("jax_platforms", "cpu")  # The run itself may hold others.
+  jax.config.update("jax_platforms", "cpu")  # The run itself may hold other devices.
   found = workdirs.status(argv[1])
   if _JSON.value:
     print(json.dumps(found, indent=2))

@@ -8,17 +8,17 @@ from vdm_jax.errors import UserError
 _CONFIG = common.define_config("ramvid_digits")
 _OUT = flags.DEFINE_string("out", "runs/tasks_demo", "Folder of the demo.")
 _SECONDS = flags.DEFINE_float(
-  "seconds", 750.0, "Wall clock for training each model, in all."
+  "seconds", 750.0, "Total wall-clock seconds for training each model."
 )
 _RATES = flags.DEFINE_list(
-  "rates", [], "Shares of examples without given frames, a model each; default the"
+  "rates", [], "Shares of examples without given frames, one model each; default the"
   " config's.",
 )  # fmt: skip
 _NUM_CLIPS = flags.DEFINE_integer("num_clips", 64, "Test clips.", lower_bound=2)
 
 
 def main(argv: list[str]) -> None:
-  """Trains, samples, measures; prints the table and where the figure is."""
+  """Trains, samples and measures; prints the table and the path of the figure."""
   if len(argv) > 1:
     raise UserError(f"tasks-demo takes flags only, found {argv[1]!r}")
   config = common.config_dict(_CONFIG)

@@ -17,18 +17,18 @@ _INIT_FROM = flags.DEFINE_string(
 _PROFILE = flags.DEFINE_string(
   "profile",
   None,
-  "FIRST:LAST: trace these steps into WORKDIR/profile, for TensorBoard and Perfetto.",
+  "Steps FIRST:LAST to trace into WORKDIR/profile, for TensorBoard and Perfetto.",
 )
 _WANDB = flags.DEFINE_string(
   "wandb",
   "",
-  "Log to this project of Weights & Biases, too (extra wandb); WANDB_MODE=offline "
+  "Project of Weights & Biases to log to, too (extra wandb); WANDB_MODE=offline "
   "needs no network.",
 )
 
 
 def main(argv: list[str]) -> None:
-  """Trains to the end, the time limit or SIGTERM; prints where the run is."""
+  """Trains to the end, the time limit or SIGTERM; prints what to do next."""
   if len(argv) > 1:
     raise UserError(f"train takes flags only, found {argv[1]!r}")
   config = common.config_dict(_CONFIG)
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
     raise UserError("--workdir: expected a folder for the run")
   from vdm_jax.training import profile, writers
 
-  # Before anything that takes its time.
+  # Checked before anything that takes long.
   trace = profile.parse(_PROFILE.value) if _PROFILE.value is not None else None
   if _WANDB.value:
     writers.check_installed(_WANDB.value)
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
 
 
 def _sampling(config, workdir: str) -> str:
-  """A command that samples a run, for a list of them."""
+  """Returns a command that samples a run, to append to others."""
   from vdm_jax import experiment, systems
 
   system = systems.build(config)
@@ -86,7 +86,7 @@ def _sampling(config, workdir: str) -> str:
 
 
 def _advice(workdir: str) -> str:
-  """What to do when a process of the run is gone."""
+  """Returns what to do when a process of the run is gone."""
   from vdm_jax.storage import checkpoint
 
   step = checkpoint.newest(workdir)

@@ -6,8 +6,7 @@ vdm-jax weights import c3d conv3d_deepnetA_ucf.npz --also=mean2.npz
 
 Networks are i3d, c3d, lpips_alexnet and lpips_vgg16. A file is PyTorch's or
 TorchScript's (.pt, .pth), .npz, .safetensors or a pickle of arrays; no code of it is
-run. It ends in the user's cache and is then named by `vdm-jax eval
---weights=NETWORK-NAME`.
+run. It is kept in the user's cache, for `vdm-jax eval --weights=NETWORK-NAME`.
 """
 
 import hashlib
@@ -25,7 +24,7 @@ from vdm_jax.cli import common
 from vdm_jax.errors import UserError, unknown
 
 _LABEL = flags.DEFINE_string(
-  "label", None, "What to call an imported file; default its name."
+  "label", None, "Name of an imported file; default the file's name."
 )
 
 _JSON = common.define_json()
@@ -35,7 +34,7 @@ _ALSO = flags.DEFINE_string(
 
 
 def main(argv: list[str]) -> None:
-  """Lists, or imports."""
+  """Lists or imports weights."""
   from vdm_jax.evaluation import protocol
   from vdm_jax.metrics import weights
 
@@ -72,14 +71,14 @@ def import_file(
   """Reads a file's weights and keeps them as NETWORK-LABEL.
 
   Args:
-    network: whose they are.
-    path: of the file.
-    label: letters, digits and `._-`.
-    also: of a second file, whose arrays are added.
+    network: network of the weights.
+    path: path of the file.
+    label: label of letters, digits and `._-`.
+    also: path of a second file, whose arrays are added.
 
   Raises:
-    UserError: a file cannot be read, holds more than arrays, or they are not the
-      network's; or the label is none.
+    UserError: a file cannot be read, holds more than arrays, or arrays that are not the
+      network's; or the label is invalid.
   """
   from vdm_jax.metrics import layouts, weights
 
@@ -103,10 +102,10 @@ def import_file(
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """The arrays of a file by name.
+  """Reads the arrays of a file by name.
 
   Raises:
-    UserError: it cannot be read, or holds more than arrays.
+    UserError: the file cannot be read, or holds more than arrays.
   """
   from vdm_jax.interop import torch_file, torchscript
   from vdm_jax.metrics import weights
@@ -128,7 +127,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
         return dict(archive)
     if path.suffix == ".safetensors":
       return load_file(path)
-  except Exception as error:  # Their readers raise whatever they stumble over.
+  except Exception as error:  # The readers may raise anything.
     reason = errors.reason(error)
     raise UserError(f"{path}: cannot be read ({reason})") from error
   return weights.read_pickle(path.read_bytes(), str(path))

@@ -2,5 +2,5 @@
 
 import lazy_loader
 
-# __init__.pyi names what there is.
+# The public names are listed in __init__.pyi.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,7 +1,7 @@
-"""What FDM's data sets share: a file of whole frames for every video.
+"""Base classes of FDM's data sets, which have a file of whole frames per video.
 
-The authors' training set has no videos held out of it for validation; here the last
-few training videos are, unless `held_out` is 0.
+The authors hold no training videos out for validation; here the last few are held out,
+unless `held_out` is 0.
 """
 
 import dataclasses
@@ -15,35 +15,37 @@ from etils import epath
 from vdm_jax.data import folder, records
 from vdm_jax.data.decode import Unreadable
 
-Item = tuple[str, epath.Path]  # What a person calls a video, and its file.
+Item = tuple[str, epath.Path]  # Name of a video, and its file.
 
 
 @dataclasses.dataclass(eq=False)
 class ArrayConfig(folder.FolderConfig):
-  """Options; the config's name says the size and what differs from the defaults."""
+  """Options; the config's name holds the size and all non-default values."""
 
-  image_size: int = records.option(64, "side of a frame: that of the files, or a part")
+  image_size: int = records.option(
+    64, "height and width of a frame: that of the files, or a divisor"
+  )
   held_out: int = records.option(
-    10, "last training videos for validation; half at most"
+    10, "number of last training videos for validation, at most half"
   )
 
   NUMBERS: ClassVar = {"px": "image_size", "heldout": "held_out"}
 
 
 class ArrayBuilder(folder.FolderBuilder):
-  """A builder of videos that are arrays. A data set overrides two things."""
+  """A builder of videos from arrays; subclasses override `find` and `load`."""
 
   CONFIG = ArrayConfig
   FPS: ClassVar[float] = 0.0
 
   def find(self) -> Mapping[str, list[Item]]:
-    """The videos of the splits "train" and "test", in order."""
+    """Lists the videos of the splits "train" and "test", in order."""
     raise NotImplementedError
 
   def load(self, path: epath.Path) -> tuple[np.ndarray, dict[str, Any]]:
-    """(frames uint8 [T, H, W, 3], extras) of a file; raises Unreadable.
+    """Reads (frames uint8 [T, H, W, 3], extras) from a file; raises Unreadable.
 
-    Frames are those that `checked` returns.
+    The frames must have passed `checked`.
     """
     raise NotImplementedError
 
@@ -79,7 +81,7 @@ class NumberedArrays(ArrayBuilder):
     return checked(load_npy(path)), {}
 
   def _numbered(self, root: epath.Path, split: str) -> list[Item]:
-    """The files whose name is a number, by number: others may lie around."""
+    """Lists the files whose names are numbers, in order, and ignores others."""
     part = root / split
     paths = part.iterdir() if part.is_dir() else ()
     numbered = [path for path in paths if re.fullmatch(r"\d+\.npy", path.name)]
@@ -90,17 +92,17 @@ class NumberedArrays(ArrayBuilder):
 
 
 def load_npy(path: epath.Path) -> np.ndarray:
-  """The array of a .npy file, whole; raises Unreadable."""
+  """Loads the whole array of a .npy file; raises Unreadable."""
   try:
     with path.open("rb") as file:
       return np.load(file, allow_pickle=False)
-  # What NumPy raises for a damaged file depends on where the damage is.
+  # NumPy raises different exceptions, depending on where a file is damaged.
   except (OSError, ValueError, EOFError, SyntaxError) as error:
     raise Unreadable(" ".join(str(error).split())) from error
 
 
 def checked(frames: np.ndarray) -> np.ndarray:
-  """`frames`, if they are uint8 [T, H, W, 3]; raises Unreadable."""
+  """Returns `frames` if they are uint8 [T, H, W, 3]; else raises Unreadable."""
   if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
     raise Unreadable(
       f"expected uint8 [T, H, W, 3], found {frames.dtype} {list(frames.shape)}"
@@ -111,7 +113,7 @@ def checked(frames: np.ndarray) -> np.ndarray:
 
 
 def _reduce(frames: np.ndarray, size: int) -> np.ndarray:
-  """Frames [T, H, H, 3] as [T, size, size, 3], by means over blocks."""
+  """Averages blocks of frames [T, H, H, 3], to [T, size, size, 3]."""
   length, height, width, _ = frames.shape
   if height != width or height % size:
     raise Unreadable(

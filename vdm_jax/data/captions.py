@@ -1,13 +1,13 @@
-"""Embeddings of a data set's captions, made once and read while training.
+"""Embeddings of a data set's captions, computed once and read in training.
 
     DATASET/text/minilm-16/
       tokens.bin     bfloat16 [sum of l, D], one caption after another
-      lengths.bin    int32: l, tokens of every caption that is done
-      about.json     which captions, by which encoder (with its checksum), done or not
+      lengths.bin    int32: number l of tokens of every finished caption
+      about.json     the captions, the encoder (with its checksum), whether it is done
 
-Each distinct caption of all splits is there once, without padding. What an interrupted
-`ensure` has done stays done. Where the data set lies on a bucket, or in a folder that
-cannot be written, the table is kept in the user's cache instead.
+Each distinct caption of all splits is stored once, without padding. If `ensure` is
+interrupted, it resumes. If the data set is on a bucket, or in a folder that cannot be
+written, the table is kept in the user's cache instead.
 """
 
 import hashlib
@@ -31,24 +31,24 @@ from vdm_jax.data import text
 from vdm_jax.errors import UserError
 
 DTYPE = np.dtype(ml_dtypes.bfloat16)
-_AT_ONCE = 64  # Captions between two points to resume from.
+_AT_ONCE = 64  # Captions written at a time, after which a job can be resumed.
 
 
 class StoredCaptions:
   """Tokens of the captions of a split's videos.
 
   Attributes:
-    length: L, tokens of every caption.
-    dim: D, width of a token.
-    checksum: of the encoder.
+    length: number L of tokens per caption.
+    dim: width D of a token.
+    checksum: checksum of the encoder.
   """
 
   def __init__(self, folder: pathlib.Path, source: sources.VideoSource):
     """Opens a finished table.
 
     Args:
-      folder: of the table.
-      source: the split; one of the data set that the table was made for.
+      folder: folder of the table.
+      source: a split of the data set that the table was made for.
     """
     about = json.loads((folder / "about.json").read_text())
     self.length, self.dim = about["length"], about["dim"]
@@ -68,13 +68,13 @@ class StoredCaptions:
       videos: int [...], numbers of videos.
 
     Returns:
-      tokens bfloat16 [..., L, D], zero where there is none, and mask bool [..., L].
+      Tokens bfloat16 [..., L, D], zero where there is none, and mask bool [..., L].
     """
     videos = np.asarray(videos)
     tokens = np.zeros((videos.size, self.length, self.dim), DTYPE)
     mask = np.zeros((videos.size, self.length), bool)
     for place, row in enumerate(self._rows[videos.ravel()]):
-      if row < 0:  # No caption.
+      if row < 0:  # There is no caption.
         continue
       start = self._ends[row - 1] if row else 0
       count = self._ends[row] - start
@@ -87,15 +87,15 @@ class StoredCaptions:
 
 
 def distinct(metadata: dict[str, Any]) -> list[str]:
-  """Lists the captions of a data set, all splits, each once, without the empty one."""
+  """Lists the distinct captions of all splits of a data set, without the empty one."""
   tables = metadata["splits"].values()
   return sorted({caption for table in tables for caption in table["captions"]} - {""})
 
 
 def ensure(source: sources.VideoSource, spec: str, length: int) -> StoredCaptions:
-  """Embeds the captions of a data set that are not embedded yet.
+  """Embeds those captions of a data set that are not embedded yet.
 
-  Encoders that bring libraries of their own run in a process of their own.
+  Encoders that need heavy libraries run in a separate process.
 
   Args:
     source: a split of the data set.
@@ -114,7 +114,7 @@ def ensure(source: sources.VideoSource, spec: str, length: int) -> StoredCaption
   name = re.sub(r"[^A-Za-z0-9._-]+", "_", spec)[-60:]
   folder = _place(source, f"{name}-{length}")
   with filelock.FileLock(folder.with_name(f".{folder.name}.lock")):
-    # A finished table is trusted: not even its encoder need be installed.
+    # A finished table is used as it is, so its encoder need not even be installed.
     if _is_done(folder, _wanted(captions, spec, length)):
       pass
     elif text.is_heavy(spec):
@@ -130,7 +130,7 @@ def ensure(source: sources.VideoSource, spec: str, length: int) -> StoredCaption
 def embed(
   captions: Sequence[str], encoder: text.TextEncoder, folder: pathlib.Path
 ) -> None:
-  """Embeds captions into a table, from where an earlier call stopped."""
+  """Embeds captions into a table, and resumes where an earlier call stopped."""
   wanted = _wanted(captions, encoder.spec, encoder.length)
   wanted |= {"checksum": encoder.checksum, "dim": encoder.dim}
   if _is_done(folder, wanted):
@@ -148,7 +148,7 @@ def embed(
     open(folder / "tokens.bin", "ab") as tokens,
   ):
     done = np.fromfile(folder / "lengths.bin", np.int32)
-    # A kill may have come between the two files, or inside a number.
+    # A killed process may have stopped between the two files, or within a number.
     whole = np.cumsum(done, dtype=np.int64) * size <= tokens.tell()
     done = done[: int(whole.sum())]
     lengths.truncate(4 * len(done))
@@ -176,7 +176,7 @@ def _wanted(captions: Sequence[str], spec: str, length: int) -> dict[str, Any]:
 
 
 def _place(source: sources.VideoSource, name: str) -> pathlib.Path:
-  """Where a table is kept: beside the data if that can be written."""
+  """Finds the place of a table: beside the data if that can be written."""
   directory = os.fspath(source.directory)
   if "://" not in directory:
     beside = pathlib.Path(directory, "text")
@@ -197,12 +197,12 @@ def _is_done(folder: pathlib.Path, wanted: dict[str, Any]) -> bool:
 
 
 def _tokens(folder: pathlib.Path, dim: int, count: int) -> np.ndarray:
-  """bfloat16 [count, D], mapped from the file."""
+  """Maps the file of tokens, bfloat16 [count, D]."""
   return np.memmap(folder / "tokens.bin", DTYPE, "r", shape=(count, dim))
 
 
 def main(directory: str, split: str, folder: str, spec: str, length: str) -> None:
-  """Embeds the captions of a data set; what `ensure` runs for heavy encoders."""
+  """Embeds the captions of a data set, in the process that `ensure` starts."""
   source = sources.VideoSource(directory, split)
   encoder = text.make_encoder(spec, int(length))
   embed(distinct(source.metadata), encoder, pathlib.Path(folder))

@@ -1,4 +1,4 @@
-"""Videos in containers, through FFmpeg, and whether all that they promise is there."""
+"""Decoding of container files through FFmpeg, with checks of completeness."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from vdm_jax.errors import UserError
 
 
 def import_av():
-  """PyAV, an extra."""
+  """Imports PyAV, which needs an extra."""
   try:
     import av
   except ImportError as error:
@@ -24,12 +24,12 @@ def import_av():
 
 
 def frames(path: epath.Path, threads: int) -> Iterator[reading.Frame]:
-  """The frames of a container file, through FFmpeg."""
+  """Yields the frames of a container file."""
   av = import_av()
   with (
     reading.guarded(path),
     path.open("rb") as file,
-    # Titles in any encoding.
+    # Titles may have any encoding.
     av.open(file, metadata_errors="replace") as container,
   ):
     if not container.streams.video:
@@ -70,18 +70,18 @@ def _nominal_duration(stream) -> float:
 
 
 def _check_complete(path, container, stream, count, end, duration) -> None:
-  """Raises `Unreadable` if the file promised more than was decoded.
+  """Raises `Unreadable` if the file announced more frames than were decoded.
 
-  An MP4's index was checked before; its frame count may truly exceed what is shown
-  (edit lists), so it is not looked at.
+  An MP4's index was checked before. Its frame count is ignored, as edit lists may hide
+  some frames.
   """
   if not count:
     raise reading.Unreadable(f"{path}: no frame can be decoded")
   if "mp4" in container.format.name:
     return
-  # 5 %: durations of containers are rounded, and frame counts estimated, by some.
-  # Null frames, of which AVI files have many, are counted but not decoded: the one
-  # before them is shown on, and times tell.
+  # 5 % of tolerance, as some programs round durations and estimate frame counts. Null
+  # frames, which are common in AVI files, are counted but not decoded: the frame before
+  # is shown longer, so durations decide.
   nominal = _nominal_duration(stream)
   covered = end - duration >= 0.95 * (stream.frames - 1) * nominal - 2 * nominal
   if stream.frames and count < 0.95 * stream.frames - 1 and not covered:
@@ -98,21 +98,21 @@ def _promised_seconds(container, stream) -> float:
     return 3600 * hours + 60 * minutes + seconds
   if stream.duration:
     return float(stream.duration * stream.time_base)
-  # With sound, the container's duration may be that of the sound.
+  # If there is sound, the container's duration may be that of the sound.
   alone = len(container.streams) == 1
   return container.duration / 1e6 if container.duration and alone else 0.0
 
 
 def _upright(frame) -> tuple[bool, Any]:
-  """(whether width and height swap, function giving the upright RGB picture)."""
+  """Returns (whether width and height swap, function of the upright RGB picture)."""
   transposed, operations = _display_operations(frame.side_data.get("DISPLAYMATRIX"))
 
   def pixels():
-    # By default every frame starts threads of its own, which last until it is freed.
+    # By default every frame starts threads, which live until it is freed.
     image = frame.to_image(threads=1)
     if frame.color_trc in (hdr.PQ, hdr.HLG):
       image = PIL.Image.fromarray(hdr.to_sdr(np.asarray(image), frame.color_trc))
-    if frame.interlaced_frame:  # Its two fields are of two moments: the first counts.
+    if frame.interlaced_frame:  # Keeps the first of two fields of different times.
       field = PIL.Image.fromarray(np.asarray(image)[::2])
       image = field.resize(image.size, PIL.Image.Resampling.BILINEAR)
     for operation in operations:
@@ -123,7 +123,7 @@ def _upright(frame) -> tuple[bool, Any]:
 
 
 def _display_operations(matrix) -> tuple[bool, list]:
-  """Pillow operations that apply a display matrix, which cameras write.
+  """Lists the Pillow operations for a display matrix, as cameras write it.
 
   The matrix [[a, b, u], [c, d, v], [x, y, w]] maps a pixel (x, y) to
   (a x + c y, b x + d y). Only quarter turns and mirrorings occur in practice.

@@ -1,9 +1,9 @@
-"""Decoding: a video file, a GIF or a folder of pictures to frames with times.
+"""Decoding of video files, GIFs and folders of pictures to frames with times.
 
-Frames are upright (rotation and mirroring of the container honoured), square-pixel,
-of an ordinary screen's range and RGB or grey. A file that ends early or is damaged
-raises `Unreadable` rather than giving fewer frames: decoders conceal that, so it is
-looked for in several places.
+Frames are upright (the container's rotation and mirroring are applied), with square
+pixels and standard dynamic range, in RGB or grey. A file that ends early or is damaged
+raises `Unreadable` instead of giving fewer frames; as decoders conceal this, there are
+several checks for it.
 """
 
 import os
@@ -24,8 +24,8 @@ VIDEO_SUFFIXES = (
   ".mpg", ".mpeg", ".ts", ".mts", ".gif",
 )  # fmt: skip
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_EPSILON = 1e-6  # Seconds; far below any frame, above the rounding of time stamps.
-# Between two frames: what lasts longer is a wrong time stamp rather than a still.
+_EPSILON = 1e-6  # Seconds; far below a frame, above the rounding of time stamps.
+# Seconds between frames above which a time stamp is wrong, rather than a still image.
 _LONGEST_GAP = 60.0
 _LONGEST_STEP_BACK = 1.0
 
@@ -44,22 +44,22 @@ def decode(
   Args:
     path: a file with one of `VIDEO_SUFFIXES`, or a folder of pictures (in natural
       order: 2 before 10).
-    size: (H, W) of the frames: the largest centred part of that aspect is cut out
-      and shrunk by area averaging (or enlarged, cubic). None keeps the video's own, in
-      square pixels.
-    fps: frames per second; frame k is what a viewer would see k / fps seconds after
-      the first, whatever the video's own rate, variable or not. 0 keeps every coded
-      frame once. Pictures have no times: each is kept.
-    channels: 3 RGB, 1 grey.
-    crop: False keeps the whole picture and stretches it to `size`.
-    threads: that decode a video; 0: as many as there are cores.
+    size: (H, W) of the frames: the largest centred part of that aspect is cut out and
+      shrunk by area averaging (or enlarged by cubic interpolation). None keeps the
+      video's own, in square pixels.
+    fps: frames per second; frame k is what a viewer sees k / fps seconds after the
+      first, whatever the video's own rate, variable or not. 0 keeps every coded frame
+      once. Pictures have no times, so all are kept.
+    channels: 3 for RGB, 1 for grey.
+    crop: whether to crop; False stretches the whole picture to `size`.
+    threads: threads that decode a video; 0: as many as there are cores.
 
   Yields:
     (seconds since the first frame, uint8 [H, W, channels]); pictures count seconds.
 
   Raises:
     Unreadable: the file does not exist, is damaged, ends early, holds no video, or its
-      time stamps leap (by a minute, or back by a second); or numbered pictures are
+      time stamps jump (by a minute, or back by a second); or numbered pictures are
       missing.
     UserError: the `video` extra is missing.
   """
@@ -75,9 +75,9 @@ def decode(
       raise Unreadable(f"{path}: missing pictures, by number: {numbers}")
     shown = ((float(i), image) for i, image in enumerate(_pictures(paths)))
   else:
-    if not path.exists():  # Or a link that leads nowhere.
+    if not path.exists():  # Or it is a broken link.
       raise Unreadable(f"{path}: no such video")
-    if not os.path.isfile(path):  # Opening a pipe would wait for somebody to write.
+    if not os.path.isfile(path):  # Opening a pipe would block.
       raise Unreadable(f"{path}: expected a file, found a pipe or a device")
     frames = gif.frames(path) if is_gif(path) else container.frames(path, threads)
     frames = _steady(frames, path)
@@ -96,9 +96,9 @@ def decode_pictures(
   """Decodes pictures, in the natural order of their names.
 
   Args:
-    paths: files.
+    paths: the files.
     size: see `decode`.
-    channels: 3 RGB, 1 grey.
+    channels: 3 for RGB, 1 for grey.
 
   Yields:
     uint8 [H, W, channels].
@@ -119,10 +119,10 @@ def is_gif(path: epath.Path) -> bool:
 
 
 def missing_numbers(names: list[str]) -> list[int]:
-  """Numbers left out in a series of file names such as frame_0001.png.
+  """Finds the numbers missing from a series of file names such as frame_0001.png.
 
-  Only what is clearly a series counts: names that differ in their last number alone,
-  most of them one step apart, the others whole steps. (Times, say, are none.)
+  Only a clear series counts: names that differ in their last number only, most of them
+  one step apart, the others whole steps. (Times, for instance, are not a series.)
   """
   parts = [re.fullmatch(r"(.*?)(\d+)(\D*)", name) for name in names]
   if not all(parts) or len({(part[1], part[3]) for part in parts}) > 1:
@@ -139,7 +139,7 @@ def missing_numbers(names: list[str]) -> list[int]:
 def _steady(
   frames: Iterator[reading.Frame], path: epath.Path
 ) -> Iterator[reading.Frame]:
-  """The same frames; `Unreadable` where their times leap."""
+  """Yields the same frames; raises `Unreadable` if their times jump."""
   previous = None
   for number, frame in enumerate(frames):
     step = frame.time - (frame.time if previous is None else previous)
@@ -160,7 +160,7 @@ def _as_coded(frames: Iterator[reading.Frame]):
 
 
 def _resample(frames: Iterator[reading.Frame], fps: float):
-  """What is shown at the times k / fps."""
+  """Yields the frames that are shown at the times k / fps."""
   previous, k = None, 0
   for frame in frames:
     if previous is None:
@@ -191,21 +191,21 @@ def _natural(path: epath.Path) -> list:
 def _fit(
   source, size: tuple[int, int] | None, channels: int, crop: bool = True
 ) -> np.ndarray:
-  """uint8 [H, W, channels]: the centre of a picture (or all of it), at `size`."""
+  """Fits the centre of a picture, or all of it, to `size`: uint8 [H, W, channels]."""
   image, pixel_aspect = source
-  if size is None and abs(pixel_aspect - 1) > 1e-3:  # Nothing is shrunk.
+  if size is None and abs(pixel_aspect - 1) > 1e-3:  # The larger side is kept.
     taller, wider = max(1, 1 / pixel_aspect), max(1, pixel_aspect)
     size, crop = (round(image.height * taller), round(image.width * wider)), False
   if size is not None:
     height, width = size
-    # The largest centred box of the target's aspect, in (maybe oblong) pixels.
+    # The largest centred box of the target's aspect, in possibly oblong pixels.
     box_width = min(image.width, image.height * width / height / pixel_aspect)
     box_height = box_width * pixel_aspect * height / width
     if not crop:
       box_width, box_height = image.size
     left = max((image.width - box_width) / 2, 0)
     top = max((image.height - box_height) / 2, 0)
-    right = min(left + box_width, image.width)  # Pillow minds rounding errors.
+    right = min(left + box_width, image.width)  # Pillow rejects rounding errors.
     box = (left, top, right, min(top + box_height, image.height))
     shrinks = box_width >= width and box_height >= height
     filters = PIL.Image.Resampling

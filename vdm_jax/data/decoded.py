@@ -1,15 +1,15 @@
-"""Decoded files on their way into records, and the process that decodes them.
+"""Decoded files before they become records, and the process that decodes them.
 
-A build hands files to processes of this module, one file at a time to each: what a
-decoder does to a damaged file, up to ending its process, stays with that file. The
-frames go into a part, a file of their own that appears under its name once it is
-whole; a build that was killed finds the parts of the one before.
+A build gives files to processes that run this module, one file at a time each, so that
+a damaged file, even one that crashes its decoder, affects nothing else. The frames go
+into a part, a file that appears under its name only once it is complete; a build
+resumes from the parts of one that was killed.
 
     frames      uint8 [T, H, W, C], raw
     facts       JSON: length, seconds, damage
-    size        of the facts, 8 bytes
+    size        size of the facts, 8 bytes
 
-Nothing here imports more than decoding needs: processes start in a third of a second.
+Only what decoding needs is imported, so that processes start in a third of a second.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ import numpy as np
 from vdm_jax.data import decode
 from vdm_jax.errors import UserError
 
-# Far beyond what a video needs: what asks for more is damage.
-_MEMORY = 8 << 30  # Address space of a process, bytes.
-MOST = 64 << 30  # Frames of a video, bytes.
+# Far beyond what a video needs; only damaged files exceed it.
+_MEMORY = 8 << 30  # Bytes of address space of a process.
+MOST = 64 << 30  # Bytes of frames of a video.
 _SIZE = struct.Struct("<Q")
 
 
@@ -37,11 +37,11 @@ class Job(NamedTuple):
   """A video to be decoded.
 
   Attributes:
-    name: what a person calls it.
+    name: name of the video, for the user.
     source: a video, a folder of pictures, or the pictures of one video.
-    options: of `decode.decode` (`decode.decode_pictures` for pictures), and
-      `max_frames` (stops after so many; 0: no limit) and `partial` (keeps what comes
-      before damage).
+    options: options of `decode.decode` (`decode.decode_pictures` for pictures), and
+      `max_frames` (where to stop; 0: no limit) and `partial` (whether to keep the
+      frames before damage).
   """
 
   name: str
@@ -49,23 +49,23 @@ class Job(NamedTuple):
   options: dict[str, Any]
 
   def key(self) -> str:
-    """A hash that changes if the files do, or what is made of them."""
+    """Returns a hash that changes if the files or the options do."""
     paths = [self.source] if isinstance(self.source, str) else list(self.source)
     if isinstance(self.source, str) and os.path.isdir(self.source):
       paths += sorted(entry.path for entry in os.scandir(self.source))
     facts = [self.name, self.options, *map(_facts_of_file, paths)]
-    # Names that are no UTF-8 are escaped by JSON.
+    # JSON escapes names that are not UTF-8.
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 class Part(NamedTuple):
-  """A file that was decoded, or was found not to be decodable.
+  """A file that was decoded, or that cannot be decoded.
 
   Attributes:
-    path: of the part; "" if a decoder took its process along.
-    length: frames.
-    seconds: time of the last frame, 0 if unknown.
-    damage: why there are no more frames; "" if there are all.
+    path: path of the part; "" if the decoder crashed.
+    length: number of frames.
+    seconds: time of the last frame; 0 if unknown.
+    damage: why there are no more frames; "" if the video is complete.
   """
 
   path: str
@@ -75,18 +75,18 @@ class Part(NamedTuple):
 
   @property
   def fps(self) -> float:
-    """Frames per second, 0 for unknown."""
+    """Returns frames per second, 0 if unknown."""
     return (self.length - 1) / self.seconds if self.seconds else 0.0
 
   def frames(self, shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
-    """The frames, each uint8 of `shape`."""
+    """Yields the frames, each uint8 of `shape`."""
     with open(self.path, "rb") as file:
       for _ in range(self.length):
         yield np.frombuffer(file.read(int(np.prod(shape))), np.uint8).reshape(shape)
 
 
 def find(path: str) -> Part | None:
-  """The part at `path`, if it is there and whole."""
+  """Finds the part at `path`; None unless it exists and is complete."""
   try:
     with open(path, "rb") as file:
       file.seek(-_SIZE.size, os.SEEK_END)
@@ -106,9 +106,9 @@ def write(
   """Decodes a video into the part `path`.
 
   Args:
-    path: of the part.
-    job: what to decode.
-    threads: that decode a video; 0: as many as there are cores.
+    path: path of the part.
+    job: the video to decode.
+    threads: threads that decode a video; 0: as many as there are cores.
     beat: called at every frame.
 
   Raises:
@@ -165,20 +165,20 @@ def _decode(source, options, threads) -> Iterator[tuple[float, np.ndarray]]:
 def _facts_of_file(path: str) -> list:
   try:
     stat = os.stat(path)
-  except OSError:  # Such as a link that leads nowhere.
+  except OSError:  # A broken link, for instance.
     return [path]
   return [path, stat.st_size, stat.st_mtime_ns]
 
 
 def main() -> None:
-  """Decodes what standard input asks for, a line of JSON each, until it ends.
+  """Serves requests to decode, one line of JSON each, until standard input ends.
 
   Every line {"path", "job", "threads"} is answered by one of {"done": true},
-  {"mistake": text} and {"storage": text}; before it by {"beat": true} now and then.
+  {"mistake": text} and {"storage": text}, and meanwhile now and then by {"beat": true}.
   """
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # The build decides what Ctrl-C does.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # The build handles Ctrl-C.
   _limit_memory()
-  # Whatever a decoder prints, it is no answer.
+  # What decoders print must not mix with the answers.
   answers = os.fdopen(os.dup(1), "w", buffering=1)
   os.dup2(2, 1)
 
@@ -198,7 +198,7 @@ def main() -> None:
 
 
 class _Beat:
-  """Says that decoding proceeds, once a second at most."""
+  """Reports that decoding proceeds, at most once a second."""
 
   def __init__(self, answer):
     self._answer, self._last = answer, 0.0

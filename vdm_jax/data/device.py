@@ -1,4 +1,4 @@
-"""Batches on the device ahead of the step that needs them."""
+"""Prefetching of batches to the device, ahead of the step that needs them."""
 
 import collections
 from concurrent import futures
@@ -10,21 +10,21 @@ import numpy as np
 
 
 class DeviceIterator(grain.DatasetIterator):
-  """Puts the batches of an iterator on device, `depth` of them ahead.
+  """An iterator that keeps `depth` batches of another one on device, ahead of time.
 
   One thread reads the next host batch and starts its transfer while the step runs.
-  `get_state()` is the state after the last batch that was *handed out*: batches that
-  are on the device but not yet asked for come again after a resume. Being a grain
-  iterator, it can be checkpointed with grain's `CheckpointSave/Restore`.
+  `get_state()` is the state after the last batch that was *returned*: prefetched
+  batches come again after a resume. Being a grain iterator, it can be checkpointed with
+  grain's `CheckpointSave/Restore`.
   """
 
   def __init__(self, iterator, sharding: jax.sharding.Sharding, depth: int = 2):
-    """See `device_iterator`."""
+    """Takes the arguments of `device_iterator`."""
     super().__init__()
     self._host, self._sharding, self._depth = iterator, sharding, depth
     self._state = iterator.get_state()
     self._pending: collections.deque[futures.Future] = collections.deque()
-    # One worker: batches are read in order, and nobody else touches the iterator.
+    # A single worker keeps batches in order and is the only user of the iterator.
     self._worker = futures.ThreadPoolExecutor(1, thread_name_prefix="device-batches")
 
   def __next__(self) -> Any:
@@ -66,7 +66,7 @@ class DeviceIterator(grain.DatasetIterator):
     self._pending.clear()
 
   def _load(self):
-    """(batch on device, state after it), or None at the end."""
+    """Loads (batch on device, state after it); None at the end."""
     batch = next(self._host, None)
     if batch is None:
       return None
@@ -83,9 +83,9 @@ def device_iterator(
 
   Args:
     iterator: yields this process's rows as numpy arrays; see `pipeline`.
-    sharding: how the leading axis is laid out, e.g. NamedSharding(mesh, P("data")).
-      Every array of a batch gets it.
-    depth: batches on the device or on their way there.
+    sharding: sharding of the leading axis of every array of a batch, such as
+      NamedSharding(mesh, P("data")).
+    depth: number of batches on the device or on their way there.
   """
   if depth < 1:
     raise ValueError(f"depth: expected >= 1, found {depth}")

@@ -1,4 +1,4 @@
-"""Examples: what a task draws from which videos, read and put into a batch."""
+"""Training examples: frames drawn by a task, read and collected in a batch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,13 +14,13 @@ from vdm_jax.tasks import task as task_lib
 
 Batch = dict[str, Any]
 
-# What a batch may carry for each group: int32 class numbers; embeddings of the
+# Signals that a batch may hold for each group: int32 class numbers; embeddings of the
 # caption and their mask; int32 numbers of the videos in the data set.
 COND = ("label", "tokens", "video")
 
 
 class Reader:
-  """Draws examples, and reads a batch of them with one call.
+  """Draws examples and reads a batch of them with one call.
 
   Attributes:
     eligible: int [N], numbers of the videos that are long enough for the task.
@@ -35,7 +35,7 @@ class Reader:
     captions: captions_lib.StoredCaptions | None = None,
     extras: Sequence[str] = (),
   ):
-    """Arguments are those of `pipeline.make_pipeline`; `key` seeds all draws."""
+    """Takes the arguments of `pipeline.make_pipeline`; `key` seeds all draws."""
     for name in cond:
       if name not in COND:
         raise UserError(f"cond: expected some of {', '.join(COND)}, found {name!r}")
@@ -50,7 +50,7 @@ class Reader:
 
   @property
   def example_bytes(self) -> int:
-    """Rough size of an example in a batch."""
+    """Estimates the size of an example in a batch, in bytes."""
     size = self.task.num_frames * int(np.prod(self.source.frame_shape))
     if "tokens" in self.cond:
       tokens = self.captions.length * self.captions.dim
@@ -58,11 +58,11 @@ class Reader:
     return size
 
   def read(self, numbers: np.ndarray, positions: np.ndarray) -> Batch:
-    """The batch of the examples at `positions` of the stream.
+    """Reads the batch of the examples at `positions` of the stream.
 
     Args:
-      numbers: int [B], which eligible videos are the examples' own.
-      positions: int [B], what seeds the draws.
+      numbers: int [B], the eligible video of each example.
+      positions: int [B], which seed the draws.
     """
     draws = [self._draw(*pair) for pair in zip(numbers, positions, strict=True)]
     requests, places = [], []
@@ -84,12 +84,12 @@ class Reader:
     return batch
 
   def _draw(self, number: int, position: int):
-    """(videos [G], selection) of one example."""
-    # A counter-based generator: a stream of its own for every position, for free.
+    """Draws (videos [G], selection) of one example."""
+    # A counter-based generator gives every position its own stream at no cost.
     counter = [0, 0, 0, int(position)]
     rng = np.random.Generator(np.random.Philox(key=self.key, counter=counter))
-    # Others: uniform over the eligible videos that are not the example's own, and
-    # distinct, hence a draw without replacement from the numbers with it cut out.
+    # The other videos are distinct and uniform over the eligible ones without the
+    # example's own: a draw without replacement from the numbers without that one.
     count = self.task.num_sources - 1
     others = rng.choice(len(self.eligible) - 1, count, replace=False) if count else []
     numbers = [number, *(other + (other >= number) for other in others)]
@@ -131,7 +131,7 @@ class Reader:
 
 
 def _eligible(source: VideoSource, task: task_lib.Task) -> np.ndarray:
-  """Numbers of the videos that are long enough for the task."""
+  """Finds the numbers of the videos that are long enough for the task."""
   eligible = np.flatnonzero(source.lengths >= task.min_length)
   if not len(eligible):
     raise UserError(

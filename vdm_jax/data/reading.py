@@ -1,4 +1,4 @@
-"""What all readers of videos and pictures share: frames, and the one error."""
+"""Common parts of all readers of videos and pictures: frames, and their error."""
 
 import contextlib
 import functools
@@ -9,15 +9,15 @@ from etils import epath
 
 from vdm_jax.errors import UserError
 
-MOST_PIXELS = 1 << 27  # Of a picture; a video of 16K has as many.
+MOST_PIXELS = 1 << 27  # Largest number of pixels of a picture, that of 16K video.
 
 
 class Unreadable(UserError):
-  """A video cannot be decoded to its end; says why."""
+  """Raised for a video that cannot be decoded to its end, with the reason."""
 
 
 class Frame:
-  """A decoded frame: when it is shown, for how long, and (at need) its pixels."""
+  """A decoded frame: its time, its duration and, computed on demand, its pixels."""
 
   def __init__(self, time: float, duration: float, pixels, aspect: float = 1.0):
     self.time, self.duration = time, duration
@@ -25,25 +25,25 @@ class Frame:
 
   @functools.cached_property
   def image(self) -> tuple[PIL.Image.Image, float]:
-    """(RGB picture, width of a pixel over its height)."""
+    """Returns (RGB picture, width of a pixel over its height)."""
     return self._pixels(), self._aspect
 
 
 @contextlib.contextmanager
 def guarded(path: epath.Path):
-  """Turns a decoder's exceptions into `Unreadable`: of damage they raise any class."""
+  """Converts a decoder's exceptions, which may be of any class, to `Unreadable`."""
   try:
     yield
   except UserError:
     raise
   except Exception as error:
-    # FFmpeg's errors repeat the path in their text, but not here.
+    # FFmpeg's errors contain the path, which is already in the message.
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     raise Unreadable(f"{path}: cannot be decoded ({reason.splitlines()[0]})") from error
 
 
 def check_size(path: epath.Path, width: int, height: int) -> None:
-  """Raises `Unreadable` for a picture that only a damaged header can claim to be."""
+  """Raises `Unreadable` for a size that only a damaged header can have."""
   if width * height > MOST_PIXELS:
     raise Unreadable(
       f"{path}: {width}x{height} pixels, expected {MOST_PIXELS:,} at most"
@@ -51,7 +51,7 @@ def check_size(path: epath.Path, width: int, height: int) -> None:
 
 
 def rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-  """A picture of any mode in RGB: 16 bits are scaled, what is transparent is black."""
+  """Converts a picture to RGB; 16 bits are scaled, transparent pixels become black."""
   if image.mode.startswith("I"):
     eight = np.asarray(image).astype(np.int64).clip(0, 65535) / 257
     return PIL.Image.fromarray(np.rint(eight).astype(np.uint8)).convert("RGB")

@@ -1,17 +1,17 @@
-"""The one on-disk layout of every data set: fixed-length chunks of frames.
+"""The on-disk layout of all data sets: fixed-length chunks of frames.
 
 A training example reads a few frames of a long video, so a video is stored as
-consecutive chunks of `chunk` frames, one ArrayRecord record each: a read costs the
-chunks it touches, not the video. A record is
+consecutive chunks of `chunk` frames, one ArrayRecord record each: a read costs only the
+chunks that it touches. A record is
 
     frames: uint8 [chunk, H, W, C]    raw bytes; the last chunk is zero-padded
     video:  int                       number of its video in the split
     start:  int                       frame number of its first frame
     <extra>: [chunk, ...]             one per named per-frame extra
 
-and what belongs to a whole video (length, label, caption, name, frames per second)
-is in the data set's metadata, a column each. Records are written in order, video
-after video, so the lengths alone say where every frame is.
+and the facts of a whole video (length, label, caption, name, frames per second) are
+columns of the data set's metadata. Records are written in order, video after video, so
+that the lengths determine where every frame is.
 
 A data set is a `ChunkBuilder` that yields `Video`s. TensorFlow is never imported.
 """
@@ -40,14 +40,14 @@ _RESERVED = ("frames", "video", "start")
 
 @dataclasses.dataclass(frozen=True)
 class Extra:
-  """A named per-frame array that rides along with the frames.
+  """A named per-frame array that is stored with the frames.
 
   Attributes:
     shape: shape of one frame's value.
     dtype: its dtype.
     mirror: (scale, offset), each broadcastable to `shape`: the value of a frame
-      mirrored left-right is `scale * value + offset`. None: not known, and a
-      pipeline that flips frames refuses to deliver this extra.
+      mirrored left-right is `scale * value + offset`. None if unknown; then a pipeline
+      that flips frames does not deliver this extra.
   """
 
   shape: tuple[int, ...] = ()
@@ -57,14 +57,14 @@ class Extra:
 
 @dataclasses.dataclass
 class Video:
-  """One video on its way into records.
+  """One video to be stored in records.
 
   Attributes:
     frames: uint8 [T, H, W, C], or an iterable of uint8 [H, W, C].
-    label: class number, -1 for none.
-    caption: text, "" for none.
-    name: what a person calls it (a file name), unique within its split.
-    fps: frames per second, 0 for unknown.
+    label: class number; -1 for none.
+    caption: caption; "" for none.
+    name: name for the user (a file name), unique within its split.
+    fps: frames per second; 0 if unknown.
     extra: per-frame arrays [T, ...], one for every extra of the builder.
   """
 
@@ -77,27 +77,27 @@ class Video:
 
 
 def option(default: Any, help: str, *, stored: bool = True) -> Any:
-  """A `ChunkConfig` field that `vdm-jax data build` offers as a flag.
+  """Makes a `ChunkConfig` field that `vdm-jax data build` offers as a flag.
 
   Args:
-    default: value when the flag is not given; its type is the flag's type.
+    default: value if the flag is not given; its type is the flag's type.
     help: one line for `--help`.
-    stored: whether the value is kept with the data. False for what differs from
-      machine to machine and leaves the records as they are, such as a path.
+    stored: whether the value is stored with the data; False for options that do not
+      affect the records, such as a path.
   """
   return dataclasses.field(default=default, metadata={"help": help, "stored": stored})
 
 
 @dataclasses.dataclass(eq=False)
 class ChunkConfig(tfds.core.BuilderConfig):
-  """Options of a builder; a subclass adds its own, with `option` for help texts."""
+  """Options of a builder, to which subclasses add their own by `option`."""
 
   name: str = ""
-  # 8 measured best for windows and for sparse reads alike.
-  chunk: int = option(8, "frames of a record")
+  # 8 measured best both for windows and for sparse reads.
+  chunk: int = option(8, "frames per record")
 
   def options(self) -> dict[str, Any]:
-    """The builder's own options, as JSON values: all that shapes the records."""
+    """Returns the options that affect the records, as JSON values."""
     inherited = {field.name for field in dataclasses.fields(tfds.core.BuilderConfig)}
     return {
       field.name: getattr(self, field.name)
@@ -107,15 +107,15 @@ class ChunkConfig(tfds.core.BuilderConfig):
 
 
 class ChunkBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
-  """Turns iterators of `Video` into chunk records. A data set overrides three things.
+  """Writes iterators of `Video` as chunk records; data sets override three methods.
 
-  TFDS describes and reads the result. It does not write it: what its writer sorts, it
-  first reads into memory, all of it.
+  TFDS describes and reads the result but does not write it, as its writer first reads
+  everything into memory.
 
   Class attributes:
     CONFIG: the `ChunkConfig` subclass with its options.
-    EMBEDDED: whether it builds from nothing (no download, no user files), so that
-      training may build it unasked.
+    EMBEDDED: whether it is generated without download or user files, so that training
+      may build it by itself.
   """
 
   VERSION = tfds.core.Version("1.0.0")
@@ -124,31 +124,31 @@ class ChunkBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
 
   @classmethod
   def parse(cls, config_name: str, **options) -> ChunkConfig:
-    """The config that `config_name` and `options` mean, with its canonical name."""
+    """Makes the config of `config_name` and `options`, with its canonical name."""
     return cls.CONFIG(name=config_name, **options)
 
   def frame_shape(self) -> tuple[int, int, int]:
-    """(H, W, C) of every frame."""
+    """Returns (H, W, C) of every frame."""
     raise NotImplementedError
 
   def extras(self) -> Mapping[str, Extra]:
-    """The per-frame extras that every video carries."""
+    """Returns the per-frame extras that every video has."""
     return {}
 
   def extra_metadata(self) -> Mapping[str, Any]:
-    """JSON values to keep with the data set besides its layout, such as a map."""
+    """Returns JSON values to store with the data set, such as a map."""
     return {}
 
   def videos(self) -> Mapping[str, Iterable[Video]]:
-    """The videos of every split. A split that turns out empty is left out."""
+    """Returns the videos of every split; an empty split is left out."""
     raise NotImplementedError
 
   def label_names(self) -> list[str]:
-    """Names of the labels 0, 1, ...; asked for once `videos()` was called."""
+    """Returns the names of labels 0, 1, ...; called after `videos()`."""
     return []
 
   def notes(self) -> list[str]:
-    """What the user should be told after the build, such as what was skipped."""
+    """Returns notes to the user for the end of the build, such as skipped videos."""
     return []
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -166,7 +166,7 @@ class ChunkBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
       builder=self,
       description=self.__doc__,
       features=tfds.features.FeaturesDict(features),
-      disable_shuffling=True,  # Where a frame is follows from the lengths alone.
+      disable_shuffling=True,  # Lengths determine where a frame is.
       metadata=tfds.core.MetadataDict(
         **self.extra_metadata(),
         layout=LAYOUT,
@@ -186,7 +186,7 @@ class ChunkBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     """Writes all splits and their metadata into the workspace's folder.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the data set cannot be written.
       UserError: there is no video to store.
     """
     self.workspace = workspace
@@ -202,7 +202,7 @@ class ChunkBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
       for video in videos:
         self._write_video(split, video, serializer)
       split.end()
-      if not split.rows:  # Only reading shows what is readable.
+      if not split.rows:  # Known only after reading.
         continue
       columns = map(list, zip(*split.rows, strict=True))
       table = dict(zip(COLUMNS, columns, strict=True))
@@ -216,7 +216,7 @@ class ChunkBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         )
       )
     if not infos:
-      workspace.folder.rmtree()  # There is nothing to resume, only what was refused.
+      workspace.folder.rmtree()  # There is nothing to resume.
       raise UserError(f"{self.name}/{self.builder_config.name}: no video to store")
     self.info.metadata["label_names"] = self.label_names()
     self.info.set_file_format(_FORMAT, override=True)
@@ -236,7 +236,7 @@ class ChunkBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
       for frames in _chunks(video.frames, self.builder_config.chunk):
         record = self._record(len(split.rows), length, frames, video.extra)
         example = serializer.get_tf_example(self.info.features.encode_example(record))
-        # The order of fields is the process's own otherwise.
+        # Without this, the order of fields would depend on the process.
         yield example.SerializeToString(deterministic=True)
         length += len(frames)
 
@@ -266,15 +266,15 @@ def build(
   *,
   overwrite: bool = False,
 ) -> epath.Path:
-  """Builds a data set, if it is not there yet, and returns its directory.
+  """Builds a data set, if it does not exist yet, and returns its directory.
 
-  It is written beside the final directory and renamed at the end, so that a build
-  that is killed leaves nothing that a reader would take for the data set; the same
-  build again resumes where that one was. Of two builds at once, one waits.
+  It is written beside the final directory and renamed at the end, so that a killed
+  build leaves nothing that looks like the data set; the same build resumes there. Of
+  two builds at the same time, one waits.
 
   Raises:
     UserError: there is no video to store (then nothing is left behind), the name is
-      taken by data that was built with other options, or the disk is full or shut.
+      taken by data that was built with other options, or the disk is full or read-only.
   """
   data_dir = epath.Path(data_dir).expanduser()
   with quiet_tfds():
@@ -286,10 +286,10 @@ def build(
     return directory
   try:
     with shards.locked(directory.parent / f"incomplete.{directory.name}.lock"):
-      if is_built(directory) and not overwrite:  # By the process that we waited for.
+      if is_built(directory) and not overwrite:  # Another process built it.
         return build(cls, config, data_dir)
       with quiet_tfds():
-        builder = cls(data_dir=aside, config=config)  # Knows nothing of the old one.
+        builder = cls(data_dir=aside, config=config)  # Must not read the old one.
       identity = {
         "layout": LAYOUT,
         "name": f"{builder.name}/{config.name}/{builder.version}",
@@ -312,20 +312,20 @@ def build(
 
 
 def is_built(directory: epath.PathLike) -> bool:
-  """Whether `directory` holds a finished data set."""
+  """Tells whether `directory` holds a finished data set."""
   return (epath.Path(directory) / "dataset_info.json").exists()
 
 
 def progress(
   items: Iterable, *, total: int, description: str, initial: int = 0
 ) -> Iterator:
-  """A bar with videos a second and the time left; shown only where a person watches.
+  """Shows a bar with videos per second and the time left, in a terminal only.
 
   Args:
     items: the videos.
-    total: how many there are, with the first `initial`, which an earlier build did.
-    description: stands before the bar.
-    initial: how many are done already.
+    total: number of videos, with those of an earlier build.
+    description: text before the bar.
+    initial: number of videos that an earlier build has finished.
   """
   bar = tqdm.tqdm(
     items,
@@ -339,7 +339,7 @@ def progress(
 
 
 def _check_same_options(builder: ChunkBuilder, config: ChunkConfig) -> None:
-  """Raises UserError if what is built under this name is something else."""
+  """Raises UserError if the data built under this name has other options."""
   built, asked = builder.info.metadata["options"], config.options()
   for name, value in asked.items():
     if built.get(name) != value:
@@ -351,7 +351,7 @@ def _check_same_options(builder: ChunkBuilder, config: ChunkConfig) -> None:
 
 @contextlib.contextmanager
 def quiet_tfds():
-  """Silences what TFDS logs each time it looks at a directory."""
+  """Silences what TFDS logs for each directory that it reads."""
   verbosity = logging.get_verbosity()
   logging.set_verbosity(logging.ERROR)
   try:
@@ -361,12 +361,12 @@ def quiet_tfds():
 
 
 def _tensor(shape: tuple[int, ...], dtype) -> tfds.features.Tensor:
-  # The default encoding stores uint8 as varints: 20 times slower to read.
+  # The default encoding stores uint8 as varints, which are 20 times slower to read.
   return tfds.features.Tensor(shape=shape, dtype=dtype, encoding="bytes")
 
 
 def _pad(values: np.ndarray, chunk: int) -> np.ndarray:
-  """`values` [t, ...] followed by zeros up to [chunk, ...]."""
+  """Pads `values` [t, ...] with zeros, to [chunk, ...]."""
   return np.pad(values, [(0, chunk - len(values))] + [(0, 0)] * (values.ndim - 1))
 
 

@@ -1,10 +1,10 @@
-"""The files of a data set under way: shards, what they hold, and how to resume.
+"""The files of a data set during its build: shards, their contents, and resuming.
 
-A build writes into a folder of its own beside the final one, which is renamed at the
-end. Records go into one shard after another; of every finished shard a journal says
-which videos it holds and how many of the source's files were used up for it. After a
-kill, finished shards stand as they are, provided that the files they came from are
-still the same ones; parts (see `parts`) of the files after them are still there too.
+A build writes into its own folder beside the final one and renames it at the end.
+Records go into one shard after another; for every finished shard a journal lists its
+videos and the number of source files that they came from. After a kill, finished shards
+are kept if their source files are unchanged, and so are decoded parts (see `decoded`)
+of later files.
 """
 
 import contextlib
@@ -26,12 +26,12 @@ _IDENTITY = "build.json"
 
 
 class StorageError(OSError):
-  """The data set cannot be written: a full disk, a folder that is not the user's."""
+  """Raised if the data set cannot be written, for example to a full disk."""
 
 
 @contextlib.contextmanager
 def storing() -> Iterator[None]:
-  """Turns what goes wrong with writing into `StorageError`."""
+  """Converts exceptions of writing to `StorageError`."""
   try:
     yield
   except StorageError:
@@ -39,16 +39,16 @@ def storing() -> Iterator[None]:
   except OSError as error:
     name = f": {os.fspath(error.filename)}" if error.filename else ""
     raise StorageError(f"{error.strerror or error}{name}") from error
-  except RuntimeError as error:  # ArrayRecord's.
+  except RuntimeError as error:  # Raised by ArrayRecord.
     reason = re.search(r"failed: ([^;]+)", str(error))
     raise StorageError(reason[1] if reason else str(error)) from error
 
 
 @contextlib.contextmanager
 def locked(path: epath.Path) -> Iterator[None]:
-  """Waits until no other process is in here with this `path`, a file that goes again.
+  """Waits until no other process holds the lock file `path`, which is then removed.
 
-  A process that dies lets go of its lock.
+  A process that dies releases its lock.
   """
   lock = filelock.FileLock(path)
   try:
@@ -63,16 +63,16 @@ def locked(path: epath.Path) -> Iterator[None]:
   try:
     yield
   finally:
-    path.unlink(missing_ok=True)  # Who waits for it makes it anew.
+    path.unlink(missing_ok=True)  # A waiting process creates it anew.
     lock.release()
 
 
 @contextlib.contextmanager
 def under_way(folder: epath.Path, identity: dict[str, Any]) -> Iterator["Workspace"]:
-  """The workspace of a build; after a failure, what can be resumed stays in it.
+  """Opens the workspace of a build; after a failure it keeps what can be resumed.
 
   Args:
-    folder: see `Workspace`; holds nothing but the data set in the end.
+    folder: see `Workspace`; in the end it holds only the data set.
     identity: see `Workspace`.
   """
   workspace = Workspace(folder, identity)
@@ -87,7 +87,7 @@ def under_way(folder: epath.Path, identity: dict[str, Any]) -> Iterator["Workspa
 
 
 def replace(directory: epath.Path, new: epath.Path) -> None:
-  """Puts `new` in the place of `directory`, if that is there."""
+  """Moves `new` to `directory`, which is replaced if it exists."""
   with storing():
     old = directory.parent / f"incomplete.{directory.name}.old"
     old.rmtree(missing_ok=True)
@@ -105,14 +105,14 @@ def remove_empty(directory: epath.Path, until: epath.Path) -> None:
 
 
 class Workspace:
-  """The folder in which a data set is under way."""
+  """The folder in which a data set is built."""
 
   def __init__(self, folder: epath.Path, identity: dict[str, Any]):
-    """Opens the folder, or makes it anew.
+    """Opens the folder, or creates it.
 
     Args:
-      folder: where.
-      identity: JSON values; what was built with another identity is thrown away.
+      folder: path of the folder.
+      identity: JSON values; what was built with another identity is discarded.
     """
     self.folder = folder
     file = folder / _IDENTITY
@@ -122,7 +122,7 @@ class Workspace:
       if folder.exists() and not (known and self.resumes):
         folder.rmtree()
       self.parts.mkdir(parents=True, exist_ok=True)
-      for path in self.parts.glob("*.tmp"):  # Of workers that were killed.
+      for path in self.parts.glob("*.tmp"):  # Left by killed workers.
         path.unlink()
       file.write_text(text)
     self._splits: dict[str, Split] = {}
@@ -132,18 +132,18 @@ class Workspace:
     return self.folder / "parts"
 
   def split(self, name: str) -> "Split":
-    """The split called `name`."""
+    """Returns the split called `name`."""
     if name not in self._splits:
       self._splits[name] = Split(self, name)
     return self._splits[name]
 
   def skipped(self) -> list[list[str]]:
-    """[name, reason] of all videos that were left out."""
+    """Lists [name, reason] of all videos that were left out."""
     return [entry for split in self._splits.values() for entry in split.skipped]
 
   @property
   def resumes(self) -> bool:
-    """Whether there is anything that another build could make use of."""
+    """Tells whether there is anything that another build can resume from."""
     parts = self.parts.iterdir() if self.parts.exists() else ()
     if any(path.suffix != ".tmp" for path in parts):
       return True
@@ -151,7 +151,7 @@ class Workspace:
     return any(json.loads(path.read_text())["files"] for path in journals)
 
   def finish(self) -> None:
-    """Removes all but what has its final name."""
+    """Removes everything that is not part of the data set."""
     self.parts.rmtree()
     for pattern in ("*.journal.json", "*.shard", "*.tmp", _IDENTITY):
       for path in self.folder.glob(pattern):
@@ -162,9 +162,9 @@ class Split:
   """The shards of one split, written in order.
 
   Attributes:
-    lengths: records of every finished shard.
+    lengths: number of records of every finished shard.
     size: bytes of all their records.
-    rows: one for every video that is written.
+    rows: metadata of every video that is written.
     skipped: [name, reason] of every video that is left out.
   """
 
@@ -174,20 +174,20 @@ class Split:
     self.size = 0
     self.rows: list[list] = []
     self.skipped: list[list[str]] = []
-    # Files that were used up, and their parts where those are still there.
+    # Source files that were used, and their parts that still exist.
     self._files, self._digest = 0, hashlib.sha256()
     self._parts: list[tuple[int, epath.Path]] = []
     self._writer = None
-    self._records = self._bytes = 0  # In the open shard.
-    self._first_row = self._first_skipped = 0  # Of the open shard.
+    self._records = self._bytes = 0  # Counts of the open shard.
+    self._first_row = self._first_skipped = 0  # Where the open shard begins.
     self._mark()
     self._last_files = 0
 
   def begin(self, keys: Iterable[str]) -> int:
-    """Takes over what an earlier build finished: so many of the first files are in it.
+    """Takes over the shards of an earlier build, and counts the files that they cover.
 
     Args:
-      keys: of all files of the split, in order; no more are asked for than needed.
+      keys: keys of all files of the split, in order; read only as far as needed.
     """
     keys = iter(keys)
     while (entry := self._read_journal(len(self.lengths))) is not None:
@@ -195,7 +195,7 @@ class Split:
       for key in itertools.islice(keys, entry["files"] - self._files):
         digest.update(key.encode())
       if digest.hexdigest() != entry["digest"]:
-        break  # Other files, or other ones between them.
+        break  # The files differ.
       self._files, self._digest = entry["files"], digest
       self.lengths.append(entry["records"])
       self.size += entry["bytes"]
@@ -209,33 +209,33 @@ class Split:
     return self._files
 
   def use(self, key: str, part: epath.Path) -> None:
-    """Says that what follows is made of the next file, decoded into `part`."""
+    """Announces that what follows comes from the next file, decoded into `part`."""
     self._mark()
     self._parts.append((self._files, part))
     self._digest.update(key.encode())
     self._files += 1
 
   def skip(self, name: str, reason: str) -> None:
-    """Says that a video is left out."""
+    """Records that a video is left out."""
     self.skipped.append([name, reason])
 
   def add(self, row: Callable[[], Sequence], records: Iterable[bytes]) -> None:
     """Writes a video.
 
     Args:
-      row: gives JSON values, what is known of it, once the records are taken.
-      records: of the video.
+      row: returns the video's metadata, JSON values, once its records are consumed.
+      records: records of the video.
 
     Raises:
       StorageError: the shard cannot be written.
     """
-    # A shard ends between two files, so that a later build can take over there.
+    # A shard ends between two files, so that a later build can resume there.
     if self._bytes >= LIMIT and (self._files > self._last_files or not self._files):
       self._close(*self._before)
     for record in records:
       with storing():
         if self._writer is None:
-          # One record a group: a read decompresses no more than it asked for.
+          # One record per group, so that a read decompresses only what it needs.
           self._writer = array_record_module.ArrayRecordWriter(
             os.fspath(self._path(len(self.lengths), "tmp")), "group_size:1"
           )
@@ -257,7 +257,7 @@ class Split:
       self._path(number).replace(name)
 
   def _mark(self) -> None:
-    """Keeps what is known before the next file."""
+    """Notes the state before the next file."""
     self._before = (self._files, self._digest.hexdigest(), len(self.skipped))
 
   def _close(self, files: int, digest: str, skipped: int) -> None:
@@ -281,12 +281,12 @@ class Split:
     self._first_row, self._first_skipped = len(self.rows), skipped
 
   def _store(self, number: int, entry: dict[str, Any]) -> None:
-    """Makes the open shard a finished one."""
+    """Turns the open shard into a finished one."""
     self._writer.close()
     self._writer = None
     scratch = self._path(number, "tmp")
     with scratch.open("rb") as file:
-      os.fsync(file.fileno())  # A crash of the machine would empty it.
+      os.fsync(file.fileno())  # Else a crash of the machine could empty it.
     scratch.replace(self._path(number))
     scratch.write_text(json.dumps(entry))
     scratch.replace(self._path(number, "journal.json"))
@@ -295,7 +295,7 @@ class Split:
     return self._folder / f"{self._name}-{number:05d}.{suffix}"
 
   def _read_journal(self, number: int) -> dict | None:
-    """What an earlier build finished under this number."""
+    """Reads the journal of an earlier build's shard of this number."""
     path = self._path(number, "journal.json")
     if not path.exists() or not self._path(number).exists():
       return None

@@ -1,4 +1,4 @@
-"""Contact sheets: clips as rows of frames in one PNG."""
+"""Contact sheets, which show clips as rows of frames in one PNG."""
 
 import io
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from vdm_jax.data import video as video_lib
 
 Colour = tuple[int, int, int]
 
-# Borders that mean the same in every picture the library draws.
+# Colours of borders, with the same meaning in every picture of the library.
 OBSERVED: Colour = (46, 160, 67)
 LATENT: Colour = (66, 133, 244)
-FORCED: Colour = (230, 145, 30)  # Observed and latent: teacher-forced.
+FORCED: Colour = (230, 145, 30)  # Both observed and latent (teacher-forced).
 PADDING: Colour = (150, 150, 150)
 _PAPER: Colour = (255, 255, 255)
 _INK: Colour = (30, 30, 30)
-_MARGIN = 190  # Pixels for captions, at most.
+_MARGIN = 190  # Largest width of captions, in pixels.
 _FONT_SIZE = 12
 
 
@@ -32,12 +32,12 @@ def contact_sheet(
   borders: Sequence[Sequence[Colour | None]] | None = None,
   scale: int | None = None,
 ) -> np.ndarray:
-  """Lays clips out, one to a row.
+  """Lays out clips, one per row.
 
   Args:
-    videos: N clips uint8 [T, H, W, C] of one frame size; T may differ.
+    videos: N clips uint8 [T, H, W, C] of equal frame size; T may differ.
     captions: text for the left margin of each row.
-    borders: [N][T] colours around frames, None for no border.
+    borders: [N][T] colours around frames; None for no border.
     scale: integer enlargement; None brings frames to about 64 pixels.
 
   Returns:
@@ -73,7 +73,7 @@ def write_contact_sheet(path: epath.PathLike, videos, **options) -> None:
 
 
 def role_colours(frames: frames_lib.Frames) -> list[list[Colour]]:
-  """Borders [B][T] that show what each frame of a batch is for."""
+  """Returns borders [B][T] that show the role of each frame of a batch."""
   observed, latent = np.asarray(frames.observed), np.asarray(frames.latent)
   colours = np.array([PADDING, LATENT, OBSERVED, FORCED])[2 * observed + latent]
   return [[tuple(colour) for colour in row] for row in colours.tolist()]
@@ -91,14 +91,14 @@ def write_png(path: epath.PathLike, picture: np.ndarray) -> None:
 
 
 def _margin(captions: Sequence[str]) -> int:
-  """Width of the left margin: that of the longest caption, within limits."""
+  """Computes the width of the left margin from the longest caption, within limits."""
   font = PIL.ImageFont.load_default(_FONT_SIZE)
   longest = max((font.getlength(caption) for caption in captions), default=0)
   return min(int(longest) + 12, _MARGIN) if longest else 0
 
 
 def _write_caption(draw, caption: str, top: int, width: int, height: int) -> None:
-  """Draws a caption in the margin, wrapped at words, cut at the row's height."""
+  """Draws a caption in the margin, wrapped at words and cut at the row's height."""
   font = PIL.ImageFont.load_default(_FONT_SIZE)
   lines, line = [], ""
   for word in caption.split():

@@ -24,23 +24,23 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+$")
 class VideoSource:
   """The videos of one split of a data set.
 
-  Reads touch only the chunk records that hold the wanted frames. The record files
-  are opened at the first read, by every process for itself: a source pickles to the
-  name of its directory. Reading from several threads is safe.
+  A read touches only the chunk records that hold the requested frames. Every process
+  opens the record files at its first read, as a source pickles to the name of its
+  directory. Reading from several threads is safe.
   """
 
   def __init__(self, directory: epath.PathLike, split: str, pool: int = 1):
     """Opens the metadata of `split` in a built data set's `directory`.
 
     Args:
-      directory: of the data set.
-      split: of it.
-      pool: frames are read as means of blocks of so many by so many pixels: what the
-        first model of a cascade makes.
+      directory: directory of the data set.
+      split: name of the split.
+      pool: edge, in pixels, of blocks that are averaged when frames are read, for the
+        first model of a cascade.
 
     Raises:
-      UserError: nothing is built there, the layout is foreign, the split is missing, or
-        frames do not divide into such blocks.
+      UserError: nothing is built there, the layout is unknown, the split is missing, or
+        frames are not divisible into such blocks.
     """
     self.directory = epath.Path(directory)
     self.split = split
@@ -82,7 +82,7 @@ class VideoSource:
 
   @property
   def full_name(self) -> str:
-    """Data set and config, as `load` takes them."""
+    """Returns data set and config, as `load` takes them."""
     return "/".join(filter(None, (self.dataset_name, self.config_name)))
 
   @property
@@ -91,7 +91,7 @@ class VideoSource:
 
   @property
   def frame_shape(self) -> tuple[int, int, int]:
-    """(H, W, C) of every frame, as it is read."""
+    """Returns (H, W, C) of every frame, as it is read."""
     height, width, channels = self.metadata["frame_shape"]
     return height // self._pool, width // self._pool, channels
 
@@ -101,20 +101,20 @@ class VideoSource:
 
   @property
   def num_labels(self) -> int:
-    """Number of classes over all splits; 0 if nothing is labelled."""
+    """Returns the number of classes over all splits; 0 if there are no labels."""
     tables = self.metadata["splits"].values()
     largest = max((label for table in tables for label in table["labels"]), default=-1)
     return max(len(self.metadata["label_names"]), largest + 1)
 
   @functools.cached_property
   def extras(self) -> dict[str, records.Extra]:
-    """The per-frame extras, by name."""
+    """Returns the per-frame extras by name."""
     return {
       name: records.Extra(**spec) for name, spec in self.metadata["extras"].items()
     }
 
   def label(self, video: int) -> int:
-    """Class number of a video, -1 for none."""
+    """Returns the class number of a video, -1 for none."""
     return int(self.labels[video])
 
   def caption(self, video: int) -> str:
@@ -126,10 +126,10 @@ class VideoSource:
 
   @functools.cached_property
   def fingerprint(self) -> str:
-    """A hash of what the data is: equal wherever the same data set was built.
+    """Returns a hash of the data that is equal wherever the data set was built.
 
-    Covers name, config, version, split and all metadata (options, lengths, labels,
-    captions), but neither where the data lies nor the pixels themselves.
+    It covers name, config, version, split and all metadata (options, lengths, labels,
+    captions), but neither the location of the data nor the pixels.
     """
     identity = [
       self.dataset_name,
@@ -146,7 +146,7 @@ class VideoSource:
 
     Args:
       video: number of the video, 0 to num_videos - 1.
-      frames: int [T] frame numbers, in any order; repeats are fine.
+      frames: int [T] frame numbers, in any order and with repeats.
 
     Returns:
       uint8 [T, H, W, C].
@@ -175,10 +175,10 @@ class VideoSource:
     requests: Sequence[tuple[int, np.ndarray]],
     fields: Sequence[str] = ("frames",),
   ) -> list[dict[str, np.ndarray]]:
-    """Reads from several videos at once, each record once.
+    """Reads from several videos at once, and each record only once.
 
-    ArrayRecord starts its threads anew for every call, which costs more than reading
-    a short clip does: a batch is best read in one call.
+    ArrayRecord starts new threads at every call, which takes longer than reading a
+    short clip, so a batch is best read in one call.
 
     Args:
       requests: (video, frame numbers [T]) pairs.
@@ -206,14 +206,14 @@ class VideoSource:
     return results
 
   def _pooled(self, frames: np.ndarray) -> np.ndarray:
-    """Frames [T, ...] as means of blocks of pixels, rounded."""
+    """Averages blocks of pixels of frames [T, ...], rounded."""
     if self._pool == 1:
       return frames
     height, width, _ = self.frame_shape
     return np.rint(pixels.average(frames, height, width)).astype(np.uint8)
 
   def _keys(self, video: int, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(record, position within it) of every frame of a video."""
+    """Finds (record, position within it) of every frame of a video."""
     length = self.lengths[video]
     if frames.size and not (frames.min() >= 0 and frames.max() < length):
       raise IndexError(
@@ -231,13 +231,13 @@ class VideoSource:
   @functools.cached_property
   def _records(self):
     with self._lock:
-      if "_records" in self.__dict__:  # Another thread was faster.
+      if "_records" in self.__dict__:  # Another thread has opened them.
         return self.__dict__["_records"]
       return _open(self.directory).as_data_source(split=self.split)
 
 
 def default_data_dir() -> epath.Path:
-  """Finds where data sets are kept: $VDM_JAX_DATA, or ~/vdm_jax_data."""
+  """Returns the folder of the data sets: $VDM_JAX_DATA, or ~/vdm_jax_data."""
   return epath.Path(os.environ.get("VDM_JAX_DATA") or "~/vdm_jax_data").expanduser()
 
 
@@ -251,14 +251,14 @@ def load(
   """Opens a split of a data set that has been built.
 
   Args:
-    name: such as "moving_digits/16px_1digit_8frames" or "video_folder/my_clips".
-    data_dir: where data sets are kept; `default_data_dir()` if None.
+    name: name such as "moving_digits/16px_1digit_8frames" or "video_folder/my_clips".
+    data_dir: folder of the data sets; `default_data_dir()` if None.
     split: "train", "validation" or "test".
-    builder_kwargs: options of the builder, in place of or over the config name.
+    builder_kwargs: options of the builder, which replace or override the config name.
     pool: see `VideoSource`.
 
   Raises:
-    UserError: it is not built (says the command that does), or a name is unknown.
+    UserError: it is not built (names the command that builds it), or a name is unknown.
   """
   directory = locate(name, data_dir, builder_kwargs)
   if not records.is_built(directory):
@@ -274,9 +274,9 @@ def ensure_built(
   data_dir: epath.PathLike | None = None,
   builder_kwargs: Mapping[str, Any] | None = None,
 ) -> None:
-  """Builds an embedded data set that is missing; others are left to the user.
+  """Builds a missing data set if it is embedded; others are left to the user.
 
-  A data set is embedded if it is generated from what the packages bring along.
+  A data set is embedded if it is generated from files in installed packages.
   """
   if name.partition("/")[0] not in builders.BUILDERS:
     return
@@ -290,10 +290,10 @@ def locate(
   data_dir: epath.PathLike | None = None,
   builder_kwargs: Mapping[str, Any] | None = None,
 ) -> epath.Path:
-  """Finds the directory where a data set is, or would be, built.
+  """Finds the directory where a data set is built or would be built.
 
-  A name that no builder here has may still be a directory in the record layout,
-  made elsewhere: then its newest version counts.
+  A name that no builder has may still be a directory in the record layout, made
+  elsewhere, of which the newest version is taken.
   """
   if name.partition("/")[0] in builders.BUILDERS:
     cls, config = builders.parse(name, **(builder_kwargs or {}))
@@ -310,7 +310,7 @@ def splits(directory: epath.PathLike) -> list[str]:
 
 
 def list_built(data_dir: epath.PathLike | None = None) -> list[epath.Path]:
-  """Directories of all finished data sets below `data_dir`, sorted."""
+  """Lists the directories of all finished data sets below `data_dir`, sorted."""
   root = _root(data_dir)
   if not root.exists():
     return []
@@ -324,7 +324,7 @@ def build_command(
   data_dir: epath.PathLike | None = None,
   builder_kwargs: Mapping[str, Any] | None = None,
 ) -> str:
-  """The shell command that builds a data set."""
+  """Returns the shell command that builds a data set."""
   dataset, _, config_name = name.partition("/")
   words = ["vdm-jax data build"]
   fields = dataclasses.fields(builders.builder_class(dataset).CONFIG)
@@ -348,7 +348,7 @@ def _root(data_dir: epath.PathLike | None) -> epath.Path:
 
 
 def _versions(parent: epath.Path) -> Iterator[epath.Path]:
-  # A build under way, or killed, is in a sibling called incomplete.*: no match.
+  # Unfinished builds are in siblings called incomplete.*, which do not match.
   if parent.is_dir():
     for path in parent.iterdir():
       if _VERSION.match(path.name) and records.is_built(path):

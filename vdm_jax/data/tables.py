@@ -1,4 +1,4 @@
-"""Tables that a person edits: read strictly, and every mistake named by its line."""
+"""Strict reading of tables that users edit, with errors that name the line."""
 
 import csv
 import io
@@ -10,11 +10,11 @@ from vdm_jax.errors import UserError
 
 
 def read_csv(path: epath.Path, *columns: str) -> Iterator[list[str]]:
-  """The values of some columns, row by row, without the space around them.
+  """Yields the values of some columns, row by row, without surrounding space.
 
   Raises:
     UserError: the file is not UTF-8, lacks a column, or a line has other fields than
-      the first; names the line.
+      the first one; the message names the line.
   """
   data = path.read_bytes()
   try:

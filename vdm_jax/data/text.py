@@ -1,17 +1,17 @@
-"""Captions to token embeddings, on the host.
+"""Encoders of captions to token embeddings, on the host.
 
-An encoder turns a caption into `length` embeddings and a mask of those that are
-real. Networks see embeddings only, so any encoder will do:
+An encoder maps a caption to `length` embeddings and a mask of those that are real.
+Networks take only embeddings, so any encoder will do:
 
     bytes, bytes:DIM       a fixed random table over UTF-8 bytes plus sinusoidal
-                           positions; nothing to download, the same everywhere
+                           positions; no download, the same everywhere
     minilm                 last hidden states of all-MiniLM-L6-v2, 384 wide, whose
-                           weights a package carries; see `minilm`
-    bert:NAME_OR_PATH      last hidden states of a BERT (VDM uses BERT-large),
-                           through the `text` extra
+                           weights come in a package; see `minilm`
+    bert:NAME_OR_PATH      last hidden states of a BERT (VDM uses BERT-large), by the
+                           extra `text`
 
-`make_encoder(spec, length)` builds one. Training reads embeddings that were made once,
-see `captions`.
+`make_encoder(spec, length)` builds one. Training reads embeddings that were computed
+once, see `captions`.
 """
 
 import abc
@@ -28,10 +28,10 @@ class TextEncoder(abc.ABC):
   """A map from captions to embeddings.
 
   Attributes:
-    spec: what it was made from.
-    length: L, tokens of every caption; longer captions are cut.
-    dim: D, width of an embedding.
-    checksum: of its weights; a model is tied to it.
+    spec: specification that it was made from.
+    length: number L of tokens per caption; longer captions are cut.
+    dim: width D of an embedding.
+    checksum: checksum of its weights, which models record.
   """
 
   spec: str
@@ -46,18 +46,18 @@ class TextEncoder(abc.ABC):
 
   @abc.abstractmethod
   def embed(self, caption: str) -> np.ndarray:
-    """float32 [l, D] embeddings of a non-empty caption, l <= length."""
+    """Embeds a non-empty caption, to float32 [l, D] with l <= length."""
 
   def embed_many(self, captions: Sequence[str]) -> list[np.ndarray]:
-    """`embed` of several captions."""
+    """Embeds several captions."""
     return [self.embed(caption) for caption in captions]
 
   def __call__(self, caption: str) -> tuple[np.ndarray, np.ndarray]:
     """Encodes a caption.
 
     Returns:
-      tokens float32 [L, D], zero where there is no token, and mask bool [L]. The
-      empty caption has no token at all: it is how "no text" is spelled.
+      Tokens float32 [L, D], zero where there is no token, and mask bool [L]. The empty
+      caption, which stands for no text, has no token at all.
     """
     tokens = np.zeros((self.length, self.dim), np.float32)
     mask = np.zeros(self.length, bool)
@@ -69,7 +69,7 @@ class TextEncoder(abc.ABC):
 
 
 class BytesEncoder(TextEncoder):
-  """A seeded random embedding of each UTF-8 byte, plus its position."""
+  """An encoder to a seeded random embedding of each UTF-8 byte plus its position."""
 
   def __init__(self, spec: str, length: int):
     super().__init__(spec, length)
@@ -81,8 +81,8 @@ class BytesEncoder(TextEncoder):
         f"{width!r}"
       )
     self.dim = dim
-    # Random directions are nearly orthogonal, which is all that telling 256 bytes
-    # apart takes; the seed is part of the format.
+    # Random directions are nearly orthogonal, which suffices to distinguish 256 bytes;
+    # the seed is part of the format.
     table = np.random.default_rng(256).standard_normal((256, dim))
     rates = 10_000.0 ** (-np.arange(0, dim, 2) / dim)
     angles = np.arange(length)[:, None] * rates
@@ -96,7 +96,7 @@ class BytesEncoder(TextEncoder):
 
 
 class BertEncoder(TextEncoder):
-  """Last hidden states of a frozen BERT, [CLS] and [SEP] included."""
+  """An encoder to the last hidden states of a BERT, [CLS] and [SEP] included."""
 
   def __init__(self, spec: str, length: int):
     super().__init__(spec, length)
@@ -132,7 +132,7 @@ class BertEncoder(TextEncoder):
 
 
 def _minilm(spec: str, length: int) -> TextEncoder:
-  from vdm_jax.data import minilm  # Which builds on this file.
+  from vdm_jax.data import minilm  # Imports this module.
 
   return minilm.MiniLmEncoder(spec, length)
 
@@ -143,11 +143,11 @@ _ENCODERS: names.Registry[Callable[[str, int], TextEncoder]] = names.Registry(
 
 
 def make_encoder(spec: str, length: int = 64) -> TextEncoder:
-  """The encoder that `spec` names.
+  """Makes the encoder that `spec` names.
 
   Args:
     spec: "bytes", "minilm", or "bert:" and a model's name or directory.
-    length: L, tokens of every caption.
+    length: number L of tokens per caption.
 
   Raises:
     UserError: the kind is unknown, an extra is missing, or the model is not found.
@@ -157,5 +157,5 @@ def make_encoder(spec: str, length: int = 64) -> TextEncoder:
 
 
 def is_heavy(spec: str) -> bool:
-  """Says whether an encoder brings libraries that training does without."""
+  """Tells whether an encoder needs libraries that training does not."""
   return spec.partition(":")[0] == "bert"

@@ -1,15 +1,15 @@
-"""TFRecord files of `tf.train.Example`s, read without TensorFlow.
+"""Reading of TFRecord files of `tf.train.Example`s, without TensorFlow.
 
-A file is records one after another, each framed as
+A file is a sequence of records, each framed as
 
     length   uint64, little-endian
     check    uint32, masked CRC-32C of the 8 bytes of the length
     data     `length` bytes
     check    uint32, masked CRC-32C of the data
 
-A record whose data fails its check is reported and the next one is read. Where the
-length fails, or the file ends early, nothing says where the next record begins: the
-rest of the file is given up.
+A record whose data fails its check is reported and the next one is read. If the length
+fails, or the file ends early, the next record cannot be found, and the rest of the file
+is skipped.
 """
 
 import struct
@@ -28,9 +28,9 @@ class Record(NamedTuple):
   """One record of a file.
 
   Attributes:
-    number: its place in the file, from 0.
-    data: its bytes; empty if it is damaged.
-    damage: what is wrong with it, "" if nothing.
+    number: place in the file, from 0.
+    data: bytes of the record; empty if it is damaged.
+    damage: description of the damage; "" for none.
   """
 
   number: int
@@ -39,7 +39,7 @@ class Record(NamedTuple):
 
 
 def read(path: epath.PathLike) -> Iterator[Record]:
-  """The records of a file, the damaged ones marked; one is in memory at a time."""
+  """Yields the records of a file, damaged ones too, with one in memory at a time."""
   with epath.Path(path).open("rb") as file:
     number = 0
     while header := file.read(12):
@@ -62,16 +62,16 @@ def read(path: epath.PathLike) -> Iterator[Record]:
 
 
 def parse_example(data: bytes) -> dict[str, list]:
-  """The features of a serialised `tf.train.Example`.
+  """Parses the features of a serialised `tf.train.Example`.
 
   Args:
-    data: the message. A `SequenceExample` will do: its context is read.
+    data: the message. Of a `SequenceExample` the context is read.
 
   Returns:
-    {name: values}: bytes, floats or ints.
+    {name: values}, where values are bytes, floats or ints.
 
   Raises:
-    ValueError: it is no such message.
+    ValueError: `data` is not such a message.
   """
   try:
     example = tf_example_generated_pb2.Example.FromString(data)

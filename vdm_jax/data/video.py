@@ -1,7 +1,7 @@
-"""Clips in and out of files: GIF, MP4 and whatever FFmpeg reads.
+"""Reading and writing of clips: GIF, MP4 and whatever FFmpeg reads.
 
-GIF and PNG need only Pillow; other files need the `video` extra. Numbers are never
-computed from what is written here: GIF and H.264 are lossy.
+GIF and PNG need only Pillow; other files need the extra `video`. Metrics are never
+computed from files written here, as GIF and H.264 are lossy.
 """
 
 import io
@@ -27,12 +27,12 @@ def read_video(
   """Reads a video file, a GIF or a folder of pictures.
 
   Args:
-    path: what to read.
-    size: (H, W), or the side of a square; see `decode.decode`. None: as it is.
-    fps: frames per second to sample at; 0 keeps the coded frames. (A GIF stores a
-      still moment as one long frame: give its rate to get all frames back.)
-    channels: 3 RGB, 1 grey.
-    max_frames: stop after so many.
+    path: file or folder to read.
+    size: (H, W), or the side of a square; see `decode.decode`. None keeps the size.
+    fps: frames per second to sample at; 0 keeps the coded frames. (A GIF merges equal
+      frames into one long frame; set its rate to get all frames back.)
+    channels: 3 for RGB, 1 for grey.
+    max_frames: number of frames after which to stop.
 
   Returns:
     uint8 [T, H, W, channels].
@@ -61,10 +61,10 @@ def write_video(
   """Writes a clip in the format of the path's suffix, .gif or .mp4.
 
   Args:
-    path: where to.
-    video: uint8 [T, H, W, C] with C 1 or 3.
+    path: path of the file.
+    video: uint8 [T, H, W, C] with C = 1 or 3.
     fps: frames per second.
-    scale: every pixel becomes a square of `scale` pixels.
+    scale: edge of the square that every pixel becomes.
   """
   suffix = epath.Path(path).suffix.lower()
   if suffix not in (".gif", ".mp4"):
@@ -75,13 +75,13 @@ def write_video(
 def write_gif(
   path: epath.PathLike, video: np.ndarray, *, fps: float = 8, scale: int = 1
 ) -> None:
-  """Writes an endless GIF; lossless for grey clips. Arguments: see `write_video`.
+  """Writes an endless GIF, lossless for grey clips; see `write_video` for arguments.
 
-  Colours are chosen anew for every frame, which measured 8 dB better than one
-  palette for the clip.
+  Every frame has its own palette, which measured 8 dB better than one palette for the
+  whole clip.
   """
   video = enlarge(_checked(video), scale)
-  # GIF counts in 1/100 s; rounding the *times* keeps the speed right on average.
+  # GIF counts in 1/100 s; rounding *times*, not durations, keeps the average speed.
   ticks = np.rint(np.arange(len(video) + 1) * 100 / fps).astype(int)
   durations = (10 * np.maximum(np.diff(ticks), 1)).tolist()
   images = [_paletted(frame) for frame in video]
@@ -106,14 +106,14 @@ def write_mp4(
   scale: int = 1,
   quality: int = 16,
 ) -> None:
-  """Writes H.264 that every player opens. Other arguments: see `write_video`.
+  """Writes H.264 that every player can open.
 
   Args:
-    path: where to.
-    video: uint8 [T, H, W, C]. Odd heights or widths are filled up by repeating the
-      last row or column: the format has none.
+    path: path of the file.
+    video: uint8 [T, H, W, C]. Odd heights or widths, which the format does not allow,
+      are padded by repeating the last row or column.
     fps: frames per second.
-    scale: every pixel becomes a square of `scale` pixels.
+    scale: edge of the square that every pixel becomes.
     quality: x264's constant rate factor, 0 (best) to 51.
 
   Raises:
@@ -125,8 +125,8 @@ def write_mp4(
   padding = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
   video = np.repeat(np.pad(video, padding, mode="edge"), 3 // channels, axis=-1)
   rate = Fraction(fps).limit_denominator(1001)
-  # Through a local file: moving the index to the front, so that a browser can start
-  # playing at once, reads it back.
+  # Written by way of a local file, because moving the index to the front (so that
+  # browsers can start to play at once) reads it back.
   with tempfile.TemporaryDirectory() as scratch:
     local = epath.Path(scratch) / "clip.mp4"
     with av.open(str(local), "w", options={"movflags": "faststart"}) as file:
@@ -140,12 +140,12 @@ def write_mp4(
 
 
 def enlarge(video: np.ndarray, scale: int) -> np.ndarray:
-  """Makes every pixel of [..., H, W, C] a square of `scale` pixels."""
+  """Enlarges every pixel of [..., H, W, C] to a square of `scale` x `scale` pixels."""
   return video.repeat(scale, axis=-3).repeat(scale, axis=-2)
 
 
 def visible_scale(height: int, width: int, target: int = 128) -> int:
-  """Finds the factor that brings the longer side of a frame near `target` pixels."""
+  """Computes the factor by which a frame's longer side comes near `target` pixels."""
   return max(1, round(target / max(height, width)))
 
 

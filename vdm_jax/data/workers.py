@@ -1,7 +1,7 @@
-"""Processes that decode files for a build; what happens when one does not return.
+"""Processes that decode files for a build, and the handling of crashes and stalls.
 
-A file at which a decoder ends its process, or stands still, is one file that cannot be
-read; another process takes the place of the lost one.
+A file that crashes or stalls a decoder is reported as unreadable, and a new process
+replaces the lost one.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from etils import epath
 from vdm_jax.data import decoded, shards
 from vdm_jax.errors import UserError
 
-STALL = 120.0  # Seconds without a frame after which a file is given up.
+STALL = 120.0  # Seconds without a frame after which a file is skipped.
 
 
 def cores() -> int:
-  """How many cores this process may use."""
+  """Counts the cores that this process may use."""
   if hasattr(os, "sched_getaffinity"):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
@@ -36,12 +36,12 @@ def run(
 
   Args:
     jobs: the videos.
-    folder: where parts lie; those that are there already are taken as they are.
-    count: files decoded at a time; 0: as many as there are cores.
+    folder: folder of the parts; existing ones are used as they are.
+    count: number of files decoded at a time; 0: as many as there are cores.
 
   Yields:
-    (job, its key, its part), in the order of the jobs. Few are decoded ahead of the
-    one that is due, so that neither memory nor disk grows with their number.
+    (job, its key, its part), in the order of the jobs. Only a few are decoded ahead, so
+    that neither memory nor disk use grows with their number.
 
   Raises:
     StorageError: a part cannot be written.
@@ -51,7 +51,7 @@ def run(
     return
   count = min(count or cores(), len(jobs))
   ahead = 4 * count
-  # Threads within a file pay only where there are fewer files than cores.
+  # Threads within a file are worthwhile only if there are fewer files than cores.
   threads = max(1, cores() // len(jobs))
   environment = {
     **os.environ,
@@ -87,7 +87,7 @@ def run(
 
 
 class _Worker:
-  """A process that decodes, and the file that it is at."""
+  """A process that decodes, with its current file."""
 
   def __init__(self, environment: dict[str, str]):
     self._environment = environment
@@ -121,18 +121,18 @@ class _Worker:
         stream.close()
 
   def give(self, number: int, path: str, job: decoded.Job, threads: int) -> None:
-    """Has a video decoded into the part `path`."""
+    """Starts to decode a video into the part `path`."""
     self.number, self._path, self._moved = number, path, time.monotonic()
     line = json.dumps({"path": path, "job": job, "threads": threads}) + "\n"
-    with contextlib.suppress(BrokenPipeError):  # `result` finds out why.
+    with contextlib.suppress(BrokenPipeError):  # `result` reports the reason.
       self._process.stdin.write(line.encode())
       self._process.stdin.flush()
 
   def result(self, readable: bool) -> decoded.Part | None:
-    """The part, if it is there: then the worker is free.
+    """Returns the part if it is finished, which frees the worker.
 
     Args:
-      readable: whether the process has written, or ended.
+      readable: whether the process has written or ended.
     """
     if readable:
       text = os.read(self.output.fileno(), 1 << 16)
@@ -168,7 +168,7 @@ class _Worker:
     return self._replaced(f"the decoder crashed ({how})")
 
   def _replaced(self, damage: str) -> decoded.Part:
-    """Puts another process in the place of this one."""
+    """Replaces this process by a new one."""
     self._stop()
     with contextlib.suppress(OSError):
       os.remove(f"{self._path}.{self._process.pid}.tmp")

@@ -1,4 +1,4 @@
-"""The demo: train on moving digits, sample, and prove with numbers that it works."""
+"""The demos: training, sampling, and proof by numbers that they work."""
 
 from vdm_jax.demo.steps import run
 

@@ -1,4 +1,4 @@
-"""Long videos of one model under several plans: sampled once, kept, drawn."""
+"""Long videos of one model under several plans, which are sampled once and kept."""
 
 import json
 import time
@@ -22,20 +22,20 @@ def sample(
   *,
   fps: float,
 ) -> tuple[np.ndarray, float]:
-  """Videos under a plan that begin with given frames; read if they are there already.
+  """Samples videos by a plan from given frames, or reads them if they exist.
 
   A job that is stopped resumes after its last finished window.
 
   Args:
-    folder: of the samples.
-    model: that samples.
+    folder: folder of the samples.
+    model: model that samples.
     clips: uint8 [N, K, H, W, C], the first frames of the first test videos.
-    name: of the plan.
-    length: T of the videos.
-    fps: of the videos.
+    name: name of the plan.
+    length: frames T of the videos.
+    fps: frames per second of the videos.
 
   Returns:
-    uint8 [N, T, H, W, C], and the seconds that sampling took, compiling included.
+    uint8 [N, T, H, W, C], and the seconds of sampling, compilation included.
   """
   count, num_obs = clips.shape[:2]
   record = save.describe(
@@ -55,7 +55,7 @@ def sample(
   if (folder / "record.json").exists():
     if save.read_record(folder) == record and noted.exists():
       return save.read(folder), json.loads(noted.read_text())["seconds"]
-    folder.rmtree()  # Of a model that has been trained on since.
+    folder.rmtree()  # The model has been trained further since.
   start = time.monotonic()
   videos = model.sample(
     count,
@@ -75,7 +75,7 @@ def sample(
 
 
 def draw(path, model: sampling.Model, name: str, length: int, num_obs: int) -> None:
-  """A picture of a plan as this model runs it."""
+  """Draws a plan as this model runs it."""
   plan = plans.build(
     name,
     length=length,
@@ -87,6 +87,6 @@ def draw(path, model: sampling.Model, name: str, length: int, num_obs: int) -> N
 
 
 def options(model: sampling.Model) -> dict[str, Any]:
-  """Window and step of the config's plan, for all plans alike."""
+  """Returns window and step of the config's plan, for use in all plans."""
   found = model.system.plan_options
   return {key: found[key] for key in ("max_frames", "step_size") if key in found}

@@ -1,4 +1,4 @@
-"""Clips that a caption describes: what was asked for, and whether it came out."""
+"""Clips with captions: what was asked for, and whether it was made."""
 
 import dataclasses
 
@@ -13,10 +13,10 @@ HELD_OUT, SEEN = "held out", "seen in training"
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-  """What one caption asks for.
+  """The digit and direction that a caption asks for.
 
   Attributes:
-    digit: 0 to 9.
+    digit: class of the digit, 0 to 9.
     direction: number in `moving_digits.DIRECTIONS`.
   """
 
@@ -31,19 +31,19 @@ class Asked:
 
   @property
   def held_out(self) -> bool:
-    """Whether training has not seen this digit go this way."""
+    """Tells whether training has not seen this digit move in this direction."""
     return moving_digits.held_out(self.digit, self.direction)
 
 
 def combinations(per_digit: int) -> list[Asked]:
-  """Lists `per_digit` ways of each digit that are held out, and as many that are not.
+  """Lists `per_digit` held-out directions of each digit, and as many others.
 
   Args:
     per_digit: 1 or 2, which is all that are held out.
   """
   chosen = []
   for digit in range(digits.NUM_CLASSES):
-    # Each held-out way beside the one next to it.
+    # Each held-out direction is followed by the one next to it.
     held = [way for way in range(8) if moving_digits.held_out(digit, way)][:per_digit]
     chosen += [Asked(digit, way) for way in held]
     chosen += [Asked(digit, (way + 1) % 8) for way in held]
@@ -51,15 +51,15 @@ def combinations(per_digit: int) -> list[Asked]:
 
 
 def directions(clips: np.ndarray, first: int, last: int) -> np.ndarray:
-  """Reads the direction between two frames off the centre of light.
+  """Reads the direction of movement between two frames from the centre of light.
 
   Args:
     clips: uint8 [N, T, H, W, C].
     first, last: numbers of the frames.
 
   Returns:
-    int [N], the nearest of `moving_digits.DIRECTIONS`; -1 where nothing moves by half a
-    pixel or more, or nothing is to be seen.
+    int [N], the nearest of `moving_digits.DIRECTIONS`; -1 if nothing moves by half a
+    pixel or more, or nothing is visible.
   """
   centres = motion.centroids(clips[:, [first, last]])
   moved = centres[:, 1] - centres[:, 0]
@@ -71,11 +71,11 @@ def directions(clips: np.ndarray, first: int, last: int) -> np.ndarray:
 
 
 def rates(right: np.ndarray, held: np.ndarray) -> dict[str, dict[str, float]]:
-  """Shares with their errors, of the captions that are held out and of the others.
+  """Computes shares with errors, of held-out captions and of the others.
 
   Args:
-    right: bool [N].
-    held: bool [N].
+    right: bool [N], whether the clip is right.
+    held: bool [N], whether its caption is held out.
   """
   found = {}
   for name, chosen in ((HELD_OUT, held), (SEEN, ~held)):

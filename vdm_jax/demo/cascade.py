@@ -1,4 +1,4 @@
-"""What `vdm-jax cascade-demo` does: a caption, a small video, a long and large one.
+"""The demo `vdm-jax cascade-demo`: from a caption to a small, then a large video.
 
     OUT/
       base/, upper/      the runs of the two models
@@ -6,12 +6,12 @@
       samples/           the final videos, as `vdm-jax sample --then` leaves them, with
                          the base model's in stage_0/
       cascade.gif        base videos (enlarged), final videos, real ones
-      report.html        caption, base, final and real video: everything in a file
+      report.html        caption, base, final and real videos, in one file
       results.json       all numbers
       table.txt          the table
 
-Captions ask for a digit and its way: half of them for ways that this digit never goes
-in the training data. What is in OUT already is not done again.
+Captions ask for a digit and its direction, half of them for directions in which this
+digit never moves in the training data. Finished parts in OUT are kept.
 """
 
 import json
@@ -33,11 +33,11 @@ from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import cascade, save
 
 CLASSIFIER_STEPS = 250
-BASE_SHARE = 0.5  # Of the time, for the base model.
-# Steps of the two models that the demo's time gives on two quiet cores.
+BASE_SHARE = 0.5  # Share of the time for the base model.
+# Steps of the two models in the demo's time on two quiet cores.
 USUAL_STEPS = (3300, 2400)
 BASE, FINAL, REAL = "base videos", "final videos", "real test clips"
-# Frames of the data between which a direction is read: no wall is met before.
+# Frames of the data between which a direction is read, before any wall is hit.
 _READ_WAY = 8
 
 
@@ -54,18 +54,18 @@ def run(
 
   Args:
     base: config of the model that makes a small video of few frames.
-    upper: config of the model that enlarges it and fills it up.
+    upper: config of the model that enlarges it and fills in frames.
     out: folder of the demo.
-    seconds: wall clock for training both, in all; earlier calls count.
-    per_digit: captions a digit that training held out, and as many others.
-    classifier_steps: of training the digit classifier.
+    seconds: total wall-clock seconds for training both, earlier calls included.
+    per_digit: held-out captions per digit, and as many others.
+    classifier_steps: training steps of the digit classifier.
 
   Returns:
-    What results.json holds.
+    The contents of results.json.
 
   Raises:
     UserError: the two do not chain, or are not for captioned digits.
-    timed.Stopped: by a signal, while training.
+    timed.Stopped: a signal came during training.
   """
   out = epath.Path(out)
   dataset = upper["data"]["name"]
@@ -138,16 +138,16 @@ def measure(
 
   Args:
     asked: N captions.
-    small: uint8 [N, T, h, w, C] of the base model.
-    large: uint8 [N, T s, H, W, C] of the upper one.
-    reader: of digits in large frames.
-    models: both.
+    small: uint8 [N, T, h, w, C], videos of the base model.
+    large: uint8 [N, T s, H, W, C], videos of the upper model.
+    reader: reader of digits in large frames.
+    models: both models.
   """
   time, _ = cascade.factors(models[0].system, models[1].system)
   held = np.array([one.held_out for one in asked])
   digit = np.array([one.digit for one in asked])
   way = np.array([one.direction for one in asked])
-  step = models[0].system.stride  # Of the base videos, one frame.
+  step = models[0].system.stride  # One frame of the base videos.
   return {
     "digit": captioned.rates(reader.vote(large) == digit, held),
     "direction": captioned.rates(
@@ -161,13 +161,13 @@ def measure(
 
 
 def _disagreement(small: np.ndarray, large: np.ndarray) -> float:
-  """Mean absolute difference of the range, of large frames averaged to the small."""
+  """Computes the mean difference of averaged large frames from small ones."""
   averaged = pixels.average(large.astype(np.float64), *small.shape[2:4])
   return float(np.abs(averaged - small).mean() / 255)
 
 
 def promised(results: Mapping[str, Any]) -> list[goals.Goal]:
-  """The goals, from what was measured."""
+  """Makes the goals from the measurements."""
 
   def held(key):
     return results[key][captioned.HELD_OUT]["value"]
@@ -183,7 +183,7 @@ def promised(results: Mapping[str, Any]) -> list[goals.Goal]:
 
 
 def table(results: Mapping[str, Any], found: Sequence[goals.Goal]) -> str:
-  """Everything that the demo says in numbers, as text."""
+  """Formats all numbers of the demo as text."""
   rows = [["share of videos", captioned.HELD_OUT, captioned.SEEN, REAL]]
   names = {
     "digit": "digit asked for is read",
@@ -211,10 +211,10 @@ def table(results: Mapping[str, Any], found: Sequence[goals.Goal]) -> str:
 
 
 def _check(base, upper):
-  """Refuses configs that this demo cannot judge."""
+  """Raises UserError for configs that this demo cannot judge."""
   for config in (base, upper):
     dataset = config["data"]["name"]
-    digits.Rendering(dataset, "test")  # Raises if it is no such data.
+    digits.Rendering(dataset, "test")  # Raises for other data.
     if not builders.parse(dataset)[1].captions:
       raise UserError(
         f"data set {dataset!r}: expected moving_digits with 'captions' in its name"
@@ -222,13 +222,13 @@ def _check(base, upper):
 
 
 def _sample(out, models, captions):
-  """uint8 base videos and final videos; read if they are there of the same models."""
+  """Samples base and final videos, uint8, or reads those of the same models."""
   facts = [(model.info["step"], model.info["config"]) for model in models]
   wanted = save.as_written({"captions": captions, "models": facts})
   noted = out / "made_by.json"
   if noted.exists() and json.loads(noted.read_text()) == wanted:
     return save.read(out / "stage_0"), save.read(out)
-  if out.exists():  # Of models that have been trained on since.
+  if out.exists():  # The models have been trained further since.
     out.rmtree()
   tokens = []
   for model in models:
@@ -258,7 +258,7 @@ def _sample(out, models, captions):
 
 
 def _real(upper, models, count):
-  """Test clips uint8 [N, T, H, W, C], and what their captions ask for, int [N, 2]."""
+  """Reads test clips uint8 [N, T, H, W, C], and their digits and directions [N, 2]."""
   source = experiment.open_split(upper, models[1].system, "test")
   count = min(10 * count, source.num_videos)
   frames = np.arange(source.lengths.min())
@@ -270,14 +270,14 @@ def _real(upper, models, count):
 
 
 def _way_of(caption: str) -> int:
-  """The direction that a caption ends with."""
+  """Finds the direction at the end of a caption."""
   ways = range(len(moving_digits.DIRECTIONS))
   fitting = [way for way in ways if caption.endswith(f" {moving_digits.words(way)}")]
   return max(fitting, key=lambda way: len(moving_digits.words(way)))
 
 
 def _next_to(real, wanted, asked):
-  """For each caption a real clip of what it asks for; a black one if there is none."""
+  """Finds a real clip for each caption; a black one if there is none."""
   shown = np.zeros((len(asked), *real.shape[1:]), np.uint8)
   for place, one in enumerate(asked):
     fitting = np.flatnonzero((wanted == (one.digit, one.direction)).all(1))
@@ -287,14 +287,14 @@ def _next_to(real, wanted, asked):
 
 
 def enlarged(small: np.ndarray, large: np.ndarray) -> np.ndarray:
-  """Small videos at the size and rate of large ones, by repetition."""
+  """Repeats pixels and frames of small videos to the size and rate of large ones."""
   for axis in (1, 2, 3):
     small = np.repeat(small, large.shape[axis] // small.shape[axis], axis=axis)
   return small
 
 
 def _gif(path, small, large, real):
-  """Base, final and real videos, one under the other, of the first captions."""
+  """Writes base, final and real videos of the first captions, one below the other."""
   frames = min(large.shape[1], real.shape[1])
   rows = [
     digits_page.strip(videos[:10, :frames])

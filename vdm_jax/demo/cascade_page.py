@@ -1,4 +1,4 @@
-"""report.html of the cascade: caption, base video, final video, real video."""
+"""report.html of the cascade, with captions and base, final and real videos."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from etils import epath
 from vdm_jax.demo import captioned, digits_page
 from vdm_jax.report import document
 
-_PIXELS = 96  # Height of a video on the page.
+_PIXELS = 96  # Height of a video on the page, in pixels.
 
 
 def write(
@@ -22,11 +22,11 @@ def write(
   """Writes the page.
 
   Args:
-    path: of the HTML file.
+    path: path of the HTML file.
     asked: N captions.
     columns: uint8 [N, T, H, W, C] by the heading of their column. All videos of a row
       take the same time.
-    table: what was measured, as text.
+    table: the measurements, as text.
     out: folder of the demo, for the commands.
   """
   longest = max(videos.shape[1] for videos in columns.values())
@@ -51,11 +51,11 @@ def write(
     [
       "<h1>From a caption to a video</h1>",
       "<p>A model of few small frames makes the base video from the caption; a second "
-      "one makes it larger and fills in the frames between, guided by it. Neither has "
-      "seen a digit go a way that is marked as held out.</p>",
+      "one, guided by it, makes it larger and fills in the frames between. Neither has "
+      "seen a digit move in a direction that is marked as held out.</p>",
       f'<table class="films captions"><thead><tr><th>caption</th>{head}</tr></thead>'
       f"<tbody>{''.join(rows)}</tbody></table>",
-      '<p class="note">All videos that were made, not chosen. Real videos are test '
+      '<p class="note">These are all videos, not a selection. Real videos are test '
       "clips of the same caption.</p>",
       "<h2>Numbers</h2>",
       f"<pre>{html.escape(table)}</pre>",

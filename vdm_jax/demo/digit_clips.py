@@ -1,10 +1,10 @@
-"""The protocol that judges clips of one moving digit, and its table.
+"""The protocol by which clips of one moving digit are judged, and its table.
 
-Every set of clips is compared with one reference: real clips of the test split,
-whose digits neither the diffusion model nor the classifier has seen. Real clips of
-other digits go through the same measures, so that each number has beside it what
-a perfect model would get. Errors are standard errors by the delete-one-group
-jackknife over whole clips: frames of one clip are not independent.
+Every set of clips is compared with one reference: real clips of the test split, whose
+digits neither the diffusion model nor the classifier has seen. Real clips of other
+digits are measured, too, so that each number stands beside what a perfect model would
+get. Errors are standard errors by the delete-one-group jackknife over whole clips, as
+frames of one clip are not independent.
 """
 
 import dataclasses
@@ -21,17 +21,17 @@ from vdm_jax.errors import UserError
 from vdm_jax.evaluation import motion, protocol
 from vdm_jax.metrics import frechet
 
-# A frame with less light than this share of the faintest real digits holds none.
+# A frame with less light than this share of the faintest real digits has no digit.
 _EMPTY = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Clips:
-  """Clips and the digit that each should show.
+  """Clips, and the digit that each should show.
 
   Attributes:
     videos: uint8 [N, T, H, W, C].
-    labels: int [N].
+    labels: digits, int [N].
   """
 
   videos: np.ndarray
@@ -44,13 +44,13 @@ class Clips:
 def real_clips(
   source: sources.VideoSource, num_frames: int, stride: int = 1, per_class: int = 0
 ) -> Clips:
-  """The first frames of a split's clips, equally many of each digit, digits in turn.
+  """Reads the first frames of a split's clips, with digits in turn, equally often.
 
   Args:
     source: the split.
-    num_frames: T.
-    stride: source frames from one frame to the next.
-    per_class: clips of each digit; 0, or more than there are: as many as there are.
+    num_frames: frames T per clip.
+    stride: distance between neighbouring frames, in source frames.
+    per_class: clips of each digit; 0, or more than exist, takes as many as possible.
 
   Raises:
     UserError: the split has no such clip of some digit.
@@ -76,13 +76,13 @@ def real_clips(
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-  """What was seen in a set of clips, clip by clip.
+  """Measurements of a set of clips, clip by clip.
 
   Attributes:
-    asked: int [N], the digit each should show.
-    logits: [N, T, 10] of the classifier.
-    features: [N, T, D] of the classifier.
-    displacement: [N, T - 1, 2] of the centroid, pixels; may be NaN.
+    asked: int [N], the digit that each should show.
+    logits: logits of the classifier, [N, T, 10].
+    features: features of the classifier, [N, T, D].
+    displacement: movement of the centroid, [N, T - 1, 2], in pixels; may be NaN.
     change: [N, T - 1], see `motion.Shift`; may be NaN.
     mass: [N, T], total intensity.
   """
@@ -96,7 +96,7 @@ class Measured:
 
   @classmethod
   def of(cls, clips: Clips, reader: digits.DigitReader, limit: int) -> "Measured":
-    """Measures clips; `limit` is the largest shift to register, pixels."""
+    """Measures clips, with shifts registered up to `limit` pixels."""
     logits, features = reader(clips.videos)
     return cls(
       asked=np.asarray(clips.labels),
@@ -108,7 +108,7 @@ class Measured:
     )
 
   def take(self, clips: np.ndarray) -> "Measured":
-    """The clips of these numbers alone."""
+    """Selects the clips of these numbers."""
     fields = dataclasses.fields(self)
     return Measured(
       **{field.name: getattr(self, field.name)[clips] for field in fields}
@@ -123,7 +123,7 @@ class Measured:
 
   @property
   def speed(self) -> np.ndarray:
-    """Lengths of all displacements that could be measured, pixels per frame [K]."""
+    """Returns all displacements that could be measured, [K], in pixels per frame."""
     speed = np.linalg.norm(self.displacement, axis=-1).ravel()
     return speed[np.isfinite(speed)]
 
@@ -182,8 +182,8 @@ class Row:
   """One line of the table.
 
   Attributes:
-    key: its name in JSON.
-    title: what it says.
+    key: name in JSON.
+    title: title in the table.
     statistic: (clips, reference) -> value.
     unit: '' for a number, '%' for a share.
   """
@@ -214,15 +214,15 @@ def evaluate(
   """Measures sets of clips against a reference.
 
   Args:
-    sets: by the name that heads their column; at least 10 clips each.
+    sets: sets of at least 10 clips, by the heading of their column.
     reference: held-out real clips.
     reader: the classifier.
 
   Returns:
-    JSON-able: `reference` and `sets[name]` with `clips` (how many), and for each
-    key of `ROWS` {"value", "error"}; null where nothing could be measured.
+    `reference` and `sets[name]`, JSON-serialisable, each with the number of `clips`
+    and, for each key of `ROWS`, {"value", "error"}; null if it could not be measured.
   """
-  # Registered with room for jumps: twice what the real digits do.
+  # Shifts are registered up to twice those of real digits, to allow for jumps.
   farthest = np.nanmax(np.abs(motion.displacements(reference.videos)))
   limit = max(2, int(np.ceil(2 * farthest)))
   measured = Measured.of(reference, reader, limit)
@@ -243,12 +243,12 @@ def evaluate(
 
 
 def table(result: Mapping[str, Any]) -> str:
-  """The result of `evaluate` as text, with one column a set."""
+  """Formats the result of `evaluate` as text, with one column per set."""
   return protocol.table(cells(result))
 
 
 def cells(result: Mapping[str, Any]) -> list[list[str]]:
-  """The table's cells, row by row, the header first."""
+  """Lists the table's cells, row by row, header first."""
   sets = result["sets"]
   counts = [f"{values['clips']}" for values in sets.values()]
   rows = [["", *sets], ["clips", *counts]]
@@ -264,7 +264,7 @@ def _cell(measured: Mapping[str, float | None], row: Row) -> str:
   if row.unit == "%":
     text, spread = f"{100 * value:.1f}", "" if error is None else f"{100 * error:.1f}"
   else:
-    # As many digits as the error leaves meaning to, at most four in all.
+    # As many digits as are meaningful by the error, at most four.
     places = min(3, 3 - _exponent(value), 1 - _exponent(error or 1e-3))
     places = max(places, 0)
     text, spread = f"{value:.{places}f}", "" if error is None else f"{error:.{places}f}"
@@ -273,7 +273,7 @@ def _cell(measured: Mapping[str, float | None], row: Row) -> str:
 
 
 def _exponent(value: float) -> int:
-  """Of the leading decimal digit: 0 for 5.1, 2 for 398, -2 for 0.04."""
+  """Returns the exponent of the leading digit: 0 for 5.1, 2 for 398, -2 for 0.04."""
   return int(np.floor(np.log10(max(abs(value), 1e-3)))) if value else 0
 
 

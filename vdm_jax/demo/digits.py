@@ -1,8 +1,8 @@
-"""A digit classifier: reads the digit in a frame of moving digits.
+"""A classifier that reads the digit in a frame of moving digits.
 
-It is the instrument with which samples are measured, so it is trained on what the
-data set is made of, the training digits, and tested on digits it has never seen.
-The library's own training loop trains it.
+Samples are measured with it, so it is trained on the digits of the data set's training
+split and tested on digits that it has never seen. The library's own training loop
+trains it.
 """
 
 from collections.abc import Mapping
@@ -25,24 +25,25 @@ from vdm_jax.training import loop, program
 
 NUM_CLASSES = 10
 FEATURES = 64
-# Frames of one call: a constant, so that one compiled program serves all counts.
+# Frames per call, constant so that one compiled program serves any number.
 _BATCH = 512
 
 
 class Rendering:
-  """Digit images of a split, put at random places as the data set would.
+  """Digit images of a split, placed at random like in the data set.
 
   Attributes:
     frame_shape: (H, W, C).
-    digit_size: height and width of a digit, pixels.
+    digit_size: height and width of a digit, in pixels.
   """
 
   def __init__(self, dataset: str, split: str):
-    """Reads the rendering off a data set's name, which need not be built.
+    """Parses the rendering from a data set's name; it need not be built.
 
     Args:
-      dataset: such as "moving_digits/16px_1digit_8frames"; one digit a clip.
-      split: whose digits.
+      dataset: name such as "moving_digits/16px_1digit_8frames", with one digit per
+        clip.
+      split: split of the digits.
 
     Raises:
       UserError: the data set is not moving_digits with one digit.
@@ -64,7 +65,7 @@ class Rendering:
     return len(self.labels)
 
   def render(self, numbers: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
-    """{"image": uint8 [B, H, W, C], "label": int32 [B]} of digits `numbers` [B]."""
+    """Renders digits: {"image": uint8 [B, H, W, C], "label": int32 [B]}."""
     size, _, channels = self.frame_shape
     corners = rng.integers(size - self.digit_size, size=(len(numbers), 2))
     frames = np.stack(
@@ -81,7 +82,7 @@ class Rendering:
 
 
 class Batches:
-  """Endless training batches on the mesh; batch i depends on (seed, i) alone."""
+  """Endless training batches on the mesh; batch i depends only on (seed, i)."""
 
   def __init__(self, rendering: Rendering, batch_size: int, seed: int, mesh: Any):
     self._rendering, self._batch_size = rendering, batch_size
@@ -102,27 +103,27 @@ class Batches:
 
 
 class _Network(nn.Module):
-  """A few convolutions, pooled over all places, then features and a head."""
+  """A few convolutions, pooling over all places, then features and a head."""
 
   stages: int
 
   @nn.compact
   def __call__(self, image):
-    """float32 [B, H, W, C] in [-1, 1] to (logits [B, 10], features [B, 64])."""
-    # Black is 0, so that where the frame ends makes no difference.
+    """Maps float32 [B, H, W, C] in [-1, 1] to (logits [B, 10], features [B, 64])."""
+    # Black is 0, like padding, so that the border of the frame does not matter.
     x = (image.mean(-1, keepdims=True) + 1.0) / 2.0
     for stage in range(self.stages):
       x = nn.relu(nn.Conv(32 if stage == 0 else 64, (3, 3))(x))
       if stage < self.stages - 1:
         x = nn.max_pool(x, (2, 2), (2, 2), "SAME")
-    # The strongest response wherever it is: the digit may be anywhere.
+    # The strongest response over all places, as the digit may be anywhere.
     x = x.max((1, 2))
     features = nn.relu(nn.Dense(FEATURES)(x))
     return nn.Dense(NUM_CLASSES)(features), features
 
 
 class DigitClassifier:
-  """What the training loop trains: init, loss, batch_spec.
+  """The system that the training loop trains, with init, loss and batch_spec.
 
   Attributes:
     network: maps images to (logits, features).
@@ -130,7 +131,7 @@ class DigitClassifier:
   """
 
   def __init__(self, frame_shape: tuple[int, int, int], digit_size: int):
-    # Each halving doubles what the last convolution sees, up to a digit and its rim.
+    # Each halving doubles the receptive field, up to that of a digit with its rim.
     stages = 3 + max(0, round(np.log2(digit_size / 8)))
     self.network = _Network(stages)
     self.frame_shape = frame_shape
@@ -145,8 +146,8 @@ class DigitClassifier:
     }
 
   def loss(self, params, batch, key, train):
-    """Cross-entropy; metrics `loss` and `accuracy`."""
-    del key, train  # Nothing is drawn: the places are the augmentation.
+    """Computes the cross-entropy, with metrics `loss` and `accuracy`."""
+    del key, train  # The random places are the only augmentation.
     logits, _ = self.network.apply({"params": params}, to_float(batch["image"]))
     label = batch["label"]
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
@@ -178,10 +179,10 @@ class DigitReader:
       frames: uint8 [..., H, W, C].
 
     Returns:
-      logits float32 [..., 10] and features float32 [..., 64].
+      Logits float32 [..., 10] and features float32 [..., 64].
 
     Raises:
-      ValueError: frames of another shape or type.
+      ValueError: frames have another shape or dtype.
     """
     frames = np.asarray(frames)
     if frames.dtype != np.uint8 or frames.shape[-3:] != self.frame_shape:
@@ -202,7 +203,7 @@ class DigitReader:
     return logits.reshape(*lead, -1), features.reshape(*lead, -1)
 
   def vote(self, videos: np.ndarray) -> np.ndarray:
-    """int [N]: the digit that the frames of each clip read as together.
+    """Reads the digit that the frames of each clip show together, int [N].
 
     Args:
       videos: uint8 [N, T, H, W, C].
@@ -210,7 +211,7 @@ class DigitReader:
     return most_likely(self(videos)[0])
 
   def accuracy(self, rendering: Rendering, places: int = 4, seed: int = 0) -> float:
-    """Share of a split's digits read right, each at some random places."""
+    """Computes the share of a split's digits that are read right, at random places."""
     rng = np.random.default_rng(seed)
     batch = rendering.render(np.tile(np.arange(len(rendering)), places), rng)
     logits, _ = self(batch["image"])
@@ -218,12 +219,12 @@ class DigitReader:
 
 
 def most_likely(logits: np.ndarray) -> np.ndarray:
-  """int [N]: the digit that frames with logits [N, T, 10] read as together."""
+  """Finds the digit, int [N], that frames with logits [N, T, 10] show together."""
   return scipy.special.log_softmax(logits, axis=-1).mean(1).argmax(-1)
 
 
 def config(dataset: str, num_steps: int = 400, seed: int = 0) -> dict[str, Any]:
-  """A config of the training loop for the classifier of a data set's digits."""
+  """Makes a config of the training loop for the classifier of a data set's digits."""
   devices = jax.device_count()
   return {
     "system": "digit_classifier",
@@ -263,19 +264,19 @@ def config(dataset: str, num_steps: int = 400, seed: int = 0) -> dict[str, Any]:
 def train(
   dataset: str, workdir: epath.PathLike, *, num_steps: int = 400, seed: int = 0
 ) -> tuple[DigitReader, loop.Result]:
-  """Trains a classifier of a data set's digits, or reads one that was trained.
+  """Trains a classifier of a data set's digits, or loads a trained one.
 
   Args:
-    dataset: such as "moving_digits/16px_1digit_8frames".
+    dataset: name such as "moving_digits/16px_1digit_8frames".
     workdir: folder of the run.
-    num_steps: of training.
-    seed: of parameters and batches.
+    num_steps: training steps.
+    seed: seed of parameters and batches.
 
   Returns:
-    The reader, and how training ended.
+    The reader, and the result of training.
 
   Raises:
-    UserError: the data set has no single digit, or the workdir another run.
+    UserError: the data set is not of single digits, or the workdir has another run.
   """
   from vdm_jax.storage import workdirs
 
@@ -284,7 +285,7 @@ def train(
   classifier = DigitClassifier(rendering.frame_shape, rendering.digit_size)
   programs = program.Program(classifier, settings)
   batches = Batches(rendering, settings["train"]["batch_size"], seed, programs.mesh)
-  # The digits ride in scikit-learn's wheel: the name says all about the data.
+  # The digits come with scikit-learn, so the name determines the data.
   meta = workdirs.describe(settings, dataset)
   result = loop.train(programs, batches, str(workdir), meta)
   return DigitReader(classifier, result.state.params), result

@@ -1,4 +1,4 @@
-"""report.html: one file with everything to look at."""
+"""report.html of the demo, one file with all videos and numbers."""
 
 import html
 import json
@@ -18,14 +18,14 @@ FPS = 6.0
 
 
 def strip(videos: np.ndarray, gap: int = 1) -> np.ndarray:
-  """Clips uint8 [N, T, H, W, C] side by side: [T, H + 2 gap, N (W + gap) + gap, C]."""
+  """Lays clips uint8 [N, T, H, W, C] side by side, with gaps, in one video."""
   rim = ((0, 0), (0, 0), (gap, gap), (gap, 0), (0, 0))
   row = np.concatenate(list(np.pad(videos, rim, constant_values=127)), axis=2)
   return np.pad(row, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=127)
 
 
 def of_digit(clips: digit_clips.Clips, digit: int, count: int) -> np.ndarray:
-  """The first clips of a digit; fewer if there are no more."""
+  """Selects the first clips of a digit, or fewer if there are no more."""
   return clips.videos[clips.labels == digit][:count]
 
 
@@ -41,12 +41,12 @@ def write(
   """Writes the report.
 
   Args:
-    path: of the HTML file.
-    results: of the demo, see `steps.run`.
+    path: path of the HTML file.
+    results: results of the demo, see `steps.run`.
     clips: columns of videos, by their heading.
-    loss_png: the loss curve.
-    workdir: of the diffusion model, for the commands.
-    shown: clips of each digit in a column.
+    loss_png: path of the loss curve.
+    workdir: workdir of the diffusion model, for the commands.
+    shown: number of clips of each digit in a column.
   """
   page_of_run = f"{epath.Path(workdir).name}/report.html"
   run, accuracy = results["run"], results["classifier"]["accuracy"]
@@ -55,14 +55,14 @@ def write(
     document.paragraph(
       f"A class-conditional video diffusion model, trained for {run['steps']:,} steps "
       f"({run['train_seconds'] / 60:.1f} minutes, {run['devices']}) on "
-      f"{run['data']}. Every video below on the left was made from noise alone, given "
-      "only the digit to show.",
+      f"{run['data']}. Every video below on the left was made from noise, given only "
+      "the digit to show.",
     ),
     "<h2>Videos</h2>",
     _films(clips, shown),
     document.paragraph(
-      "The videos are the first of each digit, not chosen. The real digits shown were "
-      "written by hand; no model has seen them.",
+      "The videos are the first of each digit, not a selection. The real digits shown "
+      "were written by hand; no model has seen them.",
       "note",
     ),
     "<h2>Numbers</h2>",
@@ -114,7 +114,7 @@ def _commands(workdir: str) -> str:
     f"--out={folder}-threes\n"
     f"vdm-jax status --workdir={folder}\n"
     f"vdm-jax demo --out={html.escape(str(epath.Path(workdir).parent))} --seconds=1800"
-    "   # trains on, to half an hour in all</pre>"
+    "   # resumes, up to half an hour in all</pre>"
   )
 
 
@@ -142,7 +142,7 @@ def _facts(results) -> str:
 
 
 def gif(clip: np.ndarray, scale: int, fps: float = FPS) -> str:
-  """A clip uint8 [T, H, W, C] as the address of an image inside the page."""
+  """Encodes a clip uint8 [T, H, W, C] as the URL of an image inside the page."""
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / "clip.gif"
     video.write_gif(path, clip, fps=fps, scale=scale)

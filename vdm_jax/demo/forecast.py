@@ -1,22 +1,22 @@
-"""What `vdm-jax forecast-demo` does: RVD with its residual and without.
+"""The demo `vdm-jax forecast-demo`: RVD with its residual and without.
 
     OUT/
       predictor/             first stage of the first run: the predictor by itself
       residual/, direct/     the two runs, of one budget
-      members/NAME/0, ...    their forecasts, as `vdm-jax sample` leaves them, a member
-                             each
-      eval_residual/, ...    what protocol `forecast` says of them
+      members/NAME/0, ...    their forecasts, as `vdm-jax sample` leaves them, one
+                             folder per member
+      eval_residual/, ...    results of protocol `forecast`
       classifier/            the run of the digit classifier
       by_lead.png            CRPS, PSNR and SSIM by lead time: both runs and forecasts
                              that need no learning
-      residuals.png          some clips: truth, sample, and what the sample is made of:
-                             prediction mu and residual
+      residuals.png          some clips: truth, sample, and the sample's prediction mu
+                             and residual
       forecasts.gif          truth and three members of some clips
       results.json           all numbers
       table.txt              the table
 
-The paper's claim that this tests: diffusing what a prediction missed is better than
-diffusing the frame. What is in OUT already is not done again.
+This tests the paper's claim that diffusing what a prediction missed is better than
+diffusing the frame. Finished parts in OUT are kept.
 """
 
 import json
@@ -37,13 +37,13 @@ from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import save
 
 VARIANTS = ("residual", "direct")
-# Of the first one's time, for the predictor by itself.
+# Share of the first run's time for training the predictor by itself.
 PREDICTOR_SHARE = 0.4
-SHOWN = 3  # Clips in the pictures.
+SHOWN = 3  # Number of clips in the pictures.
 MEASURES = ("crps_fair", "psnr_pooled", "ssim")
 COPIED, MOVED = "last frame copied", "constant velocity"
 READ_AT = 8  # Lead time at which members are read.
-# Steps of the second stage that the demo's time gives on two quiet cores.
+# Steps of the second stage in the demo's time on two quiet cores.
 USUAL_STEPS = 1400
 
 
@@ -58,24 +58,24 @@ def run(
   num_frames: int = 20,
   classifier_steps: int = 400,
 ) -> dict[str, Any]:
-  """Trains both, rolls out ensembles, measures and draws.
+  """Trains both runs, rolls out ensembles, measures and draws.
 
   Args:
-    config: of an RVD with a predictor, on one moving digit; complete.
-    out: folder of the demo; what it holds is resumed.
-    seconds: wall clock for training each of the two, in all; both stages of the first.
-    num_clips: test clips.
-    members: of each ensemble.
-    num_context: given frames.
-    num_frames: of a clip, given ones included.
-    classifier_steps: of training the digit classifier.
+    config: complete config of an RVD with a predictor, on one moving digit.
+    out: folder of the demo; an unfinished one is resumed.
+    seconds: total wall-clock seconds for training each run, with all of its stages.
+    num_clips: number of test clips.
+    members: number of members of each ensemble.
+    num_context: number of given frames.
+    num_frames: frames per clip, given ones included.
+    classifier_steps: training steps of the digit classifier.
 
   Returns:
-    What results.json holds.
+    The contents of results.json.
 
   Raises:
     UserError: the config is of another system, or `out` holds another run.
-    timed.Stopped: by a signal, while training.
+    timed.Stopped: a signal came during training.
   """
   if config["system"] != "rvd":
     raise UserError(f"config.system: expected 'rvd', found {config['system']!r}")
@@ -90,7 +90,7 @@ def run(
       dataset, out / "classifier", num_steps=classifier_steps
     )
     timed.unless_stopped(result)
-  if not (out / "residual" / "config.json").exists():  # It holds the predictor.
+  if not (out / "residual" / "config.json").exists():  # It starts from the predictor.
     with clock("train the predictor"):
       first = stage(config, "predictor")
       timed.train(first, str(out / "predictor"), PREDICTOR_SHARE * seconds)
@@ -112,13 +112,13 @@ def run(
       folders = sample(out / "members" / name, model, truth, members, num_context)
     with clock(f"measure {name}"):
       folder = out / f"eval_{name}"
-      folder.rmtree(missing_ok=True)  # The run may have gone on since.
+      folder.rmtree(missing_ok=True)  # The run may have been trained further.
       settings = forecast_protocol.Forecast(
         samples=tuple(map(str, folders)), num_clips=num_clips
       )
       found = protocol.evaluate(settings, folder).result
       found["checkpoint_step"] = int(model.info["step"])
-      del found["records"]  # As long as the configs of all members.
+      del found["records"]  # These repeat the config for each member.
       found["read"] = read(reader, folders, truth, num_context)
     results["variants"][name] = found
     sets |= {name if key == "samples" else key: v for key, v in found["sets"].items()}
@@ -140,10 +140,10 @@ def run(
 
 
 def stage(config: Mapping[str, Any], train_only: str) -> dict[str, Any]:
-  """The config of a stage of the run with the residual."""
+  """Makes the config of a stage of the run with the residual."""
   return {
     **config,
-    # Videos come at the end; samples on the way would take from the training.
+    # Videos are sampled at the end; samples on the way would take training time.
     "train": {**config["train"], "num_samples": 0},
     "model": dict(config["model"]),
     "diffusion": {**config["diffusion"], "train_only": train_only},
@@ -151,9 +151,9 @@ def stage(config: Mapping[str, Any], train_only: str) -> dict[str, Any]:
 
 
 def direct(config: Mapping[str, Any]) -> dict[str, Any]:
-  """The config of the run without a predictor: it diffuses the frames themselves."""
+  """Makes the config of the run without a predictor, which diffuses the frames."""
   without = stage(config, "")
-  # With a context net of its own, as it has no predictor's states to read.
+  # It needs a context net, as there are no states of a predictor to read.
   factor = config["model"]["context_factor"] or 1.0
   without["model"].update(residual=False, estimate_frame=False, context_factor=factor)
   # There is no prediction to score.
@@ -162,7 +162,7 @@ def direct(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sample(folder, model, truth, members, num_context) -> list[epath.Path]:
-  """Forecasts of clips uint8 [N, T, H, W, C], a folder a member; those there stay."""
+  """Samples forecasts of clips uint8 [N, T, H, W, C], one folder per missing member."""
   count, length = truth.shape[:2]
   observed = np.arange(length) < num_context
   folders = []
@@ -183,7 +183,7 @@ def sample(folder, model, truth, members, num_context) -> list[epath.Path]:
     if (folders[-1] / "record.json").exists():
       if save.read_record(folders[-1]) == record:
         continue
-      folders[-1].rmtree()  # Of a model that has been trained on since.
+      folders[-1].rmtree()  # The model has been trained further since.
     videos = model.sample(
       count,
       seed=seed,
@@ -197,9 +197,9 @@ def sample(folder, model, truth, members, num_context) -> list[epath.Path]:
 
 
 def read(reader, folders, truth, num_context) -> dict[str, Any]:
-  """How often members read as the clip's digit, by lead time.
+  """Computes how often members read as the clip's digit, by lead time.
 
-  The clip's digit is what its true frames read as together.
+  The clip's digit is the one that its true frames show together.
   """
   asked = reader(truth)[0].mean(1).argmax(-1)
   videos = np.stack([save.read(folder)[:, num_context:] for folder in folders])
@@ -212,7 +212,7 @@ def read(reader, folders, truth, num_context) -> dict[str, Any]:
 def promised(
   model: Mapping[str, Any], baselines: Mapping[str, Any]
 ) -> list[goals.Goal]:
-  """The goals, from what was measured."""
+  """Makes the goals from the measurements."""
   score = model["crps_fair"]["mean"]
   copied, moved, without = (
     baselines[name]["crps_fair"]["mean"] for name in (COPIED, MOVED, "direct")
@@ -237,7 +237,7 @@ def promised(
 
 
 def draw_by_lead(out: epath.Path, sets: Mapping[str, Any], titles) -> None:
-  """by_lead.png: a panel a measure, a curve a forecast."""
+  """Draws by_lead.png, with one panel per measure and one curve per forecast."""
   panels = {
     titles[key]: {
       name: (np.asarray(of[key]["by_lead"]), np.asarray(of[key]["error_by_lead"]))
@@ -250,15 +250,15 @@ def draw_by_lead(out: epath.Path, sets: Mapping[str, Any], titles) -> None:
 
 
 def parts(model: sampling.Model, videos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """What sampled videos are made of.
+  """Splits sampled videos into prediction and residual.
 
   Args:
     model: an RVD with a predictor.
     videos: float32 [N, T, H, W, C].
 
   Returns:
-    mu, the prediction of frames 1 to T - 1 from those before, in [-1, 1]; and the
-    residuals; both float32 [N, T - 1, H, W, C].
+    mu, the prediction of frames 1 to T - 1 from those before, in [-1, 1], and the
+    residuals, both float32 [N, T - 1, H, W, C].
   """
   n, length = videos.shape[:2]
 
@@ -273,13 +273,13 @@ def parts(model: sampling.Model, videos: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def draw_residuals(out: epath.Path, truth: np.ndarray, context: int) -> None:
-  """residuals.png and forecasts.gif of true clips uint8 [N, T, H, W, C]."""
+  """Draws residuals.png and forecasts.gif of true clips uint8 [N, T, H, W, C]."""
   model = sampling.load(str(out / "residual"))
   truth = truth[:SHOWN]
   folders = sorted((out / "members" / "residual").iterdir())[:3]
   members = [save.read(folder)[:SHOWN] for folder in folders]
   mu, residual = parts(model, to_float(members[0]))
-  shown = slice(context - 1, None)  # Of frames 1 to T - 1: those that were sampled.
+  shown = slice(context - 1, None)  # The sampled ones of frames 1 to T - 1.
   rows, captions, borders = [], [], []
   for clip in range(len(truth)):
     sampled = members[0][clip]
@@ -287,7 +287,7 @@ def draw_residuals(out: epath.Path, truth: np.ndarray, context: int) -> None:
       truth[clip],
       sampled,
       np.concatenate([sampled[:context], to_uint8(mu[clip, shown])]),
-      # Grey is nothing; half as steep, for residuals lie in [-2, 2].
+      # Grey is zero; the scale is halved, as residuals are in [-2, 2].
       np.concatenate([sampled[:context], to_uint8(0.5 * residual[clip, shown])]),
     ]
     captions += ["truth", "sample", "prediction", "residual"]
@@ -304,7 +304,7 @@ def draw_residuals(out: epath.Path, truth: np.ndarray, context: int) -> None:
 
 
 def table(sets: Mapping[str, Any], results: Mapping[str, Any]) -> str:
-  """The means over clips and lead times, as text."""
+  """Formats means over clips and lead times as text."""
   first = results["variants"]["residual"]
   titles = {key: first["titles"][key] for key in MEASURES if key in first["titles"]}
   rows = [["", *titles.values()]]

@@ -1,4 +1,4 @@
-"""What a demo promises: numbers, their limits, and whether they were reached."""
+"""The goals of a demo: numbers with limits, and whether they were reached."""
 
 import dataclasses
 import math
@@ -11,11 +11,11 @@ class Goal:
   """A number with a limit.
 
   Attributes:
-    name: what is promised, as a phrase with its unit.
-    value: what was measured; NaN where nothing could be.
-    limit: what it must reach.
-    at_least: it must not be below the limit; else not above it.
-    strict: it must not equal the limit either.
+    name: the goal, as a phrase with its unit.
+    value: the measured number; NaN if it could not be measured.
+    limit: the limit that it must reach.
+    at_least: whether the limit is a lower bound, or an upper one.
+    strict: whether the number must differ from the limit.
   """
 
   name: str
@@ -34,7 +34,7 @@ class Goal:
     return bool(ahead >= 0 if self.at_least else ahead <= 0)
 
   def to_json(self) -> dict[str, Any]:
-    """What results.json says of it."""
+    """Returns the entry in results.json."""
     known = math.isfinite(self.value)
     return {
       "name": self.name,
@@ -45,7 +45,7 @@ class Goal:
 
 
 def text(goals: Sequence[Goal]) -> str:
-  """The goals as a list, met or not."""
+  """Formats the goals as a list, met or not."""
   signs = {(True, False): "at least", (True, True): "above",
            (False, False): "at most", (False, True): "below"}  # fmt: skip
   lines = ["goals:"]
@@ -57,16 +57,16 @@ def text(goals: Sequence[Goal]) -> str:
 
 
 def unfinished(steps: int, usual: int) -> str:
-  """Says that a model has been trained too little to be judged; '' if it has not.
+  """Warns that a model was trained too little to be judged; '' if it was not.
 
   Args:
-    steps: of the run.
-    usual: that the demo's time gives on two quiet cores.
+    steps: training steps of the run.
+    usual: steps in the demo's time on two quiet cores.
   """
   if steps >= 0.6 * usual:
     return ""
   return (
-    f"This model is unfinished: {steps} steps of training, where about {usual} are "
-    "usual. The machine is slow or busy, or it was given less time; DEMO_SECONDS=N "
-    "trains for longer, from where this ended."
+    f"This model is unfinished: it was trained for {steps} steps instead of the usual "
+    f"{usual} or so. The machine is slow or busy, or the time was short; "
+    "DEMO_SECONDS=N resumes and trains for longer."
   )

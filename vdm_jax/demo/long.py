@@ -1,26 +1,26 @@
-"""What `vdm-jax long-demo` does: FDM makes a hundred frames in which a digit stays.
+"""The demo `vdm-jax long-demo`: FDM keeps a digit for a hundred frames.
 
     OUT/
       train/             the run of the model
       classifier/        the run of the digit classifier
-      samples/PLAN/      sampled videos, as `vdm-jax sample` leaves them, a plan each
+      samples/PLAN/      sampled videos of a plan, as `vdm-jax sample` leaves them
       scheme_PLAN.png    the plan as a picture
-      long.png           some videos, every few frames: truth, then a row a plan
-      paths.png          where the digit's centre goes
-      long.gif           the same videos side by side, a row a plan
+      long.png           some videos, every few frames: truth, then one row per plan
+      paths.png          the path of the digit's centre
+      long.gif           the same videos side by side, one row per plan
       results.json       all numbers
       table.txt          the table
 
-A window is a small part of the video: nothing but the plan keeps the end in touch with
-the beginning. Where the digit is, is known exactly (its centre of mass), so that WD and
-PO of the paper need no regressor:
+A window is a small part of the video, so only the plan connects the end with the
+beginning. The digit's position is known exactly (its centre of mass), so that WD and PO
+of the paper need no regressor:
 
-    speed       distance of the centres of neighbouring frames, pixels
-    PO          share of steps faster than any real one by half a pixel, steps from or
-                to a frame without a digit included
-    WD          Wasserstein-1 distance of the speeds that are no outliers to real ones
-    dissolved   share of frames with less than half of the light of the faintest real
-                digits, or half more than that of the brightest
+    speed       distance between the centres of neighbouring frames, in pixels
+    PO          share of steps faster than any real one by half a pixel, including steps
+                from or to a frame without a digit
+    WD          Wasserstein-1 distance between speeds that are no outliers and real ones
+    dissolved   share of frames with less than half the light of the faintest real
+                digits, or more than 1.5 times that of the brightest
 """
 
 import json
@@ -39,12 +39,12 @@ from vdm_jax.errors import UserError
 from vdm_jax.evaluation import figures, forecast_scores, motion, protocol, walk
 
 FPS = 8.0
-SHOWN = 2  # Videos in the figure.
-COLUMNS = 20  # Frames of each.
-LAST = 20  # Frames at the end that are read.
+SHOWN = 2  # Number of videos in the figure.
+COLUMNS = 20  # Frames per video in the figure.
+LAST = 20  # Number of frames read at the end.
 REAL = "real videos"
 COPIED = "last frame copied"
-# Steps of training that the demo's time gives on two quiet cores.
+# Training steps in the demo's time on two quiet cores.
 USUAL_STEPS = 6700
 ROWS = {
   "kept": f"digit given is read in the last {LAST} frames",
@@ -69,24 +69,24 @@ def run(
   """Trains, samples under each plan, measures and draws.
 
   Args:
-    config: of an FDM on one moving digit, complete.
-    out: folder of the demo; what it holds is resumed.
-    seconds: wall clock for training the model, in all.
+    config: complete config of an FDM on one moving digit.
+    out: folder of the demo; an unfinished one is resumed.
+    seconds: total wall-clock seconds for training the model.
     plan_names: sampling plans to compare.
-    num_videos: videos under each plan, from as many test videos.
-    length: frames of a video.
-    num_obs: frames of it that are given.
-    classifier_steps: of training the digit classifier.
+    num_videos: number of videos per plan, from as many test videos.
+    length: frames per video.
+    num_obs: number of given frames.
+    classifier_steps: training steps of the digit classifier.
 
   Returns:
-    What results.json holds.
+    The contents of results.json.
 
   Raises:
     UserError: the config is not for one moving digit, or `out` holds another run.
-    timed.Stopped: by a signal, while training.
+    timed.Stopped: a signal came during training.
   """
   dataset = config["data"]["name"]
-  digits.Rendering(dataset, "test")  # Raises if it is no such data.
+  digits.Rendering(dataset, "test")  # Raises for other data.
   if length - num_obs < LAST:
     raise UserError(
       f"`length={length}`: expected {num_obs + LAST} or more, {num_obs} given frames "
@@ -94,9 +94,9 @@ def run(
     )
   out = epath.Path(out)
   out.mkdir(parents=True, exist_ok=True)
-  # Videos come at the end; samples on the way would take from the training.
+  # Videos are sampled at the end; samples on the way would take training time.
   config = {**config, "train": {**config["train"], "num_samples": 0}}
-  if config["task"]["name"] == "plan_stages":  # Of the videos that will be sampled.
+  if config["task"]["name"] == "plan_stages":  # As in sampling.
     asked = {"length": length, "num_obs": num_obs, "plan_names": list(plan_names)}
     config["task"] = {**config["task"], **asked}
   clock = timed.Clock()
@@ -168,11 +168,11 @@ class Judge:
   """Measures long videos of one digit against real ones.
 
   Attributes:
-    fastest: of the real steps, pixels.
+    fastest: largest step of the real videos, in pixels.
   """
 
   def __init__(self, reader: digits.DigitReader, real: np.ndarray, num_obs: int):
-    """Takes real videos uint8 [N, T, H, W, C]; the first frames will be given."""
+    """Takes real videos uint8 [N, T, H, W, C], whose first frames will be given."""
     self._reader = reader
     self._observed = np.arange(real.shape[1]) < num_obs
     self._real = _walks(real, self._observed)
@@ -181,11 +181,11 @@ class Judge:
     self._faintest, self._brightest = np.quantile(mass, 0.01), mass.max()
 
   def read(self, videos: np.ndarray) -> np.ndarray:
-    """The digit [N] that the frames of each video read as together."""
+    """Reads the digit [N] that the frames of each video show together."""
     return digits.most_likely(self._reader(videos)[0])
 
   def __call__(self, videos: np.ndarray, asked: np.ndarray) -> dict[str, Any]:
-    """{"value", "error"} for every key of `ROWS`; jackknife errors over videos.
+    """Measures {"value", "error"} for every key of `ROWS`, with jackknife errors.
 
     Args:
       videos: uint8 [N, T, H, W, C].
@@ -201,7 +201,7 @@ class Judge:
 
     def outliers(chosen):
       speed = walk.speeds([walks[i] for i in chosen])
-      return float(np.mean(~(speed <= threshold)))  # NaN is one.
+      return float(np.mean(~(speed <= threshold)))  # NaN is an outlier, too.
 
     statistics = {
       "kept": lambda n: kept[n].mean(),
@@ -225,22 +225,22 @@ def _walks(videos: np.ndarray, observed: np.ndarray) -> list[walk.Walk]:
 
 
 def _baselines(clips: np.ndarray, length: int) -> dict[str, list[np.ndarray]]:
-  """Forecasts that need no learning, by their names."""
+  """Makes forecasts that need no learning, by name."""
   made = [forecast_scores.baselines(clip, length) for clip in clips]
   return {name: [of[name] for of in made] for name in made[0]}
 
 
 def _rank(measured: Mapping[str, Any]) -> tuple[float, float]:
-  """By the digit that stays; among equals by few jumps."""
+  """Ranks plans by how often the digit is kept, then by few jumps."""
   return measured["kept"]["value"], -measured["outliers"]["value"]
 
 
 def promised(
   measured: Mapping[str, Any], copied: Mapping[str, Any], plan: str
 ) -> list[goals.Goal]:
-  """The goals, from what was measured under the best plan and of the copied frame.
+  """Makes the goals from the measurements of the best plan and of the copied frame.
 
-  A copy keeps its digit and never jumps: what it does not do is move as digits do.
+  A copy keeps its digit and never jumps, but it does not move like a digit.
   """
   value = {key: found["value"] for key, found in measured.items()}
   still = value["speed_distance"] / copied["speed_distance"]["value"]
@@ -253,7 +253,7 @@ def promised(
 
 
 def draw(out: epath.Path, sets: Mapping[str, np.ndarray], num_obs, dataset) -> None:
-  """long.png, paths.png and long.gif of videos uint8 [N, T, H, W, C] by name."""
+  """Draws long.png, paths.png and long.gif of videos uint8 [N, T, H, W, C] by name."""
   length = next(iter(sets.values())).shape[1]
   places = np.unique(np.linspace(0, length - 1, COLUMNS).round().astype(int))
   rows, captions, borders = [], [], []
@@ -275,7 +275,7 @@ def draw(out: epath.Path, sets: Mapping[str, np.ndarray], num_obs, dataset) -> N
     longest=2.0,
   )
   strips = [np.concatenate(list(videos[:6]), axis=2) for videos in sets.values()]
-  # Six side by side: half the size of one alone.
+  # Six are side by side, so each has half the usual size.
   scale = max(1, video.visible_scale(size, size) // 2)
   video.write_gif(
     out / "long.gif", np.concatenate(strips, axis=1), fps=FPS, scale=scale
@@ -283,7 +283,7 @@ def draw(out: epath.Path, sets: Mapping[str, np.ndarray], num_obs, dataset) -> N
 
 
 def table(results: Mapping[str, Any]) -> str:
-  """The numbers as text, a column a plan or baseline."""
+  """Formats the numbers as text, with one column per plan or baseline."""
   sets = {**results["model"], **results["baselines"]}
   rows = [["", *sets]]
   for key, title in ROWS.items():

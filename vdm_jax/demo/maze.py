@@ -1,17 +1,17 @@
-"""What `vdm-jax maze-demo` does: FDM in a maze, and does it make sense as a walk?
+"""The demo `vdm-jax maze-demo`: FDM's videos of a maze, judged as walks.
 
     OUT/
       train/             the run of the diffusion model
       position/          the run of the position regressor
-      samples/PLAN/      sampled walks, as `vdm-jax sample` leaves them, a plan each
+      samples/PLAN/      sampled walks of a plan, as `vdm-jax sample` leaves them
       scheme_PLAN.png    the plan as a picture
-      walk/              what protocol `walk` says: WD, PO, and map.png, the sampled
+      walk/              results of protocol `walk`: WD, PO, and map.png, the sampled
                          walks on the map
       walks.gif          sampled walks of each plan (rows) side by side
       results.json       all numbers
       table.txt          the table
 
-Walks begin with frames of test videos. A job that is stopped resumes where it was.
+Walks begin with frames of test videos. The same command resumes a stopped job.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,8 +28,8 @@ from vdm_jax.errors import UserError
 from vdm_jax.evaluation import protocol, walk_protocol
 from vdm_jax.metrics import frechet
 
-FPS = 8.75  # Of the maze.
-_SIDE = 8  # Of the small frames that the Frechet distance is of.
+FPS = 8.75  # Frames per second of the maze's videos.
+_SIDE = 8  # Height and width to which frames are averaged for the Frechet distance.
 
 
 def run(
@@ -47,22 +47,22 @@ def run(
   """Trains model and regressor, samples walks under each plan, measures and draws.
 
   Args:
-    config: of an FDM on a maze, complete.
-    regressor: of a position regressor, complete; its data become the model's.
-    out: folder of the demo; what it holds is resumed.
-    seconds: wall clock for training the model, in all.
-    regressor_seconds: the same of the regressor.
+    config: complete config of an FDM on a maze.
+    regressor: complete config of a position regressor; it takes the model's data.
+    out: folder of the demo; an unfinished one is resumed.
+    seconds: total wall-clock seconds for training the model.
+    regressor_seconds: total wall-clock seconds for training the regressor.
     plan_names: sampling plans to compare.
-    num_videos: walks under each plan, from as many test videos.
-    length: frames of a walk.
-    num_obs: frames of it that are given.
+    num_videos: number of walks per plan, from as many test videos.
+    length: frames per walk.
+    num_obs: number of given frames.
 
   Returns:
-    What results.json holds.
+    The contents of results.json.
 
   Raises:
     UserError: the config is not for a maze, or `out` holds another run.
-    timed.Stopped: by a signal, while training.
+    timed.Stopped: a signal came during training.
   """
   if not config["data"]["name"].startswith("maze/"):
     raise UserError(
@@ -70,17 +70,17 @@ def run(
     )
   out = epath.Path(out)
   out.mkdir(parents=True, exist_ok=True)
-  # Videos come at the end; samples on the way would take from the training.
+  # Videos are sampled at the end; samples on the way would take training time.
   config = {**config, "train": {**config["train"], "num_samples": 0}}
-  if config["task"]["name"] == "plan_stages":  # Of the walks that will be sampled.
+  if config["task"]["name"] == "plan_stages":  # As in sampling.
     asked = {"length": length, "num_obs": num_obs, "plan_names": list(plan_names)}
     config["task"] = {**config["task"], **asked}
   shared = {key: config["data"][key] for key in ("name", "data_dir", "frame_shape")}
   regressor = {**regressor, "data": {**regressor["data"], **shared}}
   timed.say(
     "A walk that makes sense takes hours of training on a CPU and minutes on a GPU "
-    f"(configs/fdm_maze.py); these are {seconds / 60:.0f} minutes. DEMO_SECONDS=N "
-    "gives more, and resumes where the last call ended."
+    f"(configs/fdm_maze.py); this demo takes {seconds / 60:.0f} minutes. "
+    "DEMO_SECONDS=N sets the time, and resumes where the last call ended."
   )
   clock = timed.Clock()
   with clock("build the data"):
@@ -136,7 +136,7 @@ def run(
 
 
 def real_frames(config, system) -> np.ndarray:
-  """All frames of the test videos, those of one video after the other."""
+  """Reads all frames of the test videos, one video after the other."""
   source = experiment.open_split(config, system, "test")
   return np.concatenate(
     [source.read(i, np.arange(source.lengths[i])) for i in range(source.num_videos)]
@@ -144,10 +144,10 @@ def real_frames(config, system) -> np.ndarray:
 
 
 def frame_distance(first: np.ndarray, second: np.ndarray) -> float:
-  """Frechet distance of frames uint8 [N, H, W, C], averaged to 8 x 8 pixels of [0, 1].
+  """Computes the Frechet distance of frames uint8 [N, H, W, C] averaged to 8 x 8.
 
-  Measures colours and coarse layout: frames that are blurred, or of no place of the
-  maze, are far off; fine texture does not count.
+  It measures colours and coarse layout: frames that are blurred, or show no place of
+  the maze, are far off; fine texture does not count.
   """
 
   def small(frames):
@@ -157,8 +157,7 @@ def frame_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def light(frames: np.ndarray) -> dict[str, float]:
-  """Brightness, the mean of frames uint8 [N, H, W, C], and contrast, the standard
-  deviation within a frame: blurred frames have little."""
+  """Measures brightness (mean) and contrast (standard deviation within a frame)."""
   return {
     "brightness": float(frames.mean()),
     "contrast": float(frames.std(axis=(1, 2, 3)).mean()),
@@ -166,7 +165,7 @@ def light(frames: np.ndarray) -> dict[str, float]:
 
 
 def table(walk_table: str, frames: Mapping[str, Any], steps: int) -> str:
-  """The protocol's table, and what frames look like."""
+  """Formats the protocol's table, and measures of the frames."""
   rows = [
     ["frames", "Frechet distance", "brightness", "contrast"],
     *(

@@ -1,18 +1,18 @@
-"""What `vdm-jax demo` does, step by step.
+"""The demo `vdm-jax demo`, step by step.
 
     OUT/
       train/            the run of the diffusion model, as `vdm-jax train` leaves it
       classifier/       the run of the digit classifier
       samples/          sampled videos, as `vdm-jax sample` leaves them
       loss.png          loss curve
-      side_by_side.gif  sampled clips (left) and real ones (right), a row a digit
+      side_by_side.gif  sampled clips (left) and real ones (right), one row per digit
       longer.gif        clips of 20 frames, window after window
       results.json      all numbers
       table.txt         the table
-      report.html       everything to look at, in one file
+      report.html       all videos and numbers, in one file
 
-Nothing that is in OUT already is lost: a run that was killed resumes, one that is
-done resumes if it is given more seconds. Samples, numbers and report are made anew.
+Nothing in OUT is lost: a run that was killed resumes, and so does a finished one if it
+is given more seconds. Samples, numbers and report are made anew.
 """
 
 import json
@@ -36,15 +36,15 @@ from vdm_jax.evaluation import plots, protocol
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import save
 
-CHUNK = 20  # Clips sampled at a time: two of each digit.
-SHOWN = 4  # Clips of each digit in the pictures.
+CHUNK = 20  # Clips sampled at a time, two of each digit.
+SHOWN = 4  # Number of clips of each digit in the pictures.
 REAL = "real, unseen digits"
 TRAINING = "real, training digits"
 SAMPLED = "sampled"
 UNTRAINED = "untrained model"
-EXTENDED = 20  # Frames of the longer clips, made window after window ...
-NUM_EXTENDED = 40  # ... and how many of them.
-# Steps of training that the demo's time gives on two quiet cores.
+EXTENDED = 20  # Frames of the longer clips, which are made window after window.
+NUM_EXTENDED = 40  # Number of longer clips.
+# Training steps in the demo's time on two quiet cores.
 USUAL_STEPS = 5600
 
 
@@ -60,22 +60,22 @@ def run(
   """Trains, samples, measures and reports.
 
   Args:
-    config: of the diffusion model, complete; its sampling settings are used.
+    config: complete config of the diffusion model, with its sampling settings.
     out: folder of the demo.
-    seconds: wall clock for training the diffusion model, in all: what earlier
-      calls spent on the run in `out` counts.
-    num_clips: clips to sample, a multiple of CHUNK.
-    sample_seconds: stop sampling after so long, but not before 2 * CHUNK clips: a
-      slow machine gets by with fewer.
-    classifier_steps: of training the digit classifier.
+    seconds: total wall-clock seconds for training the diffusion model, earlier calls
+      included.
+    num_clips: number of clips to sample, a multiple of CHUNK.
+    sample_seconds: seconds after which sampling stops, but not before 2 * CHUNK clips,
+      so that a slow machine makes do with fewer.
+    classifier_steps: training steps of the digit classifier.
 
   Returns:
-    What results.json holds.
+    The contents of results.json.
 
   Raises:
     UserError: the config is not for one moving digit with its class, or `out` holds
       the run of another config.
-    timed.Stopped: by a signal, while training.
+    timed.Stopped: a signal came during training.
   """
   config = _checked(config)
   if num_clips < 2 * CHUNK or num_clips % CHUNK:
@@ -166,7 +166,7 @@ def run(
 
 
 def promised(model: Mapping[str, Any], extended: Mapping[str, Any]) -> list[goals.Goal]:
-  """The goals, from what was measured."""
+  """Makes the goals from the measurements."""
 
   def value(key):
     found = model[key]["value"]
@@ -187,7 +187,7 @@ def promised(model: Mapping[str, Any], extended: Mapping[str, Any]) -> list[goal
 
 
 def table(results: Mapping[str, Any], found: Sequence[goals.Goal]) -> str:
-  """Everything that the demo says in numbers, as text."""
+  """Formats all numbers of the demo as text."""
   longer = results["extended"]["asked_clips"]
   read = protocol.cell(longer["value"], longer["error"], percent=True)
   parts = [
@@ -202,32 +202,32 @@ def table(results: Mapping[str, Any], found: Sequence[goals.Goal]) -> str:
 
 
 def _extended(clips, reader, window: int) -> dict[str, Any]:
-  """How many longer clips keep their digit in the frames after the first window."""
+  """Counts the longer clips that keep their digit after the first window."""
   kept = reader.vote(clips.videos[:, window:]) == clips.labels
   value, error = protocol.jackknife(lambda n: kept[n].mean(), len(kept))
   return {"clips": len(kept), "asked_clips": {"value": value, "error": error}}
 
 
 def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
-  digits.Rendering(config["data"]["name"], "test")  # Raises if it is no such data.
+  digits.Rendering(config["data"]["name"], "test")  # Raises for other data.
   if config["model"].get("num_labels") != digits.NUM_CLASSES:
     raise UserError(
       f"config.model.num_labels: the demo asks for digits, expected "
       f"{digits.NUM_CLASSES}, found {config['model'].get('num_labels')}"
     )
-  # Videos come at the end; samples on the way would take from the training.
+  # Videos are sampled at the end; samples on the way would take training time.
   return {**config, "train": {**config["train"], "num_samples": 0}}
 
 
 def _sample(model, config, num_clips, seconds, seed, length=None) -> digit_clips.Clips:
-  """Samples chunk by chunk: every chunk asks for all digits."""
+  """Samples chunk by chunk, each of which asks for all digits."""
   labels = np.arange(CHUNK) % digits.NUM_CLASSES
   start, videos = time.monotonic(), []
   with tqdm.tqdm(total=num_clips, desc="sample", unit="clip", mininterval=5) as bar:
     for number in range(num_clips // CHUNK):
       late = time.monotonic() - start > seconds
       if late and number >= 2:
-        bar.write(f"sampling takes long here: {number * CHUNK} clips will do")
+        bar.write(f"sampling takes long here: {number * CHUNK} clips suffice")
         break
       chunk = model.sample(
         CHUNK,
@@ -243,7 +243,7 @@ def _sample(model, config, num_clips, seconds, seed, length=None) -> digit_clips
 
 
 def _sample_untrained(model, config) -> digit_clips.Clips:
-  """One chunk of the same sampler around fresh parameters."""
+  """Samples one chunk with the same sampler and fresh parameters."""
   trained = model.params
   model.set_params(jax.jit(model.system.init)(jax.random.key(config["seed"])))
   try:

@@ -1,19 +1,19 @@
-"""What `vdm-jax tasks-demo` does: one model, four tasks.
+"""The demo `vdm-jax tasks-demo`: one model for four tasks.
 
     OUT/
-      p_0.25/           the run of the model, by the share of its training without
-                        given frames; one for each that is asked for
+      p_0.25/           the run of a model, by the share of its training without given
+                        frames; one for each share
       classifier/       the run of the digit classifier
-      tasks.png         the figure: a row a task, given frames framed in green
+      tasks.png         the figure: one row per task, given frames framed in green
       tasks.gif         the same as a video
       results.json      all numbers
       table.txt         the table
 
-The tasks are prediction (the first frames given), infilling (first and last),
-temporal up-sampling (every other) and generation (none). Frames that were not given
-are compared with the truth, beside what needs no learning: the nearest given frame, and
-a blend of the two nearest ones. Generated frames are compared with real ones in the
-features of a digit classifier.
+The tasks are prediction (the first frames given), infilling (first and last), temporal
+up-sampling (every other) and generation (none). Frames that were not given are compared
+with the truth, beside baselines without learning: the nearest given frame, and a blend
+of the two nearest ones. Generated frames are compared with real ones by features of a
+digit classifier.
 """
 
 import json
@@ -34,17 +34,17 @@ from vdm_jax.metrics import frechet, image
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import save
 
-SHOWN = 3  # Clips in the figure.
+SHOWN = 3  # Number of clips in the figure.
 GENERATION = "generation"
 MODEL, NEAREST, BLEND = "model", "nearest given frame", "linear blend"
-# Steps of training that the demo's time gives on two quiet cores.
+# Training steps in the demo's time on two quiet cores.
 USUAL_STEPS = 6800
-# Clips of the untrained model: its distance is large whatever their number.
+# Clips of the untrained model, few because its distance is large anyway.
 _UNTRAINED = 32
 
 
 def places(window: int) -> dict[str, list[int]]:
-  """Which frames each task is given, of a window of 4 frames or more."""
+  """Returns the given frames of each task, for a window of 4 frames or more."""
   return {
     "prediction": list(range(max(1, window // 4))),
     "infilling": [0, window - 1],
@@ -65,20 +65,20 @@ def run(
   """Trains, samples the four tasks, measures and draws.
 
   Args:
-    config: of a model trained by `random_mask` on one moving digit, complete.
-    out: folder of the demo; what it holds is resumed.
-    seconds: wall clock for training each model, in all.
-    rates: shares of examples without given frames to train with, one model each;
-      empty: that of the config. The first one is drawn.
-    num_clips: test clips.
-    classifier_steps: of training the digit classifier.
+    config: complete config of a model trained by `random_mask` on one moving digit.
+    out: folder of the demo; an unfinished one is resumed.
+    seconds: total wall-clock seconds for training each model.
+    rates: shares of examples without given frames to train with, one model each; empty
+      for that of the config. The first model is drawn.
+    num_clips: number of test clips.
+    classifier_steps: training steps of the digit classifier.
 
   Returns:
-    What results.json holds.
+    The contents of results.json.
 
   Raises:
     UserError: the config is not for these tasks, or `out` holds another run.
-    timed.Stopped: by a signal, while training.
+    timed.Stopped: a signal came during training.
   """
   if config["task"]["name"] != "random_mask":
     raise UserError(
@@ -99,7 +99,7 @@ def run(
   results = {"data": dataset, "clips": num_clips, "models": {}}
   for rate in rates or [config["task"]["uncondition_rate"]]:
     task = {**config["task"], "uncondition_rate": float(rate)}
-    # Videos come at the end; samples on the way would take from the training.
+    # Videos are sampled at the end; samples on the way would take training time.
     train = {**config["train"], "num_samples": 0}
     this = {**config, "task": task, "train": train}
     name = f"p_{float(rate):g}"
@@ -139,7 +139,7 @@ def run(
 def promised(
   model: Mapping[str, Any], baselines: Mapping[str, Any]
 ) -> list[goals.Goal]:
-  """The goals, from what was measured."""
+  """Makes the goals from the measurements."""
   found = []
   for name, gain in (("up-sampling", 3.0), ("infilling", 3.0)):
     best = max(baselines[other][name]["psnr_pooled"] for other in BASELINES)
@@ -176,14 +176,14 @@ def sample_tasks(
   """Samples the tasks for true clips.
 
   Args:
-    model: that samples.
-    truth: uint8 [N, T, H, W, C].
-    names: of tasks; default all four.
-    plan: name and options of the prediction's plan, which goes from frame to frame;
-      default the model's own. The other tasks fill gaps.
+    model: model that samples.
+    truth: true clips, uint8 [N, T, H, W, C].
+    names: names of tasks; default all four.
+    plan: name and options of the prediction's plan; default the model's own. The other
+      tasks fill gaps in one window.
 
   Returns:
-    By task, of truth's shape.
+    Sampled clips by task, of truth's shape.
   """
   plan = dict(plan or {})
   name_of_plan = plan.pop("name", None)
@@ -208,20 +208,20 @@ def sample_tasks(
 
 
 def nearest_given(truth: np.ndarray, given: Sequence[int]) -> np.ndarray:
-  """Every frame a copy of the nearest given one, the earlier of two."""
+  """Copies the nearest given frame to every frame, the earlier one of two."""
   index = np.arange(truth.shape[1])
   nearest = np.abs(index[:, None] - np.asarray(given)).argmin(axis=1)
   return truth[:, np.asarray(given)[nearest]]
 
 
 def linear_blend(truth: np.ndarray, given: Sequence[int]) -> np.ndarray:
-  """Every frame between the given ones before and after it, weighted by distance."""
+  """Blends, for every frame, the given ones before and after it by distance."""
   given = np.sort(np.asarray(given))
   index = np.arange(truth.shape[1])
   after = np.searchsorted(given, index).clip(0, len(given) - 1)
   before = (np.searchsorted(given, index, "right") - 1).clip(0)
   left, right = given[before], given[after]
-  # Beyond the outermost given frames, and at given ones, both are the same.
+  # Beyond the outermost given frames, and at given ones, both are equal.
   weight = (index - left) / np.maximum(right - left, 1)
   weight = np.where(right > left, weight, 0.0)[:, None, None, None]
   blend = (1 - weight) * truth[:, left] + weight * truth[:, right]
@@ -232,7 +232,7 @@ BASELINES = {NEAREST: nearest_given, BLEND: linear_blend}
 
 
 def of_baseline(truth: np.ndarray, name: str) -> dict[str, Any]:
-  """What a baseline reaches in the tasks that are given frames."""
+  """Measures a baseline in the tasks that have given frames."""
   make = BASELINES[name]
   return {
     task: similarity(make(truth, given), truth, given)
@@ -244,12 +244,12 @@ def of_baseline(truth: np.ndarray, name: str) -> dict[str, Any]:
 def measure(
   truth: np.ndarray, sampled: Mapping[str, np.ndarray], reader: digits.DigitReader
 ) -> dict[str, Any]:
-  """Likeness of the frames that were not given; for generation, the distance.
+  """Measures the similarity of frames not given or, for generation, the distance.
 
   Args:
-    truth: uint8 [N, T, H, W, C].
-    sampled: by task, of truth's shape.
-    reader: reads the digit, and has the features that the Frechet distance is of.
+    truth: true clips, uint8 [N, T, H, W, C].
+    sampled: sampled clips by task, of truth's shape.
+    reader: reader of digits, with the features for the Frechet distance.
   """
   real = reader(truth)[0].mean(1).argmax(-1)
   found = {}
@@ -267,16 +267,16 @@ def measure(
 
 
 def _asked(truth: np.ndarray, given: Sequence[int]) -> np.ndarray:
-  """The frames that were not given."""
+  """Selects the frames that were not given."""
   return np.setdiff1d(np.arange(truth.shape[1]), given)
 
 
 def similarity(clips, truth, given) -> dict[str, float]:
-  """PSNR and SSIM of the frames not given, of clips uint8 [N, T, H, W, C].
+  """Computes PSNR and SSIM of the frames not given, of clips uint8 [N, T, H, W, C].
 
-  `psnr_pooled` is of the error averaged over clips and frames, with a jackknife error
-  over clips; `psnr` the mean over frames that are not met exactly, `exact` the share of
-  those that are; `ssim` the mean over frames.
+  `psnr_pooled` is that of the error averaged over clips and frames, with a jackknife
+  error over clips; `psnr` is the mean over frames that are not predicted exactly,
+  `exact` the share of those that are, `ssim` the mean over frames.
   """
   asked = _asked(truth, given)
   x, y = clips[:, asked] / 255.0, truth[:, asked] / 255.0
@@ -296,13 +296,13 @@ def similarity(clips, truth, given) -> dict[str, float]:
 
 
 def frame_distance(reader, first: np.ndarray, second: np.ndarray) -> float:
-  """Frechet distance of the frames of two sets of clips, in the reader's features."""
+  """Computes the Frechet distance of two sets of clips by the reader's features."""
   features = [reader(clips)[1] for clips in (first, second)]
   return frechet.distance_of_features(*(f.reshape(-1, f.shape[-1]) for f in features))
 
 
 def draw(out: epath.Path, truth: np.ndarray, sampled: Mapping[str, np.ndarray]) -> None:
-  """tasks.png and tasks.gif: for some clips the truth, then a row a task."""
+  """Draws tasks.png and tasks.gif: for some clips the truth, then one row per task."""
   rows, captions, borders = [], [], []
   length = truth.shape[1]
   for clip in range(min(SHOWN, len(truth))):
@@ -320,7 +320,7 @@ def draw(out: epath.Path, truth: np.ndarray, sampled: Mapping[str, np.ndarray]) 
 
 
 def table(results: Mapping[str, Any]) -> str:
-  """The numbers as text."""
+  """Formats the numbers as text."""
   tasks = [name for name, given in places(8).items() if given]
   rows = [["", *tasks, GENERATION]]
 

@@ -1,4 +1,4 @@
-"""Training for so many seconds in all, however often it is interrupted."""
+"""Training for a total number of seconds, however often it is interrupted."""
 
 import contextlib
 import sys
@@ -14,28 +14,28 @@ from vdm_jax.errors import UserError
 from vdm_jax.report import contents, page
 from vdm_jax.storage import checkpoint
 
-# Compiling takes the better part of it.
+# Most of it is compilation.
 LEAST_SECONDS = 10.0
 
 
-# The learning rate falls with the clock that stops the run: its last minutes are not
-# spent at the full rate, however many steps the machine takes.
+# The learning rate decays with the time that stops the run, so that its last minutes
+# are not spent at the full rate, however many steps the machine takes.
 _ANNEALED = {"decay": "cosine", "decay_by": "time"}
 
 
 class Stopped(Exception):
-  """A signal stopped the demo in the middle; it can resume."""
+  """Raised if a signal stopped the demo, which can be resumed."""
 
 
 def check_seconds(seconds: float, share: float = 1.0) -> None:
-  """Refuses a time in which nothing can be trained.
+  """Checks that there is enough time to train.
 
   Args:
-    seconds: that the user gives.
-    share: of them, for the shortest training.
+    seconds: seconds that the user gives.
+    share: share of them for the shortest training.
 
   Raises:
-    UserError: that is less than compiling takes.
+    UserError: that is less than compilation takes.
   """
   least = LEAST_SECONDS / share
   if not seconds >= least:
@@ -52,18 +52,16 @@ def train(
   *,
   init_from: str | None = None,
 ) -> None:
-  """Trains a run until it has been given `seconds` of wall clock in all.
-
-  Leaves the page of `vdm-jax report` in it.
+  """Trains a run for `seconds` of wall clock in total, and writes its page.
 
   Args:
-    config: complete.
-    workdir: of the run.
-    seconds: in all; what earlier calls took up to their last checkpoint counts.
+    config: complete config.
+    workdir: workdir of the run.
+    seconds: total seconds; earlier calls, up to their last checkpoint, count.
     init_from: run whose weights a new one starts from.
 
   Raises:
-    Stopped: by a signal.
+    Stopped: a signal came.
   """
   left = seconds - trained_seconds(workdir)
   if left <= 0:
@@ -83,12 +81,12 @@ def train(
 
 
 def say(text: str) -> None:
-  """Tells the person who waits."""
+  """Prints a message for the waiting user."""
   print(text, flush=True)
 
 
 def trained_seconds(workdir: str) -> float:
-  """Wall clock that a run took up to its newest checkpoint, 0 for no run."""
+  """Reads the wall-clock seconds of a run up to its newest checkpoint; 0 for no run."""
   if not epath.Path(workdir).exists():
     return 0.0
   checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
@@ -96,7 +94,7 @@ def trained_seconds(workdir: str) -> float:
 
 
 class Clock:
-  """Announces the demo's steps and notes how long each took."""
+  """Announces the demo's steps and records the time of each."""
 
   def __init__(self):
     self.seconds: dict[str, float] = {}
@@ -121,7 +119,7 @@ def unless_stopped(result) -> None:
 
 @contextlib.contextmanager
 def stops_cleanly(out: epath.PathLike) -> Iterator[None]:
-  """Turns `Stopped` into a line that says how to resume, and exit code 1."""
+  """Turns `Stopped` into a line on how to resume, and exit code 1."""
   try:
     yield
   except Stopped:

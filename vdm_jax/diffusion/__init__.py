@@ -1,4 +1,4 @@
-"""The Gaussian diffusion process on log SNR. Knows no network.
+"""The Gaussian diffusion process on log SNR, independent of any network.
 
 `schedule` (levels of noise), `process` (forward, posterior, conversions), `loss`,
 `bound` (evidence lower bound), `sampler`, `guidance`.
@@ -6,5 +6,5 @@
 
 import lazy_loader
 
-# __init__.pyi names what there is.
+# The public names are listed in __init__.pyi.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

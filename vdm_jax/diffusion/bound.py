@@ -1,9 +1,9 @@
 """Evidence lower bounds, in bits per dimension.
 
-`discrete_bound` is that of a discrete schedule (Ho et al. 2020, eq. 5, with the
-decoder of section 3.3; FDM evaluates with it), `continuous_bound` that of continuous
-time (Kingma et al. 2021, eq. 17; VDM, section 2). Data lie in [-1, 1] and are taken
-to be 8 bits: 256 values, 2/255 apart.
+`discrete_bound` is for discrete schedules (Ho et al. 2020, eq. 5, with the decoder of
+section 3.3; FDM evaluates with it), `continuous_bound` for continuous time (Kingma et
+al. 2021, eq. 17; VDM, section 2). Data lie in [-1, 1] and are assumed to be 8-bit: 256
+values, 2/255 apart.
 """
 
 import math
@@ -22,14 +22,14 @@ LOG2 = math.log(2.0)
 
 
 class DiscreteBound(NamedTuple):
-  """Terms of the bound, per example; n visited steps.
+  """Terms of the bound, per example, at n visited steps.
 
   Attributes:
-    total: [B], sum of the others: the bound if every step was visited.
+    total: [B], sum of `prior` and `steps`: the bound if every step was visited.
     prior: [B], KL of the noisiest level from a standard normal.
     steps: [B, n], KL of each reverse step, or the decoder's term at step 0.
-    x_mse: [B, n], squared error of the estimate of x.
-    eps_mse: [B, n], the same of eps.
+    x_mse: [B, n], mean squared error of the estimate of x.
+    eps_mse: [B, n], mean squared error of the estimate of eps.
   """
 
   total: jax.Array
@@ -49,7 +49,7 @@ class ContinuousBound(NamedTuple):
 
 
 def gaussian_kl(mean1, log_variance1, mean2, log_variance2) -> jax.Array:
-  """Computes KL(N(mean1, exp(log_variance1)) || N(mean2, exp(log_variance2))), nats."""
+  """Computes KL(N(mean1, e^log_variance1) || N(mean2, e^log_variance2)) in nats."""
   log_ratio = log_variance1 - log_variance2
   squared = jnp.square(mean1 - mean2) * jnp.exp(-log_variance2)
   # expm1(a) - a: the two variances are often equal up to rounding.
@@ -57,12 +57,12 @@ def gaussian_kl(mean1, log_variance1, mean2, log_variance2) -> jax.Array:
 
 
 def _tanh(a: jax.Array) -> jax.Array:
-  """tanh, rounded to the nearest number where it is near 1.
+  """Computes tanh, correctly rounded where it is near 1.
 
-  XLA's own is off by a few units in the last place there: as much as the probability
-  of a bin in the tails, whose logarithm is summed. PyTorch's is not.
+  XLA's own tanh is off by a few units in the last place there, which is as much as the
+  probability of a bin in the tails, whose logarithm is summed. PyTorch's is accurate.
   """
-  # Saturates beyond 20 in float64 too; and no gradient of an overflow.
+  # Clipping keeps an overflow out of the gradient; tanh(20) is 1 in float64 too.
   e = jnp.exp(-2.0 * jnp.minimum(jnp.abs(a), 20.0))
   return jnp.where(jnp.abs(a) < 1.0, jnp.tanh(a), jnp.sign(a) * (1.0 - 2 * e / (1 + e)))
 
@@ -72,9 +72,9 @@ def discretised_gaussian(
 ) -> jax.Array:
   """Computes log p of 8-bit data under a Gaussian cut into 256 bins, in nats.
 
-  The outermost bins are open. As improved-diffusion has it: the normal distribution
-  function is approximated by a tanh (error below 2e-4 in probability), and no bin
-  has a probability below 1e-12.
+  The outermost bins are open-ended. As in improved-diffusion, the normal distribution
+  function is approximated by a tanh (error below 2e-4 in probability), and the
+  probability of a bin is at least 1e-12.
   """
 
   def cdf(a):
@@ -89,7 +89,7 @@ def discretised_gaussian(
 
 
 def prior_bits(x: jax.Array, level: Level) -> jax.Array:
-  """Computes KL(q(z | x) || N(0, 1)) at the noisiest level, bits per element of x."""
+  """Computes KL(q(z | x) || N(0, 1)) at the noisiest level, in bits per element."""
   logsnr = process.expand(level.logsnr, x.ndim)
   mean = process.alpha(logsnr) * x
   return gaussian_kl(mean, jax.nn.log_sigmoid(-logsnr), 0.0, 0.0) / LOG2
@@ -104,23 +104,23 @@ def step_bits(
   *,
   gamma: float = 0.0,
 ) -> jax.Array:
-  """Computes one term of the discrete bound, per element of x, in bits.
+  """Computes one term of the discrete bound, in bits, per element of x.
 
   Args:
-    schedule: with at least two steps.
+    schedule: a schedule of at least two steps.
     step: integer steps, [] or [B]. At step 0 the term is the decoder's.
     x: clean video.
     z: noisy video at this step.
-    estimate: what the denoiser says about z.
-    gamma: fixed variance, where the estimate brings none: 0 small, 1 large.
+    estimate: the denoiser's estimate for z.
+    gamma: fixed variance, used if the estimate has none: 0 small, 1 large.
 
   Returns:
     KL(q(z_s | z_t, x) || p(z_s | z_t)), or -log p(x | z_0) at step 0.
   """
   if schedule.num_steps < 2:
     raise UserError("bound: the schedule has one step, at least two are needed")
-  # There is no posterior at step 0: step 1 stands in for it below, where its lower
-  # variance is the decoder's, for "fixed large" too.
+  # Step 0 has no posterior, so step 1 stands in for it here; its lower variance is also
+  # the decoder's, even for "fixed large".
   first = process.expand(step == 0, x.ndim)
   step = jnp.maximum(step, 1)
   t, s = schedule.level(step), schedule.level(step - 1)
@@ -149,7 +149,7 @@ def learned_variance_loss(
   where: jax.Array | None,
   normalise: loss.Normalise,
 ) -> loss.Loss:
-  """Computes the term that trains a learned variance, to add to `denoising_loss`.
+  """Computes the term that trains a learned variance, to be added to `denoising_loss`.
 
   Nichol & Dhariwal 2021, eq. 16 with weight N / 1000 in bits ("rescaled"): the bound
   with the gradient of the mean stopped, so that it moves the variance alone.
@@ -175,16 +175,16 @@ def discrete_bound(
   where: jax.Array | None,
   normalise: loss.Normalise,
 ) -> DiscreteBound:
-  """Computes the bound of a discrete schedule, one noise draw a step.
+  """Computes the bound of a discrete schedule, with one noise draw per step.
 
   Args:
     denoiser: called with levels [B].
-    schedule: with at least two steps.
+    schedule: a schedule of at least two steps.
     x: clean video [B, ...] in [-1, 1].
     key: a key, or one per example [B].
-    noise: instead of a key, noise [n, B, ...] in the order of the steps.
+    noise: noise [n, B, ...] in the order of the steps, instead of a key.
     steps: the steps to visit, [n] or [B, n]; None for N-1, ..., 0.
-    gamma: fixed variance, where the denoiser learns none.
+    gamma: fixed variance, used if the denoiser learns none.
     where: see `loss.masked_mean`.
     normalise: see `loss.masked_mean`; FDM averages over "all" elements, and reports
       that times the number of frames.
@@ -225,15 +225,15 @@ def continuous_bound(
   where: jax.Array | None,
   normalise: loss.Normalise,
 ) -> ContinuousBound:
-  """Draws the bound in continuous time, without bias.
+  """Computes an unbiased estimate of the bound in continuous time.
 
   Args:
     denoiser: called once, with levels [B].
     schedule: its ends are the limits of the integral.
     x: clean video [B, ...] in [-1, 1].
     t: times [B], uniform; see `schedule.stratified_times`.
-    eps: standard normal noise, for z_t.
-    eps_0: the same for z_0, from which the data are reconstructed.
+    eps: standard normal noise of z_t.
+    eps_0: standard normal noise of z_0, from which the data are reconstructed.
     where: see `loss.masked_mean`.
     normalise: see `loss.masked_mean`.
   """
@@ -243,7 +243,7 @@ def continuous_bound(
 
   level = schedule.level(t)
   z = process.forward(x, eps, level)
-  # The squared error of eps, from that of x: exact at high SNR too.
+  # The squared error of eps is computed from that of x to stay exact at high SNR.
   snr = jnp.exp(process.expand(level.logsnr, x.ndim))
   error = snr * jnp.square(x - denoiser(z, level).x)
   rate = process.expand(-0.5 * schedule.derivative(t), x.ndim)

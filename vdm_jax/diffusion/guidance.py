@@ -1,8 +1,8 @@
-"""Guidance and thresholding: functions from denoisers to denoisers.
+"""Guidance and thresholding: functions that map denoisers to denoisers.
 
 They compose from the inside out in this order: `classifier_free`, then `toward`
-(reconstruction and super-resolution guidance), then thresholding (outside of its
-range a clipped estimate has no gradient), then `pinned`.
+(reconstruction and super-resolution guidance), then thresholding (a clipped estimate
+has no gradient, so it must not be inside `toward`), then `pinned`.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,13 +23,13 @@ WeightRule = Literal["constant", "over_alpha_squared"]
 def classifier_free(
   conditional: Denoiser, unconditional: Denoiser, weight: float
 ) -> Denoiser:
-  """Guides: x = (1 + w) x_c - w x_u (Ho & Salimans 2022, eq. 6; so in eps and v).
+  """Guides by x = (1 + w) x_c - w x_u (Ho & Salimans 2022, eq. 6; equally in eps, v).
 
   Args:
-    conditional: its gamma is kept.
+    conditional: denoiser with the signal; its gamma is kept.
     unconditional: the same network without the signal.
-    weight: w; 0 is no guidance. Where a "guidance scale" is quoted for which 1 is no
-      guidance (lucidrains' cond_scale, VDM's table 5), w = scale - 1, scale = 1 + w.
+    weight: w; 0 is no guidance. A "guidance scale" for which 1 is no guidance
+      (lucidrains' cond_scale, VDM's table 5) is 1 + w.
   """
 
   def denoise(z, level):
@@ -41,12 +41,12 @@ def classifier_free(
 
 
 def classifier_free_paired(both: Denoiser, weight: float) -> Denoiser:
-  """Does `classifier_free` with one network call of twice the batch.
+  """Applies `classifier_free` with one network call of twice the batch.
 
   Args:
-    both: denoiser of 2 B rows: of each example the conditional one, then the
+    both: denoiser of 2 B rows: for each example a conditional row, then an
       unconditional one, so that a device that holds an example holds both.
-    weight: w.
+    weight: w, as for `classifier_free`.
   """
 
   def denoise(z, level):
@@ -65,12 +65,12 @@ def classifier_free_paired(both: Denoiser, weight: float) -> Denoiser:
 
 
 class Observation(NamedTuple):
-  """Something about the clean video that is known.
+  """Something that is known of the clean video.
 
   Attributes:
-    observe: from a video to what is known of it; differentiable.
-    value: what it should be.
-    weight: w_r.
+    observe: differentiable function that maps a video to what is known of it.
+    value: the known value of `observe(video)`.
+    weight: w_r, the weight of this observation.
   """
 
   observe: Callable[[jax.Array], jax.Array]
@@ -79,12 +79,12 @@ class Observation(NamedTuple):
 
 
 def given_frames(x_given: jax.Array, given: jax.Array, weight: float) -> Observation:
-  """Observes given frames (VDM, section 3.1): temporal extension, infilling.
+  """Observes given frames, for temporal extension and infilling (VDM, section 3.1).
 
   Args:
-    x_given: clean video [B, T, ...], of which only given frames are read.
+    x_given: clean video [B, T, ...], of which only the given frames are read.
     given: bool, [B, T] or broadcastable after appending axes.
-    weight: w_r. More than 1 helps where few frames are given (the paper: 9 to 50).
+    weight: w_r. Values above 1 help if few frames are given (the paper: 9 to 50).
   """
   given = process.expand(given, x_given.ndim)
   return Observation(
@@ -97,9 +97,9 @@ def low_resolution(low_res: jax.Array, known: jax.Array, weight: float) -> Obser
 
   Args:
     low_res: [B, T, h, w, C]; the video is averaged down to it.
-    known: bool [B, T], frames that the copy has.
-    weight: w_r. The number of pixels that are averaged into one makes the
-      low-resolution copy of a sample of Gaussian pixels exact.
+    known: bool [B, T], the frames that the copy holds.
+    weight: w_r. If it is the number of pixels averaged into one, samples of Gaussian
+      pixels match the low-resolution copy exactly.
   """
   known = process.expand(known, low_res.ndim)
   height, width = low_res.shape[2:4]
@@ -117,16 +117,16 @@ def toward(
   fixed: jax.Array | None = None,
   rule: WeightRule = "constant",
 ) -> Denoiser:
-  """Moves estimates so that what is observed of them comes out.
+  """Moves estimates toward agreement with observations.
 
-  x_hat - (w_r alpha / 2) d ||y - observe(x_hat)||^2 / dz, summed over observations. One
-  vector-Jacobian product of the network a call, and its memory, whatever their number.
+  x_hat - (w_r alpha / 2) d ||y - observe(x_hat)||^2 / dz, summed over observations. A
+  call takes one vector-Jacobian product of the network, however many there are.
 
   Args:
     denoiser: differentiable in z.
-    observations: what is known.
-    fixed: bool, [B, T] or broadcastable after appending axes: estimates that are left
-      alone, of frames whose z is put in place (`replacement`, `pinned`).
+    observations: what is known of the clean video.
+    fixed: bool, [B, T] or broadcastable after appending axes: frames whose estimates
+      are left alone because their z is set by `replacement` or `pinned`.
     rule: "constant" as in the paper; "over_alpha_squared" uses w_r / alpha^2, which
       is near the exact weight at high noise for w_r = 1.
   """
@@ -139,7 +139,7 @@ def toward(
       return [one.observe(estimate.x) for one in observations], estimate
 
     seen, pull, estimate = jax.vjp(observed, z, has_aux=True)
-    # The residual as cotangent is the gradient of -1/2 of its squared norm: a sum,
+    # The residual as cotangent gives the gradient of -1/2 of its squared norm: a sum,
     # not a mean, over the elements of a sample.
     (gradient,) = pull(
       [
@@ -164,7 +164,7 @@ def reconstruction(
   weight: float,
   rule: WeightRule = "constant",
 ) -> Denoiser:
-  """Guides `toward` given frames whose z is put in place: reconstruction guidance."""
+  """Applies reconstruction guidance: `toward` given frames whose z is set elsewhere."""
   return toward(
     denoiser, [given_frames(x_given, given, weight)], fixed=given, rule=rule
   )
@@ -173,16 +173,16 @@ def reconstruction(
 def pinned(
   denoiser: Denoiser, x_given: jax.Array, given: jax.Array, gamma: float = 0.0
 ) -> Denoiser:
-  """Puts given frames into the estimate: z of them is then redrawn from the posterior.
+  """Pins the estimate to given frames, whose z is then redrawn from the posterior.
 
-  With x known and its gamma 0, an ancestral step is a draw of q(z_s | z_t, x). Start
-  with the given frames of z drawn by `process.forward`.
+  With x known and its gamma 0, an ancestral step draws from q(z_s | z_t, x). The given
+  frames of the first z must be drawn by `process.forward`.
 
   Args:
-    denoiser: any.
+    denoiser: the denoiser to wrap.
     x_given: clean video [B, T, ...].
     given: bool, [B, T] or broadcastable after appending axes.
-    gamma: the sampler's, for all other frames.
+    gamma: the sampler's gamma, used for all other frames.
   """
   given = process.expand(given, x_given.ndim)
 
@@ -199,8 +199,8 @@ def pinned(
 def replacement(x_given: jax.Array, given: jax.Array) -> Constrain:
   """Draws the given frames of z afresh from q(z | x) before every network call.
 
-  The replacement method (Song et al. 2021; VDM, section 3.1): alone it conditions
-  badly, even with a perfect denoiser; see `reconstruction`.
+  This is the replacement method (Song et al. 2021; VDM, section 3.1). Alone it
+  conditions badly, even with a perfect denoiser; see `reconstruction`.
 
   Args:
     x_given: clean video [B, T, ...].
@@ -218,7 +218,7 @@ def replacement(x_given: jax.Array, given: jax.Array) -> Constrain:
 
 
 def pasting(x_given: jax.Array, given: jax.Array) -> Constrain:
-  """Shows the given frames to the network clean, whatever the level (RaMViD)."""
+  """Pastes the clean given frames into z at every level (RaMViD)."""
   given = process.expand(given, x_given.ndim)
   return lambda z, level, source: jnp.where(given, x_given, z)
 
@@ -226,7 +226,7 @@ def pasting(x_given: jax.Array, given: jax.Array) -> Constrain:
 def threshold_static(
   denoiser: Denoiser, low: float | jax.Array = -1.0, high: float | jax.Array = 1.0
 ) -> Denoiser:
-  """Clips the estimate to [low, high] (RVD's residuals: -2 and 2)."""
+  """Clips the estimate to [low, high]; for RVD's residuals -2 and 2."""
 
   def denoise(z, level):
     estimate = denoiser(z, level)
@@ -238,11 +238,11 @@ def threshold_static(
 def threshold_dynamic(denoiser: Denoiser, percentile: float) -> Denoiser:
   """Clips to the quantile of |x| if that is above 1, and scales back to [-1, 1].
 
-  Saharia et al. 2022, section 2.3.
+  See Saharia et al. 2022, section 2.3.
 
   Args:
-    denoiser: any.
-    percentile: a fraction, 0.995 for instance; over all elements of an example.
+    denoiser: the denoiser to wrap.
+    percentile: which quantile over all elements of an example, such as 0.995.
   """
   if not 0.0 < percentile <= 1.0:
     raise UserError(

@@ -6,9 +6,9 @@ depends on the level: with SNR = alpha^2 / sigma^2 and squared errors,
     |eps - eps_hat|^2 = SNR |x - x_hat|^2,   |v - v_hat|^2 = (SNR + 1) |x - x_hat|^2,
     |flow - flow_hat|^2 = (sqrt(SNR) + 1)^2 |x - x_hat|^2.
 
-So a loss in another space than the network's is the network's own error times a
-factor; nothing is converted, and no precision is lost. A weighting is named by what
-it is, whatever the space: `snr` is always the eps loss, for instance.
+So a loss in a space other than the network's is the network's own error times a
+factor; nothing is converted, and no precision is lost. A weighting means the same in
+every space: `snr`, for instance, is always the plain eps loss.
 """
 
 from collections.abc import Callable
@@ -24,19 +24,19 @@ from vdm_jax.errors import UserError, unknown
 Normalise = Literal["all", "example", "selected"]
 Norm = Literal["l1", "l2"]
 
-# From log SNR and the space of the loss, the factor on the squared error there.
+# Maps log SNR and the space of the loss to a factor on the squared error in that space.
 Weighting = Callable[[jax.Array, process.Predict], jax.Array]
 
 
 class Loss(NamedTuple):
-  """Attributes: mean f32[]; per_example f32[B], e.g. for means by band of log SNR."""
+  """A batch's loss: `mean` f32[], `per_example` f32[B] (for means by log-SNR band)."""
 
   mean: jax.Array
   per_example: jax.Array
 
 
 def _log_space_factor(space: process.Predict, logsnr: jax.Array) -> jax.Array:
-  """Log of the squared error in `space` over that in x."""
+  """Returns the log of the ratio of the squared error in `space` to that in x."""
   process.check_predict(space)
   return {
     "x": jnp.zeros_like(logsnr),
@@ -47,19 +47,19 @@ def _log_space_factor(space: process.Predict, logsnr: jax.Array) -> jax.Array:
 
 
 def _weighting(log_x_weight: Callable[[jax.Array], jax.Array]) -> Weighting:
-  """The weighting that puts exp(log_x_weight) on the squared error of x."""
+  """Makes the weighting that multiplies the squared error of x by exp(log_x_weight)."""
   return lambda logsnr, space: jnp.exp(
     log_x_weight(logsnr) - _log_space_factor(space, logsnr)
   )
 
 
 def simple() -> Weighting:
-  """Weighs by one, in whatever space the loss is (Ho et al. 2020, eq. 14)."""
+  """Weighs every level by one, whatever the space (Ho et al. 2020, eq. 14)."""
   return lambda logsnr, space: jnp.ones_like(logsnr)
 
 
 def snr() -> Weighting:
-  """Weighs the error of x by SNR: the plain eps loss."""
+  """Weighs the error of x by SNR, which is the plain eps loss."""
   return _weighting(lambda logsnr: logsnr)
 
 
@@ -84,25 +84,24 @@ WEIGHTINGS = {f.__name__: f for f in (simple, snr, truncated_snr, min_snr, p2)}
 def masked_mean(
   values: jax.Array, *, where: jax.Array | None, normalise: Normalise
 ) -> Loss:
-  """Averages over selected elements, in one of the papers' three ways.
+  """Averages over selected elements in one of the three ways that the papers use.
 
   Args:
     values: [B, ...].
     where: which elements count; bool, [B] or [B, T] or broadcastable to `values`
       after appending axes; None for all.
-    normalise: the denominator. "all": all elements, those not selected included as
-      zeros (FDM). "example": per example its own selected elements, then the mean
-      over the examples that have some (RaMViD). "selected": all selected elements of
-      the batch together, so that each weighs the same (RVD).
+    normalise: the denominator. "all" counts all elements, with those not selected as
+      zeros (FDM). "example" averages each example over its own selected elements, then
+      over the examples that have some (RaMViD). "selected" counts all selected elements
+      of the batch, so that each weighs the same (RVD).
 
   Returns:
-    The mean; and per example the part that belongs to it, with the denominator of
-    its own ("selected" divides, per example, as "example" does). An example without
-    selected elements has 0.
+    The mean, and the mean of each example over its own denominator (for "selected"
+    that of "example"). An example without selected elements has 0.
 
   Raises:
-    UserError: unknown `normalise`; or, outside of jit, a denominator of zero. Inside
-      of jit its value is 0, never NaN.
+    UserError: `normalise` is unknown or, outside of jit, the denominator is zero.
+      Inside jit the value is then 0, never NaN.
   """
   if normalise not in get_args(Normalise):
     raise unknown("normalisation", normalise, get_args(Normalise))
@@ -112,7 +111,7 @@ def masked_mean(
     per_example = values.mean(axes)
     return Loss(per_example.mean(), per_example)
   where = jnp.broadcast_to(process.expand(where, values.ndim), values.shape)
-  # Not a product: an unselected element may be anything, infinity included.
+  # Not a product: unselected elements may be anything, even infinite.
   sums = jnp.where(where, values, 0.0).sum(axes)
   if normalise == "all":
     per_example = sums / values[0].size
@@ -141,9 +140,9 @@ def denoising_error(
   weighting: Weighting | None = None,
   norm: Norm = "l2",
 ) -> jax.Array:
-  """Computes the weighted error of a prediction, per element: float32 like x.
+  """Computes the weighted error of a prediction per element, float32 of x's shape.
 
-  Args: as of `denoising_loss`.
+  The arguments are those of `denoising_loss`.
   """
   if norm not in get_args(Norm):
     raise unknown("norm", norm, get_args(Norm))
@@ -180,13 +179,13 @@ def denoising_loss(
     prediction: its output [B, T, H, W, C], any float dtype, without learned variance
       (see `process.split_output`).
     x: clean video.
-    eps: the noise in the network's input.
-    level: [], [B] or [B, T].
+    eps: noise in the network's input.
+    level: noise level of shape [], [B] or [B, T].
     where: see `masked_mean`.
     normalise: see `masked_mean`.
-    space: where the error is measured; None for the network's own.
+    space: space in which the error is measured; None for the network's own.
     weighting: factor by level; None for `simple()`.
-    norm: absolute or squared error. The weighting multiplies either.
+    norm: "l1" (absolute error) or "l2" (squared error); weighted alike.
   """
   error = denoising_error(
     predict, prediction, x, eps, level, space=space, weighting=weighting, norm=norm

@@ -1,8 +1,8 @@
-"""Random numbers of samplers and bounds.
+"""Random numbers for samplers and bounds.
 
 Noise comes from a *source*: keys, one per example, or the noise itself. What is drawn
-for an example belongs to its key, its step and its purpose alone, never to the batch
-around it.
+for an example depends on its key, the step and the purpose alone, never on the rest of
+the batch.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def normal(source: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
   Args:
     source: keys, one per example [B]; or the noise itself, returned as it is.
-    shape: (B, ...).
+    shape: shape of the noise, (B, ...).
   """
   if not jnp.issubdtype(source.dtype, jax.dtypes.prng_key):
     return jnp.broadcast_to(source, shape)
@@ -32,10 +32,10 @@ def fold(keys: jax.Array, number: jax.Array | int) -> jax.Array:
 
 
 def example_keys(key: jax.Array, batch_size: int) -> jax.Array:
-  """Makes keys [B]: those given, or one key folded with the position in the batch.
+  """Makes one key per example: `key` itself, or one key folded with the row number.
 
   Raises:
-    UserError: not `jax.random.key`s, or not one or `batch_size` of them.
+    UserError: `key` is neither one nor `batch_size` `jax.random.key`s.
   """
   if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
     raise UserError(f"key: expected jax.random.key(seed), found dtype {key.dtype}")
@@ -49,11 +49,11 @@ def example_keys(key: jax.Array, batch_size: int) -> jax.Array:
 def per_step(
   key: jax.Array | None, given: Any, batch_size: int, purpose: int = 0
 ) -> Callable[[jax.Array], Any]:
-  """Returns a function that maps the index of a step to its source of noise.
+  """Makes the function that maps the index of a step to its source of noise.
 
   Args:
     key: a key, or one per example [B].
-    given: noise with the steps as first axis (or a tree of such); goes before `key`.
+    given: noise (or a tree of it) with steps as the first axis; overrides `key`.
     batch_size: B.
     purpose: tells two uses of the same key apart.
 

@@ -4,7 +4,7 @@
     alpha^2 = sigmoid(logsnr)       sigma^2 = sigmoid(-logsnr)
     v = alpha eps - sigma x         flow = eps - x, the velocity of rectified flow
 
-and for a level s cleaner than t, with d = logsnr_s - logsnr_t,
+For a level s cleaner than t, with d = logsnr_s - logsnr_t,
 
     q(z_s | z_t, x) = N(exp(-d) alpha_s / alpha_t z_t + (1 - exp(-d)) alpha_s x,
                         (1 - exp(-d)) sigma_s^2)
@@ -29,11 +29,11 @@ Predict = Literal["x", "eps", "v", "flow"]
 
 @flax.struct.dataclass
 class Estimate:
-  """What a denoiser returns.
+  """A denoiser's estimate.
 
   Attributes:
     x: estimate of the clean video.
-    gamma: interpolates the log variance of the reverse step between its lower (0)
+    gamma: place of the reverse step's log variance between its lower (0)
       and upper (1) bound, per element; None leaves it to the sampler.
   """
 
@@ -41,12 +41,12 @@ class Estimate:
   gamma: jax.Array | None = None
 
 
-# From the noisy video and its level.
+# Maps the noisy video and its level to an estimate.
 Denoiser = Callable[[jax.Array, Level], Estimate]
 
 
 def check_predict(predict: str) -> None:
-  """Raises UserError if `predict` is none of "x", "eps", "v", "flow"."""
+  """Raises UserError unless `predict` is "x", "eps", "v" or "flow"."""
   if predict not in get_args(Predict):
     raise unknown("prediction", predict, get_args(Predict))
 
@@ -68,12 +68,12 @@ def alpha(logsnr: jax.Array) -> jax.Array:
 
 
 def sigma(logsnr: jax.Array) -> jax.Array:
-  """Computes that of the noise: sigma^2 = sigmoid(-logsnr), not 1 - alpha^2."""
+  """Computes the coefficient of the noise, from sigmoid(-logsnr), not 1 - alpha^2."""
   return alpha(-logsnr)
 
 
 def is_clean(level: Level) -> jax.Array:
-  """Tells whether a level is that of clean data, where there is no noise at all."""
+  """Tells whether a level is that of clean data, without any noise."""
   return level.logsnr >= CLEAN_LOGSNR
 
 
@@ -83,15 +83,15 @@ def _coefficients(level: Level, ndim: int) -> tuple[jax.Array, jax.Array]:
 
 
 def forward(x: jax.Array, eps: jax.Array, level: Level) -> jax.Array:
-  """Draws z of q(z_t | x), from standard normal eps."""
+  """Draws z from q(z_t | x), given standard normal eps."""
   a, s = _coefficients(level, x.ndim)
   return a * x + s * eps
 
 
 def to_x(predict: Predict, value: jax.Array, z: jax.Array, level: Level) -> jax.Array:
-  """Computes the clean video that a prediction stands for.
+  """Converts a prediction to the clean video that it implies.
 
-  From eps this divides by alpha: at a log SNR of -20 a rounding error grows by e^10.
+  From eps this divides by alpha, so at a log SNR of -20 rounding errors grow by e^10.
   """
   check_predict(predict)
   a, s = _coefficients(level, z.ndim)
@@ -104,7 +104,7 @@ def to_x(predict: Predict, value: jax.Array, z: jax.Array, level: Level) -> jax.
 
 
 def from_x(predict: Predict, x: jax.Array, z: jax.Array, level: Level) -> jax.Array:
-  """Computes the prediction that stands for a clean video: the inverse of `to_x`."""
+  """Converts a clean video to the prediction that implies it; inverse of `to_x`."""
   check_predict(predict)
   a, s = _coefficients(level, z.ndim)
   x, z = at_least_float32(x), at_least_float32(z)
@@ -116,7 +116,7 @@ def from_x(predict: Predict, x: jax.Array, z: jax.Array, level: Level) -> jax.Ar
 
 
 def target(predict: Predict, x: jax.Array, eps: jax.Array, level: Level) -> jax.Array:
-  """Computes what a network of this kind should have predicted."""
+  """Computes the target of a network's prediction."""
   check_predict(predict)
   a, s = _coefficients(level, x.ndim)
   return {"x": x, "eps": eps, "v": a * eps - s * x, "flow": eps - x}[predict]
@@ -129,15 +129,15 @@ def split_output(
 
   Args:
     output: [..., C], or [..., 2C] if the network learns its variance: the second
-      half, in [-1, 1] or a little outside, says where between the bounds the log
-      variance lies (Nichol & Dhariwal 2021, eq. 15).
-    channels: C.
+      half, in [-1, 1] or a little outside, places the log variance between its bounds
+      (Nichol & Dhariwal 2021, eq. 15).
+    channels: number of channels C.
 
   Returns:
     The prediction [..., C] and gamma [..., C] (None if not learned), in float32.
 
   Raises:
-    UserError: the output has neither C nor 2C channels.
+    UserError: `output` has neither C nor 2C channels.
   """
   output = at_least_float32(output)
   if output.shape[-1] == channels:
@@ -154,31 +154,31 @@ def split_output(
 def from_output(
   predict: Predict, output: jax.Array, z: jax.Array, level: Level
 ) -> Estimate:
-  """Computes the estimate that a network's output stands for.
+  """Converts a network's output to an estimate.
 
   Args:
     predict: what the network predicts.
     output: [..., C] or, with learned variance, [..., 2C]; any float dtype.
     z: the noisy video [..., C].
-    level: its level.
+    level: noise level of z.
   """
   prediction, gamma = split_output(output, z.shape[-1])
   return Estimate(to_x(predict, prediction, z, level), gamma)
 
 
 def _log1mexp(d: jax.Array) -> jax.Array:
-  """log(1 - exp(-d)) for d > 0."""
-  # Each form is accurate on its side of log 2 (Maechler 2012); each argument is kept
-  # on its own side, so that the gradient of the unused form stays finite.
+  """Computes log(1 - exp(-d)) for d > 0."""
+  # Each form is accurate on its side of log 2 (Maechler 2012). Its argument is kept on
+  # that side, so that the gradient of the unused form stays finite.
   small, large = jnp.minimum(d, 0.6931), jnp.maximum(d, 0.6931)
   return jnp.where(d < 0.6931, jnp.log(-jnp.expm1(-small)), jnp.log1p(-jnp.exp(-large)))
 
 
 def log_variance_bounds(t: Level, s: Level) -> tuple[jax.Array, jax.Array]:
-  """Computes bounds of the log variance of the step from t to s: lower, upper.
+  """Computes the lower and upper bound of the log variance of the step from t to s.
 
-  The lower one is that of q(z_s | z_t, x) ("fixed small"); the upper one that of
-  q(z_t | z_s) ("fixed large", beta of a discrete schedule). Same shape as the levels.
+  The lower bound is that of q(z_s | z_t, x) ("fixed small"), the upper bound that of
+  q(z_t | z_s) ("fixed large", beta of a discrete schedule); shaped as the levels.
   """
   log_ratio = _log1mexp(s.logsnr - t.logsnr)
   return (
@@ -196,7 +196,7 @@ def posterior(
 ) -> tuple[jax.Array, jax.Array]:
   """Computes the reverse step p(z_s | z_t) for an estimate x of the clean video.
 
-  With the true x and gamma = 0 it is q(z_s | z_t, x). VDM, section 2; a discrete
+  With the true x and gamma = 0 it is q(z_s | z_t, x) (VDM, section 2). A discrete
   schedule gives the coefficients of Ho et al. 2020, eq. 7.
 
   Args:
@@ -204,7 +204,7 @@ def posterior(
     x: clean video or its estimate.
     t: level of z.
     s: a cleaner level.
-    gamma: 0 lower, 1 upper log variance; a number or one per element.
+    gamma: 0 for the lower, 1 for the upper log variance; a number or one per element.
 
   Returns:
     The mean, and the log variance (broadcastable to the mean).
@@ -212,7 +212,7 @@ def posterior(
   lower, upper = (expand(bound, z.ndim) for bound in log_variance_bounds(t, s))
   t, s = (jax.tree.map(lambda a: expand(a, z.ndim), level) for level in (t, s))
   difference = t.logsnr - s.logsnr
-  # alpha_s / alpha_t * exp(difference), in logs: alpha_t underflows before the product.
+  # alpha_s / alpha_t * exp(difference) in logs, as alpha_t alone underflows.
   z_coefficient = jnp.exp(
     0.5 * (jax.nn.log_sigmoid(s.logsnr) - jax.nn.log_sigmoid(t.logsnr)) + difference
   )
@@ -221,7 +221,7 @@ def posterior(
 
 
 def transition(z: jax.Array, eps: jax.Array, s: Level, t: Level) -> jax.Array:
-  """Draws the forward step q(z_t | z_s), from a cleaner to a noisier level."""
+  """Draws from q(z_t | z_s), a forward step from a cleaner to a noisier level."""
   _, upper = log_variance_bounds(t, s)
   log_alpha = jax.nn.log_sigmoid(t.logsnr) - jax.nn.log_sigmoid(s.logsnr)
   return (

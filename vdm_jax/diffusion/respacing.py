@@ -1,4 +1,4 @@
-"""Which steps of a long schedule a sampler keeps."""
+"""Respacing: the steps of a long schedule that a sampler keeps."""
 
 from vdm_jax.errors import UserError
 
@@ -8,15 +8,15 @@ def retained_steps(num_steps: int, spec: str | int) -> list[int]:
 
   Args:
     num_steps: length of the schedule.
-    spec: "" keeps all; "a,b,c" cuts the schedule into equal sections, of which the
-      first keeps `a` evenly spaced steps and so on; "ddimK" keeps every i-th step,
+    spec: "" keeps all steps; "a,b,c" cuts the schedule into equal sections, of which
+      the first keeps `a` evenly spaced steps and so on; "ddimK" keeps every i-th step,
       with the smallest i that gives K of them.
 
   Returns:
-    Increasing steps.
+    The steps kept, in increasing order.
 
   Raises:
-    UserError: the spec cannot be read or cannot be met.
+    UserError: `spec` is malformed or cannot be met.
   """
   spec = str(spec)
   if not spec:
@@ -41,7 +41,7 @@ def retained_steps(num_steps: int, spec: str | int) -> list[int]:
         f"respacing: {spec!r} asks for {count} steps of a section of {length}"
       )
     stride = (length - 1) / (count - 1) if count > 1 else 1.0
-    # Summed, and rounded half to even: what published checkpoints were tuned with.
+    # Accumulated and rounded half to even, as published checkpoints were tuned with.
     position = 0.0
     for _ in range(count):
       steps.append(start + round(position))

@@ -1,11 +1,11 @@
-"""Sampling: from noise to video, one step at a time.
+"""Sampling, from noise to video, one step at a time.
 
-`sample` is the only loop: one `lax.scan` over the steps of a sampler, with one
-network call in its body whatever the sampler. Guidance and thresholding wrap the
-denoiser; conditioning frames are the business of the denoiser and of `constrain`.
+`sample` is the only loop: one `lax.scan` over the steps of a sampler, with one network
+call in its body whatever the sampler. Guidance and thresholding wrap the denoiser;
+conditioning frames enter by the denoiser or by `constrain`.
 
-Noise comes from a *source* (see `noise`): a sample belongs to its key, not to the
-batch that it is drawn with.
+Noise comes from a *source* (see `noise`): a sample depends on its key, not on the batch
+that it is drawn with.
 """
 
 from collections.abc import Callable
@@ -41,20 +41,20 @@ __all__ = [
   "sample",
 ]
 
-# From z, its level and a source of noise, the z that the network is to see.
+# Maps z, its level and a source of noise to the z that the network sees.
 Constrain = Callable[[jax.Array, Level, jax.Array | None], jax.Array]
 Final = Literal["estimate", "state"]
 
 
 class Trajectory(NamedTuple):
-  """Every k-th step: the states after it and the estimates in it, [E / k, B, ...]."""
+  """States after every k-th step and the estimates in it, [E / k, B, ...]."""
 
   states: jax.Array
   estimates: jax.Array
 
 
 class Sample(NamedTuple):
-  """Attributes: x, the answer; trajectory, if asked for."""
+  """A finished sample `x`, and the `trajectory` that led to it, if requested."""
 
   x: jax.Array
   trajectory: Trajectory | None
@@ -76,29 +76,29 @@ def sample(
   """Runs a sampler over a grid of levels.
 
   Args:
-    denoiser: called once a step, with the levels of the grid as they are (shape []
+    denoiser: called once per step, with the levels of the grid as they are (shape []
       for a plain grid).
     sampler: the step rule.
     grid: levels [N + 1] (or [N + 1, B], [N + 1, B, T]), noisiest first; the network
       is not called at the last.
     z: noise to start from, [B, ...].
-    key: a key, or one per example [B]: it is folded with the step.
-    noise: instead of a key, the noise of every step in order, [E, B, ...] (for
-      `Resample`, a pair of them).
+    key: a key, or one per example [B]; folded with the step.
+    noise: the noise of every step in order, [E, B, ...] (for `Resample`, a pair of
+      such arrays), instead of a key.
     constrain: applied to z before every network call, with the level and a source of
       noise for `normal`; replaces or overwrites given frames.
-    constrain_noise: what to hand to `constrain` instead of keys, [E, ...].
-    final: "estimate": the clean video that the last step headed for, which is the
-      denoiser's estimate (extrapolated, where the last step is second order).
-      "state": z after the last step; for a discrete schedule the two are the same.
-    trajectory_every: record every k-th step, counted from the last. Memory is that
-      of the recorded steps only.
+    constrain_noise: sources of noise for `constrain`, [E, ...], instead of keys.
+    final: what to return. "estimate" is the clean video that the last step headed for:
+      the denoiser's estimate (extrapolated if the last step is second order). "state"
+      is z after the last step. For a discrete schedule the two are the same.
+    trajectory_every: record every k-th step, counted from the last; only recorded steps
+      take memory.
 
   Returns:
-    The sample in float32 (or the dtype of z if wider), and the trajectory.
+    The sample, float32 or the dtype of z if that is wider, and the trajectory.
 
   Raises:
-    UserError: the sampler is random and was given neither key nor noise.
+    UserError: the sampler is stochastic and there is neither key nor noise.
   """
   if final not in get_args(Final):
     raise unknown("final", final, get_args(Final))
@@ -119,7 +119,7 @@ def sample(
     drawn = sampler.draw(step_source(index), z.shape)
     z, x, memory = sampler.step(z, estimate, step, drawn, memory)
     if record is not None:
-      # A slot beyond the end is dropped: steps between two recorded ones.
+      # Steps between two recorded ones go to a slot beyond the end, which is dropped.
       left = num_steps - 1 - index
       slots = record.states.shape[0]
       slot = jnp.where(left % every == 0, slots - 1 - left // every, slots)

@@ -1,15 +1,15 @@
-"""Noise schedules: from a time or a step to a level of noise.
+"""Noise schedules, which map a time or a step to a level of noise.
 
-Everything about noise is a function of `logsnr = log(alpha^2 / sigma^2)`. A
-schedule only says which log SNR a time has, and which number the network is told
-(its `time` input). Two kinds cover the papers, a third is that of rectified flow:
+Everything about noise is a function of `logsnr = log(alpha^2 / sigma^2)`. A schedule
+only defines the log SNR at each time and the number that the network is given for it
+(its `time` input). Two kinds cover the papers; a third is that of rectified flow:
 
 * `CosineSchedule`: continuous time in [0, 1], 1 is noise (VDM, section 2).
 * `StraightSchedule`: the same, along a straight line from data to noise.
-* `DiscreteSchedule`: the integer steps of a list of betas (FDM, RaMViD, RVD), that
-  is, a table of levels. Step 0 is the cleanest.
+* `DiscreteSchedule`: integer steps with a list of betas (FDM, RaMViD, RVD), that is, a
+  table of levels. Step 0 is the cleanest.
 
-Tables and grids are built on the host in float64 and rounded once.
+Tables and grids are built on the host in float64 and rounded once, at the end.
 """
 
 import abc
@@ -25,8 +25,8 @@ import numpy as np
 from vdm_jax.diffusion.respacing import retained_steps
 from vdm_jax.errors import UserError
 
-# The log SNR of clean data: finite, so that no difference of levels is NaN, and
-# large enough that float32 gives alpha = 1 and sigma = 0.
+# Log SNR of clean data: finite, so that no difference of levels is NaN, and large
+# enough that float32 gives alpha = 1 and sigma = 0.
 CLEAN_LOGSNR = 250.0
 
 
@@ -36,8 +36,8 @@ class Level:
 
   Attributes:
     logsnr: log(alpha^2 / sigma^2), of shape [], [B] or [B, T] (a grid has one more
-      axis, in front).
-    time: what the network is told, same shape.
+      leading axis).
+    time: the network's input for this level, of the same shape.
   """
 
   logsnr: jax.Array
@@ -50,33 +50,33 @@ class Level:
 def stratified_times(u: jax.Array, batch_size: int) -> jax.Array:
   """Computes times [B] that cover [0, 1) evenly: t_i = (u + i / B) mod 1.
 
-  The variance of a batch's loss falls by a large factor (Kingma et al. 2021,
-  appendix I.1). `batch_size` is that of the global batch.
+  This lowers the variance of a batch's loss by a large factor (Kingma et al. 2021,
+  appendix I.1).
 
   Args:
     u: one uniform number in [0, 1), shape [].
-    batch_size: B.
+    batch_size: size B of the global batch.
   """
   return jnp.mod(u + jnp.arange(batch_size) / batch_size, 1.0)
 
 
 def network_time(logsnr: jax.Array, xp=jnp) -> jax.Array:
-  """Computes the network's input, in [0, 1000], for a log SNR clipped to +-20.
+  """Computes the network's time input, in [0, 1000], for a log SNR clipped to +-20.
 
-  The inverse of the cosine schedule, as in the authors' code: nearly uniform under
-  that schedule, and defined for every log SNR. `xp` is jnp, or np on the host.
+  It is the inverse of the cosine schedule, as in the authors' code: nearly uniform
+  under that schedule, and defined for every log SNR. `xp` is jnp, or np on the host.
   """
   return 2000.0 / math.pi * xp.arctan(xp.exp(-xp.clip(logsnr, -20.0, 20.0) / 2.0))
 
 
 @dataclasses.dataclass(frozen=True)
 class ContinuousSchedule(abc.ABC):
-  """A schedule in continuous time: log SNR falls from t = 0, data, to t = 1, noise.
+  """A schedule in continuous time, from data at t = 0 to noise at t = 1.
 
   Attributes:
-    logsnr_min: at t = 1.
-    logsnr_max: at t = 0.
-    shift: moves the log SNR of all times but the two ends; for a resolution d use
+    logsnr_min: log SNR at t = 1.
+    logsnr_max: log SNR at t = 0.
+    shift: added to the log SNR at all times but the two ends; for resolution d use
       2 log(64 / d) (Hoogeboom et al. 2023).
   """
 
@@ -93,22 +93,22 @@ class ContinuousSchedule(abc.ABC):
 
   @abc.abstractmethod
   def _logsnr(self, t, xp):
-    """Log SNR at times; `xp` is jnp, or np on the host."""
+    """Computes log SNR at times; `xp` is jnp, or np on the host."""
 
   @abc.abstractmethod
   def derivative(self, t: jax.Array) -> jax.Array:
-    """Computes d logsnr / dt, negative, any shape."""
+    """Computes d logsnr / dt (negative) at times of any shape."""
 
   @abc.abstractmethod
   def inverse(self, logsnr: jax.Array) -> jax.Array:
     """Computes the time that has this log SNR."""
 
   def logsnr(self, t: jax.Array) -> jax.Array:
-    """Computes log SNR at times in [0, 1], any shape."""
+    """Computes log SNR at times in [0, 1] of any shape."""
     return self._logsnr(jnp.asarray(t), jnp)
 
   def level(self, t: jax.Array) -> Level:
-    """Computes the level at times in [0, 1], any shape."""
+    """Computes the level at times in [0, 1] of any shape."""
     logsnr = self.logsnr(t)
     return Level(logsnr, network_time(logsnr))
 
@@ -120,8 +120,8 @@ class ContinuousSchedule(abc.ABC):
     """Computes levels [N + 1] at times 1, 1 - 1/N, ..., 0.
 
     Raises:
-      UserError: `num_steps` is not a positive integer: a continuous schedule has no
-        number of steps of its own.
+      UserError: `num_steps` is not a positive integer (a continuous schedule has no
+        number of steps of its own).
     """
     if not isinstance(num_steps, int) or num_steps < 1:
       raise UserError(
@@ -136,15 +136,15 @@ class CosineSchedule(ContinuousSchedule):
   """alpha = cos(a t + b), truncated to a range of log SNR (VDM, section 2)."""
 
   def _angles(self) -> tuple[float, float, float]:
-    """Slope a; angle at t=0; and pi/2 minus the angle at t=1, without cancellation."""
+    """Returns slope a, the angle at t=0, and pi/2 minus that at t=1, uncancelled."""
     start = math.atan(math.exp(-(self.logsnr_max - self.shift) / 2))
     end = math.atan(math.exp((self.logsnr_min - self.shift) / 2))
     return math.pi / 2 - start - end, start, end
 
   def _logsnr(self, t, xp):
-    # log tan is accurate for small angles only: the noisy half of the schedule
-    # measures its angle from pi/2 instead, where log tan changes sign. The bounds
-    # keep the half that is not used finite, and with it the gradient.
+    # log tan is accurate for small angles only, so the noisy half of the schedule
+    # measures its angle from pi/2, where log tan changes sign. The bounds keep the
+    # unused half finite, and with it the gradient.
     slope, start, end = self._angles()
     clean = -2.0 * xp.log(xp.tan(slope * xp.minimum(t, 0.75) + start))
     noisy = 2.0 * xp.log(xp.tan(slope * xp.minimum(1.0 - t, 0.75) + end))
@@ -169,19 +169,19 @@ class StraightSchedule(ContinuousSchedule):
 
   z / (alpha + sigma) = (1 - tau) x + tau eps with tau = sigma / (alpha + sigma), so
   that log SNR = 2 log((1 - tau) / tau); tau is linear in t, truncated to a range of log
-  SNR. With predictions of the flow (`process.Predict`) a plain loss is theirs, and a
-  DDIM step is Euler's along the flow.
+  SNR. If the network predicts the flow (`process.Predict`), the plain loss is that of
+  rectified flow, and a DDIM step is an Euler step along the flow.
   """
 
   def _ends(self) -> tuple[float, float, float]:
-    """tau at t = 0; 1 - tau at t = 1; and the length in between."""
+    """Returns tau at t = 0, 1 - tau at t = 1, and the length in between."""
     start = 1.0 / (1.0 + math.exp((self.logsnr_max - self.shift) / 2))
     end = 1.0 / (1.0 + math.exp(-(self.logsnr_min - self.shift) / 2))
     return start, end, 1.0 - start - end
 
   def _logsnr(self, t, xp):
     start, end, length = self._ends()
-    # Neither is a difference of numbers near one.
+    # Both are accurate: neither is a difference of numbers near one.
     return 2.0 * (xp.log(end + length * (1.0 - t)) - xp.log(start + length * t)) + (
       self.shift
     )
@@ -200,12 +200,12 @@ class StraightSchedule(ContinuousSchedule):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DiscreteSchedule:
-  """A table of levels, from a list of betas (Ho et al. 2020).
+  """A table of levels made from a list of betas (Ho et al. 2020).
 
   Attributes:
-    alphas_cumprod: float64 [N], alpha^2 of every step, decreasing.
+    alphas_cumprod: float64 [N], alpha^2 at every step, decreasing.
     time: float64 [N], the network's time input at every step.
-    timestep_map: int [N], the step of the original schedule (after respacing).
+    timestep_map: int [N], the step of the original schedule, before respacing.
   """
 
   alphas_cumprod: np.ndarray
@@ -217,9 +217,9 @@ class DiscreteSchedule:
     """Makes a schedule from betas in (0, 1).
 
     Args:
-      betas: [N].
-      rescale_time: the network is told step * 1000 / N (improved-diffusion); else
-        the step itself (RVD).
+      betas: variance added at each step, [N].
+      rescale_time: whether the network's time input is step * 1000 / N
+        (improved-diffusion) or the step itself (RVD).
     """
     betas = np.asarray(betas, np.float64)
     if betas.ndim != 1 or not betas.size or not (betas > 0).all() or betas.max() >= 1:
@@ -233,7 +233,7 @@ class DiscreteSchedule:
 
   @classmethod
   def linear(cls, num_steps: int, *, rescale_time: bool = True) -> Self:
-    """Betas from 0.1 / N to 20 / N in a line; N must be more than 20."""
+    """Makes a schedule of betas linear from 0.1 / N to 20 / N; N must exceed 20."""
     if num_steps <= 20:
       raise UserError(
         f"schedule: a linear schedule needs more than 20 steps, found {num_steps}; "
@@ -267,24 +267,24 @@ class DiscreteSchedule:
 
   @property
   def betas(self) -> np.ndarray:
-    """float64 [N]: 1 - alpha^2_t / alpha^2_{t-1}."""
+    """Returns the betas, 1 - alpha^2_t / alpha^2_{t-1}, as float64 [N]."""
     previous = np.concatenate([[1.0], self.alphas_cumprod[:-1]])
     return 1.0 - self.alphas_cumprod / previous
 
   def respace(self, spec: str | int) -> Self:
-    """Makes the schedule on fewer steps; see `retained_steps`."""
+    """Makes the schedule of fewer steps; see `retained_steps`."""
     kept = np.asarray(retained_steps(self.num_steps, spec))
     return type(self)(
       self.alphas_cumprod[kept], self.time[kept], self.timestep_map[kept]
     )
 
   def _table(self) -> Level:
-    """Levels [N + 1] of the steps; then, as entry N and entry -1, clean data."""
+    """Returns levels [N + 1]: all steps, then clean data (entry N, or -1)."""
     logsnr = np.log(self.alphas_cumprod) - np.log1p(-self.alphas_cumprod)
     return Level(np.append(logsnr, CLEAN_LOGSNR), np.append(self.time, 0.0))
 
   def level(self, step: jax.Array) -> Level:
-    """Looks up the level of steps in 0..N-1, any shape; step -1 is clean data."""
+    """Looks up the level of steps 0..N-1 of any shape; step -1 is clean data."""
     return jax.tree.map(lambda a: jnp.asarray(a)[step], self._table())
 
   def step(self, u: jax.Array) -> jax.Array:
@@ -297,7 +297,7 @@ class DiscreteSchedule:
     return self.level(self.step(u))
 
   def grid(self, num_steps: str | int | None = None) -> Level:
-    """Lists levels [N + 1] of all steps, noisiest first, then clean data.
+    """Returns levels [N + 1] of all steps, noisiest first, then clean data.
 
     Args:
       num_steps: None for all steps; else a respacing, see `retained_steps`.

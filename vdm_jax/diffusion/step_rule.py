@@ -1,8 +1,8 @@
-"""Step rules: how a sampler gets from one level to the next.
+"""Step rules, by which a sampler gets from one level to the next.
 
-A sampler is a frozen dataclass. Its `plan` says at which levels the network is
-called and where each step leads; its `step` is the rule. Estimates come from
-outside: a sampler knows neither the network nor guidance.
+A sampler is a frozen dataclass. Its `plan` lists the levels at which the network is
+called and the target of each step; its `step` is the rule. It is given estimates and
+knows neither the network nor guidance.
 """
 
 import dataclasses
@@ -21,13 +21,13 @@ from vdm_jax.errors import UserError
 
 @flax.struct.dataclass
 class Step:
-  """One network call and what follows it; a plan has one more axis, [E], in front.
+  """One network call and the step after it; a plan has a leading axis [E].
 
   Attributes:
-    level: of the network call.
-    target: where the step leads.
-    last: bool[], the last step.
-    extra: bool[], the step is of the sampler's second kind, if it has one.
+    level: level of the network call.
+    target: level that the step leads to.
+    last: bool[], whether this is the last step.
+    extra: bool[], whether the step is of the sampler's second kind, if it has one.
   """
 
   level: Level
@@ -37,26 +37,26 @@ class Step:
 
 
 class Sampler(Protocol):
-  """What `sample` needs."""
+  """The interface that `sample` needs."""
 
   def plan(self, grid: Level) -> Step:
-    """Makes the steps [E] of levels [N + 1]."""
+    """Makes the steps [E] for a grid of levels [N + 1]."""
 
   def draw(self, source: jax.Array | None, shape: tuple[int, ...]) -> Any:
-    """Draws the noise of one step, as `step` wants it."""
+    """Draws the noise of one step, in the form that `step` takes."""
 
   def init(self, z: jax.Array, steps: Step) -> Any:
-    """Returns the memory that the first step starts from."""
+    """Returns the initial memory, which `step` carries from step to step."""
 
   def step(
     self, z: jax.Array, estimate: Estimate, step: Step, noise: Any, memory: Any
   ) -> tuple[jax.Array, jax.Array, Any]:
-    """Computes the next z, the clean video it heads for, and what to remember."""
+    """Computes the next z, the clean video it heads for, and the next memory."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _SingleStep:
-  """One step per interval of the grid, with one noise, without memory."""
+  """A sampler with one step per interval of the grid, one noise and no memory."""
 
   def plan(self, grid: Level) -> Step:
     num_steps = grid.logsnr.shape[0] - 1
@@ -84,11 +84,11 @@ def _unit_interval(sampler: Any, name: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Ancestral(_SingleStep):
-  """The reverse process itself (VDM, section 2; Ho et al. 2020, algorithm 2).
+  """Ancestral sampling (VDM, section 2; Ho et al. 2020, algorithm 2).
 
   Attributes:
-    gamma: log variance between its lower (0, "fixed small") and upper (1, "fixed
-      large") bound, where the estimate does not say. VDM: 0.1 or 0.3 unconditional.
+    gamma: place of the log variance between its lower (0, "fixed small") and upper (1,
+      "fixed large") bound, if the estimate has none. VDM: 0.1, or 0.3 unconditional.
   """
 
   gamma: float = 0.0
@@ -109,7 +109,7 @@ class Ancestral(_SingleStep):
 
 @dataclasses.dataclass(frozen=True)
 class Ddim(_SingleStep):
-  """Song et al. 2021, eq. 12: eta 0 is deterministic, eta 1 is `Ancestral(0)`."""
+  """DDIM (Song et al. 2021, eq. 12): eta 0 is deterministic, 1 is `Ancestral(0)`."""
 
   eta: float = 0.0
 
@@ -121,7 +121,7 @@ class Ddim(_SingleStep):
 
   def step(self, z, estimate, step, noise, memory):
     t, s = (process.expand(a.logsnr, z.ndim) for a in (step.level, step.target))
-    # Of sigma_s^2, the fraction eta^2 (1 - r) is drawn anew, the rest is kept.
+    # The fraction eta^2 (1 - exp(t - s)) of sigma_s^2 is fresh noise, the rest is kept.
     fresh = -(self.eta**2) * jnp.expm1(t - s)
     kept = (1.0 - self.eta**2) + self.eta**2 * jnp.exp(t - s)
     eps = (z - process.alpha(t) * estimate.x) / process.sigma(t)
@@ -133,13 +133,13 @@ class Ddim(_SingleStep):
 
 @dataclasses.dataclass(frozen=True)
 class DpmSolverPP2M(_SingleStep):
-  """DPM-Solver++(2M), deterministic, second order (Lu et al. 2022, algorithm 2).
+  """DPM-Solver++(2M), deterministic and of second order (Lu et al. 2022, algorithm 2).
 
   Attributes:
-    second_order_last: by default the last step is first order: to the end of a
-      schedule it is many times longer in log SNR than the one before, and second
-      order would extrapolate too far. Not for discrete schedules, whose last step
-      has no finite length.
+    second_order_last: whether the last step is of second order, too. By default it is
+      of first order: it is many times longer in log SNR than the one before, so that
+      second order extrapolates too far. It is not for discrete schedules, whose last
+      step has no finite length.
   """
 
   second_order_last: bool = False
@@ -148,7 +148,7 @@ class DpmSolverPP2M(_SingleStep):
     return None
 
   def init(self, z, steps):
-    # No estimate yet: an infinitely long previous step makes the first order one.
+    # There is no previous estimate: an infinitely long previous step gives first order.
     return jnp.zeros_like(z), jnp.full_like(steps.level.logsnr[0], -jnp.inf)
 
   def step(self, z, estimate, step, noise, memory):
@@ -170,13 +170,13 @@ class DpmSolverPP2M(_SingleStep):
 
 @dataclasses.dataclass(frozen=True)
 class LangevinCorrector(_SingleStep):
-  """Ancestral steps, each but the last followed by a Langevin step (VDM).
+  """Ancestral steps, each but the last followed by a Langevin correction (VDM).
 
   A correction stays at its level and costs one more network call: 2 N - 1 in all.
 
   Attributes:
-    gamma: as for `Ancestral`.
-    delta: step size; the paper's is 0.1.
+    gamma: see `Ancestral`.
+    delta: step size of the correction; the paper's is 0.1.
   """
 
   gamma: float = 0.0
@@ -187,8 +187,8 @@ class LangevinCorrector(_SingleStep):
     _unit_interval(self, "delta")
 
   def plan(self, grid):
-    # Levels of the calls 0 1 1 2 2 ...: every call but the first is a correction
-    # (it leads nowhere) and is followed by a prediction.
+    # The levels of the calls are 0 1 1 2 2 ...: after the first call, corrections
+    # (whose target is their own level) alternate with predictions.
     num_calls = 2 * grid.logsnr.shape[0] - 3
     call = jnp.arange(num_calls)
     return Step(
@@ -213,14 +213,14 @@ class LangevinCorrector(_SingleStep):
 
 @dataclasses.dataclass(frozen=True)
 class Resample:
-  """Each step of another sampler `rounds` times (RePaint; used by RaMViD).
+  """Repeats each step of another sampler `rounds` times (RePaint; used by RaMViD).
 
   After every round but the last, z is diffused back by one step of the forward
-  process. Its noise is a pair: that of the step, and that of the way back.
+  process. Its noise is a pair: that of the step, and that of the step back.
 
   Attributes:
-    sampler: `Ancestral` or `Ddim`.
-    rounds: 1 is the sampler itself.
+    sampler: the sampler to repeat, `Ancestral` or `Ddim`.
+    rounds: how often each step is taken; 1 is the sampler itself.
   """
 
   sampler: Ancestral | Ddim

@@ -1,1 +1,1 @@
-"""Evaluation: numbers about samples, and the pictures that go with them."""
+"""Evaluation of samples, in numbers and figures."""

@@ -1,7 +1,7 @@
-"""Protocol `bits`: the bound on held-out clips' likelihood, in bits per dimension.
+"""Protocol `bits`: the likelihood bound of held-out clips, in bits per dimension.
 
-Ho et al. 2020, eq. 5 (discrete schedules); Kingma et al. 2021, eq. 17 (continuous
-time; VDM, section 2). Frames that are given do not count.
+The bound is that of Ho et al. 2020, eq. 5, for discrete schedules, and of Kingma et al.
+2021, eq. 17, for continuous time (VDM, section 2). Given frames do not count.
 """
 
 import dataclasses
@@ -26,24 +26,26 @@ _CONTINUOUS_DRAWS = 32
 
 @dataclasses.dataclass(frozen=True)
 class Bits:
-  """See the module's text."""
+  """Measures the likelihood bound, see the module's text."""
 
   name: ClassVar[str] = "bits"
 
   workdir: str = protocol.setting("", "run or export whose model is measured")
-  split: str = protocol.setting("test", "whose first clips count")
+  split: str = protocol.setting("test", "split whose first clips are measured")
   num_clips: int = protocol.setting(64, "clips")
-  num_context: int = protocol.setting(0, "frames at the start that are given")
+  num_context: int = protocol.setting(0, "number of given frames at the start")
   draws: int = protocol.setting(
-    0, "noise levels of each clip; 0: all of a discrete schedule, 32 of a continuous"
+    0, "noise levels per clip; 0: all of a discrete schedule, 32 of a continuous one"
   )
-  ema: str = protocol.setting("", "which average of the weights; default the first")
-  step: int = protocol.setting(0, "which checkpoint; 0: the newest")
+  ema: str = protocol.setting(
+    "", "which average of the weights to use; default the first"
+  )
+  step: int = protocol.setting(0, "which checkpoint to use; 0: the newest")
   seed: int = protocol.setting(0, "of the noise")
-  batch_size: int = protocol.setting(16, "clips at a time")
+  batch_size: int = protocol.setting(16, "number of clips at a time")
 
   def run(self, out: epath.Path) -> protocol.Outcome:
-    """See the module's text."""
+    """Measures the bound and returns the mean over clips."""
     del out
     if not self.workdir:
       raise UserError("bits: expected `workdir=RUN`")
@@ -101,7 +103,7 @@ class Bits:
         "prediction, and no bound on the frames is known for it here"
       )
     least = system.min_given
-    if least >= system.window:  # Of a long video, whose windows are given fewer.
+    if least >= system.window:  # A whole long video needs more than each window.
       least = 1
     if not least <= self.num_context < system.window:
       raise UserError(
@@ -121,15 +123,15 @@ class Bits:
 def terms(
   system: Any, context: int, draws: int, params: Any, video: jax.Array, keys: jax.Array
 ) -> dict[str, jax.Array]:
-  """The bound and its terms of clips, bits per dimension [B] each.
+  """Computes the bound of clips and its terms, [B] each, in bits per dimension.
 
   Args:
-    system: whose model it is.
-    context: frames at the start that are given.
-    draws: noise levels of each clip; 0 is the protocol's default.
-    params: of the network.
+    system: system of the model.
+    context: number of given frames at the start.
+    draws: noise levels per clip; 0 is the protocol's default.
+    params: parameters of the network.
     video: float [B, T, H, W, C] in [-1, 1].
-    keys: one a clip [B].
+    keys: one key per clip [B].
   """
   frames = frames_lib.clip(*video.shape[:2], observed=range(context))
   cond = {
@@ -152,7 +154,7 @@ def _discrete(system, denoiser, video, keys, draws, counted):
   total = system.schedule.num_steps
   steps, factor = None, 1.0
   if draws and draws < total:
-    # A step at random out of each of `draws` stretches of equal length.
+    # Stratified: a random step from each of `draws` equal parts of the schedule.
     place = jax.vmap(lambda key: jax.random.uniform(key, (draws,)))(keys)
     steps = ((jnp.arange(draws) + place) * (total / draws)).astype(jnp.int32)
     steps = jnp.clip(steps, 0, total - 1)
@@ -186,7 +188,7 @@ def _continuous(system, denoiser, video, keys, draws, counted):
       denoiser,
       system.schedule,
       video,
-      # Times of a clip are spread: one in each of `draws` parts.
+      # The times of a clip are stratified: one in each of `draws` parts.
       (index + u) / draws,
       normal(parts[:, 1]),
       normal(parts[:, 2]),

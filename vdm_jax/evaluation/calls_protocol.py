@@ -1,12 +1,12 @@
-"""Protocol `calls`: what a forecast is worth against what it costs.
+"""Protocol `calls`: the quality of forecasts against their cost.
 
     OUT/
-      SAMPLER_STEPS/   what protocol `forecast` says with this sampler and these steps
-      calls.png        CRPS and PSNR against network calls a window
+      SAMPLER_STEPS/   output of protocol `forecast` with this sampler and these steps
+      calls.png        CRPS and PSNR against network calls per window
       table.txt        the same numbers
       results.json     everything
 
-A job that was stopped resumes where it was.
+If a job is stopped, the same command resumes it.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ MODEL = "model"
 
 @dataclasses.dataclass(frozen=True)
 class Calls(Forecast):
-  """Protocol `forecast` of a run, once for each sampler and number of steps."""
+  """Runs protocol `forecast` for each sampler and number of steps."""
 
   name: ClassVar[str] = "calls"
 
@@ -36,11 +36,11 @@ class Calls(Forecast):
     ("ddim", "dpmpp_2m", "ancestral"), "samplers to compare"
   )
   steps: tuple[str, ...] = protocol.setting(
-    ("5", "10", "25", "50"), "noise levels of each"
+    ("5", "10", "25", "50"), "numbers of noise levels to compare"
   )
 
   def run(self, out: epath.Path) -> protocol.Outcome:
-    """See the module's text."""
+    """Measures forecasts at every sampler and number of steps."""
     if not self.workdir or self.samples:
       raise UserError("calls: expected `workdir=RUN`, and no `samples`")
     # All of it is checked before hours of sampling.
@@ -102,7 +102,7 @@ class Calls(Forecast):
     )
 
   def _grid(self) -> list[tuple[str, int, int]]:
-    """(sampler, steps, network calls a window) of every point."""
+    """Lists (sampler, steps, network calls per window) of every point."""
     model = sampling.load(self.workdir, rate=self.ema or None, step=self.step or None)
     fixed = key_values.parse(self.sampling, "sampling")
     points = []
@@ -117,8 +117,8 @@ class Calls(Forecast):
     return points
 
   def _forecast(self, out: epath.Path, sampler: str, steps: int) -> dict[str, Any]:
-    """The result of protocol `forecast`; read where it exists."""
-    # A config's respacing would take the place of the steps.
+    """Runs protocol `forecast` or, if its result exists, reads it."""
+    # A respacing of the config would override the steps.
     chosen = (f"sampler={sampler}", f"steps={steps}", "respacing=")
     fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(Forecast)}
     one = Forecast(**{**fields, "sampling": (*self.sampling, *chosen)})
@@ -136,7 +136,7 @@ class Calls(Forecast):
 
 
 def _means(means: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-  """Mean over lead times and its error, by measure; null on disk is NaN."""
+  """Collects means over lead times and their errors by measure; null becomes NaN."""
 
   def number(value):
     return math.nan if value is None else value

@@ -1,11 +1,11 @@
-"""What can be measured: clips of a run, of samples, of a data set or of videos.
+"""Sources of clips to measure: a run, samples, a data set, videos or features.
 
-A source is named by one text:
+A source is named by a string:
 
     DIR            a folder that `vdm-jax sample` wrote; a run, which is sampled; or a
                    folder of videos (or of folders of pictures)
     FILE.safetensors   an export, which is sampled like a run
-    NAME[:SPLIT]   a built data set, as moving_digits/16px_1digit_8frames:test
+    NAME[:SPLIT]   a built data set, like moving_digits/16px_1digit_8frames:test
     FILE.npz       features [N, D] of the user's own network, as array `features`
 """
 
@@ -30,8 +30,8 @@ from vdm_jax.evaluation import samples
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.storage import weights_file
 
-_AT_A_TIME = 16  # Videos that a run samples together.
-_RATE_FRAMES = 17  # That say what a film's frame rate is.
+_AT_A_TIME = 16  # Batch size when a run is sampled.
+_RATE_FRAMES = 17  # Frames from which a video's frame rate is estimated.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Source:
   """Videos of one origin.
 
   Attributes:
-    name: as it was asked for.
+    name: name by which the user asked for it.
     kind: 'samples', 'run', 'data', 'videos' or 'features'.
-    count: videos.
-    context: frames at their start that were given to a model; 0 of real ones.
-    fps: frames a second, of videos the first one's; 0 where it is not known.
-    identity: changes whenever the videos may have changed.
-    read: video of a number, uint8 [T, H, W, C].
-    shape: of the first video, where it is known without making or decoding it.
+    count: number of videos.
+    context: number of frames at the start that were given to a model; 0 if real.
+    fps: frames per second, of the first video if they differ; 0 if unknown.
+    identity: string that changes whenever the videos may have changed.
+    read: function that returns the video of a number, uint8 [T, H, W, C].
+    shape: shape of the first video, if known without making or decoding it.
     features: float [N, D], instead of videos.
   """
 
@@ -65,7 +65,7 @@ class Source:
     return self.shape or self.read(0).shape
 
   def describe(self) -> dict[str, Any]:
-    """What a result says of it."""
+    """Describes the source for a result."""
     fields = ("name", "kind", "count", "context", "fps", "identity")
     return {field: getattr(self, field) for field in fields}
 
@@ -89,12 +89,12 @@ def open_source(
     count: videos at most; 0 for all. A run makes so many, and wants it.
     fps: rate that videos are decoded at; 0 is their own.
     size: height and width that videos are fitted to; 0 keeps their own.
-    seed: of a run's noise.
-    data_dir: of data sets.
-    options: of a run's sampling.
+    seed: seed of a run's noise.
+    data_dir: folder of the data sets.
+    options: sampling options of a run.
 
   Raises:
-    UserError: there is no such thing, or it is empty.
+    UserError: there is no such source, or it is empty.
   """
   if not name:
     raise UserError(f"`{argument}`: expected a folder, a data set or features (.npz)")
@@ -252,7 +252,7 @@ def _films(path: epath.Path, asked: str, fps: float, size: int) -> Source:
 
 
 def _rate(film: epath.Path) -> float:
-  """Frames a second at a film's start; 0 of pictures, which have no times."""
+  """Estimates frames per second at a video's start; 0 for folders of pictures."""
   if film.is_dir():
     return 0.0
   frames = decode.decode(film, size=(8, 8))

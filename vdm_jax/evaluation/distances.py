@@ -1,4 +1,4 @@
-"""Distances of features with their errors: what protocol `fvd` computes."""
+"""Distances between sets of features, with errors, as protocol `fvd` reports them."""
 
 import math
 from typing import Any
@@ -8,26 +8,26 @@ import numpy as np
 from vdm_jax.errors import UserError
 from vdm_jax.metrics import frechet, frechet_variants, kernel
 
-# Of the product of covariances.
+# Formulas for the root of the product of covariances.
 ROOTS = {
   "exact": lambda a, b, ddof: frechet.distance_of_features(a, b, ddof=ddof),
   "sqrtm": lambda a, b, ddof: frechet_variants.sqrtm(a, b, ddof=ddof),
   "tfgan": lambda a, b, ddof: frechet_variants.tfgan(a, b),
   "tfgan_float32": lambda a, b, ddof: frechet_variants.tfgan(a, b, dtype=np.float32),
 }
-_GROUPS = 10  # Of the jackknife.
-_LINE_LEAST = 20  # Videos that a line towards infinitely many is drawn from.
-_KERNEL_MAX = 1000  # Videos up to which all pairs are taken, over and over.
+_GROUPS = 10  # Groups of the jackknife.
+_LINE_LEAST = 20  # Fewest videos from which FVD is extrapolated.
+_KERNEL_MAX = 1000  # Most videos for which KVD takes all pairs, again for each error.
 
 
 def measure(
   first: np.ndarray, second: np.ndarray, *, root: str = "exact", ddof: int = 1
 ) -> dict[str, Any]:
-  """Distances of features [N1, D] and [N2, D], each with an error.
+  """Computes distances of features [N1, D] and [N2, D], each with an error.
 
-  Errors of FVD and KVD are a jackknife's over ten parts of both sets at once; that of
-  FVD at infinity is of its line. Above 1000 videos KVD is the mean over random subsets
-  of 1000, with its own error, as torch-fidelity takes it.
+  Errors of FVD and KVD come from a jackknife over ten parts of both sets at once, that
+  of FVD at infinity from its line fit. Above 1000 videos KVD is the mean over random
+  subsets of 1000, with its own error, as in torch-fidelity.
   """
   if min(len(first), len(second)) < 2:
     raise UserError(
@@ -42,7 +42,7 @@ def measure(
       )
   dims, least = first.shape[1], min(len(first), len(second))
   fvd = _with_error(lambda a, b: ROOTS[root](a, b, ddof), first, second)
-  if least > _KERNEL_MAX:  # Its cost grows with the square of their number.
+  if least > _KERNEL_MAX:  # The cost of KVD is quadratic in the number of videos.
     value, error = kernel.of_subsets(first, second, size=_KERNEL_MAX)
     kvd = {"value": value, "error": error}
     jedi = {"value": kernel.jedi(first, second), "error": math.nan}

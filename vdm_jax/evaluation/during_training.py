@@ -1,9 +1,8 @@
 """FVD of a run's samples while it trains.
 
-The protocol is preset `tfhub` of `eval --protocol=fvd`, on few clips: the numbers of
-one run compare with each other, and with nothing else. Clips have 16 frames, or the
-model's window where it is longer; given frames, where a model wants some, are those of
-the real videos and count.
+The protocol is preset `tfhub` of `eval --protocol=fvd`, on few clips: numbers can be
+compared within one run only. Clips have 16 frames, or the model's window if that is
+longer. If the model needs given frames, they are those of the real videos, and count.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,9 +23,9 @@ _FRAMES = 16
 def fvd(
   config: Mapping[str, Any], system: Any, workdir: str
 ) -> Callable[[Any], dict[str, float]]:
-  """The hook: from averaged parameters to `fvd`, `fvd_error` and `kvd`.
+  """Makes the hook that maps averaged parameters to `fvd`, `fvd_error` and `kvd`.
 
-  Features of the real clips are made once and kept in WORKDIR/fvd.
+  Features of the real clips are computed once and kept in WORKDIR/fvd.
 
   Raises:
     UserError: the held-out videos are too few or too short, or weights are missing.

@@ -1,4 +1,4 @@
-"""Ensembles of continuations: of a model, or of folders of samples."""
+"""Ensembles of continuations, from a model or from folders of samples."""
 
 import dataclasses
 import json
@@ -17,11 +17,11 @@ from vdm_jax.pixels import to_float, to_uint8
 
 
 class Clip(NamedTuple):
-  """A clip and its ensemble.
+  """A clip with its ensemble.
 
   Attributes:
-    truth: uint8 [T, H, W, C], context included.
-    members: uint8 [S, T, H, W, C].
+    truth: the true clip, uint8 [T, H, W, C], context included.
+    members: its continuations, uint8 [S, T, H, W, C], context included.
   """
 
   truth: np.ndarray
@@ -30,42 +30,44 @@ class Clip(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class EnsembleProtocol:
-  """Which ensembles: what the protocols that measure them have in common."""
+  """Settings that are common to the protocols that measure ensembles."""
 
   workdir: str = protocol.setting("", "run or export whose model continues the clips")
   samples: tuple[str, ...] = protocol.setting(
-    (), "instead, folders of samples, one a member, each of another seed"
+    (), "folders of samples instead of a run, one per member, with different seeds"
   )
   data: str = protocol.setting("", "data set; default that of the run")
-  data_dir: str = protocol.setting("", "where data sets are; default the run's")
-  split: str = protocol.setting("test", "whose first clips are continued")
-  num_clips: int = protocol.setting(64, "clips; 0 for all there are")
-  members: int = protocol.setting(8, "continuations of each clip")
-  num_context: int = protocol.setting(4, "frames at the start that are given")
+  data_dir: str = protocol.setting("", "folder of the data sets; default the run's")
+  split: str = protocol.setting("test", "split whose first clips are continued")
+  num_clips: int = protocol.setting(64, "number of clips; 0: all")
+  members: int = protocol.setting(8, "number of continuations of each clip")
+  num_context: int = protocol.setting(4, "number of given frames at the start")
   num_frames: int = protocol.setting(
-    0, "frames of a clip, context included; 0: the model's window"
+    0, "frames per clip, context included; 0: the model's window"
   )
-  ema: str = protocol.setting("", "which average of the weights; default the first")
-  step: int = protocol.setting(0, "which checkpoint; 0: the newest")
+  ema: str = protocol.setting(
+    "", "which average of the weights to use; default the first"
+  )
+  step: int = protocol.setting(0, "which checkpoint to use; 0: the newest")
   seed: int = protocol.setting(0, "of the noise")
-  batch_size: int = protocol.setting(16, "members sampled at a time")
+  batch_size: int = protocol.setting(16, "number of members sampled at a time")
   plan: str = protocol.setting("", "sampling plan; default the config's")
   sampling: tuple[str, ...] = protocol.setting(
-    (), "KEY=VALUE of the sampling settings, such as steps=50"
+    (), "sampling settings as KEY=VALUE, such as steps=50"
   )
 
 
 @dataclasses.dataclass(frozen=True)
 class Ensembles:
-  """Clips and what continues them.
+  """Clips and their continuations.
 
   Attributes:
-    title: heads the model's column.
-    count: clips.
-    members: of each.
-    context: frames that are given.
-    clip: the clip of a number.
-    origin: JSON-able, part of the result.
+    title: header of the model's column.
+    count: number of clips.
+    members: number of continuations of each clip.
+    context: number of given frames.
+    clip: function that returns the clip of a number.
+    origin: where they come from, JSON-serialisable, part of the result.
   """
 
   title: str
@@ -77,11 +79,11 @@ class Ensembles:
 
 
 def of(settings: EnsembleProtocol) -> Ensembles:
-  """The ensembles that settings ask for.
+  """Opens the ensembles that the settings name.
 
   Raises:
     UserError: both a run and samples are named, or neither; a number is too small; or
-      as `from_run`, `from_folders`.
+      as for `from_run` and `from_folders`.
   """
   if bool(settings.workdir) == bool(settings.samples):
     raise UserError("expected `workdir=RUN` or `samples=DIR`, one of them")
@@ -94,7 +96,7 @@ def of(settings: EnsembleProtocol) -> Ensembles:
 
 
 def from_run(settings: EnsembleProtocol) -> Ensembles:
-  """Continuations by a model, sampled when they are asked for.
+  """Opens continuations by a model, which are sampled when they are needed.
 
   Raises:
     UserError: the model, the data and the settings do not fit each other.
@@ -118,18 +120,18 @@ def from_run(settings: EnsembleProtocol) -> Ensembles:
   videos = _fitting(source, places[-1] + 1, settings.num_clips)
   options = key_values.parse(settings.sampling, "sampling")
 
-  # As many clips at a time as fill a batch, if a clip's members do not.
+  # If the members of a clip do not fill a batch, several clips share it.
   together = max(min(settings.batch_size // settings.members, len(videos)), 1)
   ready: dict[int, Clip] = {}
 
   def clip(number: int) -> Clip:
     if number not in ready:
-      # The last ones are filled up with themselves: one compiled shape serves all.
+      # The last batch is filled up with repeats, so that one compiled shape serves all.
       numbers = np.minimum(np.arange(number, number + together), len(videos) - 1)
       truths = np.stack([source.read(int(videos[n]), places) for n in numbers])
       made = model.sample(
         together * settings.members,
-        # Another noise for every clip.
+        # Every clip has its own noise.
         draws=[
           (settings.seed + int(n), m) for n in numbers for m in range(settings.members)
         ],
@@ -158,10 +160,10 @@ def from_run(settings: EnsembleProtocol) -> Ensembles:
 
 
 def from_folders(settings: EnsembleProtocol) -> Ensembles:
-  """Continuations that were sampled before, a folder a member.
+  """Opens continuations that were sampled before, one folder per member.
 
   Raises:
-    UserError: the folders do not go on from the same true frames, or are one sample.
+    UserError: the folders do not continue the same true frames, or repeat a sample.
   """
   found = [samples.load(folder) for folder in settings.samples]
   samples.check_alike(found)
@@ -218,14 +220,14 @@ def scored(
   *,
   desc: str,
 ) -> Iterator[Any]:
-  """The scores of every clip: read where OUT/clips.jsonl has them, made where not.
+  """Reads the scores of clips from OUT/clips.jsonl and computes the missing ones.
 
   Args:
-    job: whose clips.
-    out: folder.
-    head: what the scores depend on, JSON-able.
-    score: of the clip of a number, JSON-able.
-    desc: of the progress bar.
+    job: ensembles whose clips are scored.
+    out: folder of the results.
+    head: everything that the scores depend on, JSON-serialisable.
+    score: function that scores the clip of a number, JSON-serialisable.
+    desc: description of the progress bar.
 
   Raises:
     UserError: the folder holds scores of another job.
@@ -248,7 +250,7 @@ def scored(
   with bar:
     for number in range(len(lines) - 1, job.count):
       lines.append(_plain(score(number)))
-      # As a whole, by renaming: a kill leaves the old file or the new one.
+      # Written whole and renamed: if killed, the old or the new file is left intact.
       partial = path.with_suffix(".partial")
       partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
       partial.replace(path)
@@ -257,7 +259,7 @@ def scored(
 
 
 def _plain(value: Any) -> Any:
-  """A value as it is once it was written and read."""
+  """Converts a value to what it is after being written and read."""
   return json.loads(protocol.as_json(value))
 
 
@@ -269,7 +271,7 @@ def _source(settings: EnsembleProtocol, config) -> sources.VideoSource:
 
 
 def _fitting(source, length: int, count: int) -> np.ndarray:
-  """Numbers of the first `count` videos (0: all) of `length` frames or more."""
+  """Finds the first `count` videos (0: all) of at least `length` frames."""
   videos = np.flatnonzero(source.lengths >= length)
   if not len(videos) or len(videos) < count:
     raise UserError(

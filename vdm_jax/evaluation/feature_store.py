@@ -1,11 +1,11 @@
 """Features of a source's clips, kept on disk as they are made.
 
-    FOLDER/KEY/about.json     what they are of: source, windows, network
+    FOLDER/KEY/about.json     their source, windows and network
     FOLDER/KEY/00000000.npy   features of some clips, from that number on
 
-A job that is stopped resumes after the last file; another comparison with the same
-source, of however many of its videos, reads them. One clip at a time is in memory, and
-a batch of the network.
+A job that is stopped resumes after the last file, and other comparisons with the same
+source, of any number of its videos, read the files. Only one clip and a batch of the
+network are in memory.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.evaluation.clip_sources import Source
 from vdm_jax.metrics.features import Extractor
 
-_CLIPS = 32  # Of a file.
+_CLIPS = 32  # Clips per file.
 
 
 def features(
@@ -36,23 +36,23 @@ def features(
   *,
   progress: bool = True,
 ) -> np.ndarray:
-  """Features float32 [N, D] of all clips of a source.
+  """Computes or reads the features, float32 [N, D], of all clips of a source.
 
-  Several processes share the files among them; all need to see the folder.
+  Several processes share the work by file; all must see the folder.
 
   Args:
-    source: of videos.
-    window: cuts the clip out of the video of a number.
+    source: source of the videos.
+    window: function that cuts the clip out of the video of a number.
     extractor: the network.
-    folder: where they are kept.
-    about: what `window` depends on, JSON-able.
-    progress: show a progress bar.
+    folder: folder in which features are kept.
+    about: everything that `window` depends on, JSON-serialisable.
+    progress: whether to show a progress bar.
 
   Raises:
-    UserError: of the source, the window or the network.
+    UserError: raised by the source, the window or the network.
   """
   described = source.describe()
-  del described["count"]  # Where it matters to the videos, their identity has it.
+  del described["count"]  # If the videos depend on it, so does their identity.
   about = {
     "source": described,
     "window": about,
@@ -99,7 +99,7 @@ def _write(file: epath.Path, features: np.ndarray) -> None:
 
 
 def _read(file: epath.Path) -> np.ndarray:
-  """The features of a file; none if there is no such file."""
+  """Reads the features of a file; none if there is no such file."""
   if not file.exists():
     return np.zeros((0, 0), np.float32)
   with file.open("rb") as stream:

@@ -12,8 +12,8 @@ COLOURS = ("#1f5fd0", "#d0561f", "#2e8b57", "#8a4fbf", "#b8860b", "#555555")
 
 @contextmanager
 def _figure(out: epath.PathLike, size: tuple[float, float]) -> Iterator[Any]:
-  """A matplotlib figure that is written as PNG in the end."""
-  # The object interface: no global state, no display, safe beside other plots.
+  """Yields a matplotlib figure and writes it as PNG on exit."""
+  # Matplotlib's object interface needs no global state and no display.
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
@@ -30,7 +30,7 @@ def by_lead(
   out: epath.PathLike,
   panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
 ) -> None:
-  """Curves over lead time, a panel a measure.
+  """Draws curves over lead time, one panel per measure.
 
   Args:
     out: path of the PNG.
@@ -58,12 +58,12 @@ def by_calls(
     tuple[Mapping[str, Sequence[tuple[float, float, float]]], Mapping[str, float]],
   ],
 ) -> None:
-  """Curves over network calls, a panel a measure.
+  """Draws curves over network calls, one panel per measure.
 
   Args:
     out: path of the PNG.
     panels: title -> (curve's name -> (calls, value, standard error) of each point,
-      and what needs no calls: name -> value).
+      and name -> value of what needs no calls).
   """
   with _figure(out, (4.6 * len(panels), 3.4)) as figure:
     for axes, (title, (curves, levels)) in zip(
@@ -85,11 +85,11 @@ def by_calls(
 def bars(
   out: epath.PathLike, title: str, values: Mapping[str, tuple[float, float]]
 ) -> None:
-  """Values with their standard errors, a bar each, from top to bottom.
+  """Draws values with their standard errors as bars, from top to bottom.
 
   Args:
     out: path of the PNG.
-    title: of the measure.
+    title: name of the measure.
     values: name -> (value, standard error).
   """
   with _figure(out, (6.4, 0.6 + 0.26 * len(values))) as figure:
@@ -107,13 +107,13 @@ def speeds(
   threshold: float,
   unit: str,
 ) -> None:
-  """Densities of speeds.
+  """Draws densities of speeds.
 
   Args:
     out: path of the PNG.
     curves: name -> speeds [K].
-    threshold: above it a speed is an outlier; they share the last bin.
-    unit: of speeds.
+    threshold: speed above which it is an outlier; all outliers share the last bin.
+    unit: unit of the speeds.
   """
   edges = np.linspace(0, threshold, 41)
   beyond = 1.04 * threshold
@@ -139,14 +139,14 @@ def walks(
   bounds: Sequence[float],
   longest: float,
 ) -> None:
-  """Trajectories drawn on the map, a panel a set.
+  """Draws trajectories on the map, one panel per set.
 
   Args:
     out: path of the PNG.
     panels: title -> walks [T, 2].
-    walls: [M, 4], (x0, y0, x1, y1) of each; M may be 0.
-    bounds: (x_min, y_min, x_max, y_max).
-    longest: a longer step is a jump: it is dotted.
+    walls: [M, 4], (x0, y0, x1, y1) of each wall; M may be 0.
+    bounds: (x_min, y_min, x_max, y_max) of the map.
+    longest: steps longer than this are jumps and are dotted.
   """
   columns = min(3, len(panels))
   rows = -(-len(panels) // columns)

@@ -1,13 +1,13 @@
 """Protocol `forecast`: an ensemble of continuations of every clip of a split.
 
     OUT/
-      clips.jsonl    scores of each clip that is done: a job that was stopped resumes
+      clips.jsonl    scores of each finished clip, from which a stopped job resumes
       clip.png       the first clip: truth, members, their mean, the baselines
       by_lead.png    CRPS, PSNR and SSIM by lead time
       table.txt      means over all lead times, then by lead time
       results.json   everything
 
-Only the members of the clip at hand are held.
+Only the members of the current clip are in memory.
 """
 
 import dataclasses
@@ -24,20 +24,22 @@ from vdm_jax.metrics import perceptual
 from vdm_jax.metrics.networks.lpips import NETS
 
 ESTIMATORS = ("both", "plugin", "fair")
-_SHOWN = 4  # Members in the picture.
+_SHOWN = 4  # Number of members in the picture.
 
 
 @dataclasses.dataclass(frozen=True)
 class Forecast(ensembles.EnsembleProtocol):
-  """CRPS, PSNR and SSIM by lead time, of a run or of folders of samples."""
+  """Measures CRPS, PSNR and SSIM by lead time, of a run or of folders of samples."""
 
   name: ClassVar[str] = "forecast"
 
-  crps: str = protocol.setting("both", "which estimator: plugin, fair or both")
-  lpips: str = protocol.setting("", "LPIPS too, by alexnet or vgg16")
+  crps: str = protocol.setting("both", "estimator of the CRPS: plugin, fair or both")
+  lpips: str = protocol.setting(
+    "", "network of LPIPS: alexnet or vgg16; default no LPIPS"
+  )
 
   def run(self, out: epath.Path) -> protocol.Outcome:
-    """See the module's text."""
+    """Scores every clip, and writes table and figures."""
     self._check()
     job = ensembles.of(self)
     if self.crps != "plugin" and job.members < 2:
@@ -84,7 +86,7 @@ class Forecast(ensembles.EnsembleProtocol):
       raise UserError(f"`lpips={self.lpips}`: expected {' or '.join(NETS)}")
 
   def _keys(self, means) -> list[str]:
-    """What is reported: not the estimator that was not asked for, nor all-NaN."""
+    """Lists the measures to report, without unwanted estimators and all-NaN ones."""
     hidden = {"plugin": "crps_fair", "fair": "crps"}.get(self.crps)
     return [
       key
@@ -93,7 +95,7 @@ class Forecast(ensembles.EnsembleProtocol):
     ]
 
   def _score(self, job, number: int, out: epath.Path, lpips):
-    """The scores of a clip, by forecast; draws the first one."""
+    """Scores the forecasts of a clip, and draws the first clip."""
     clip = job.clip(number)
     context, truth = clip.truth[: job.context], clip.truth[job.context :]
     scores = {
@@ -110,7 +112,7 @@ Means = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 def _table(sets: Means, keys: Sequence[str], head: str) -> str:
-  """Means over all lead times, a column a set; then CRPS and PSNR by lead time."""
+  """Tabulates means over all lead times by set, then CRPS and PSNR by lead time."""
   rows = [["mean over lead times", *sets]]
   for key in keys:
     row = [
@@ -142,13 +144,13 @@ def _plot(path: epath.Path, sets: Means, keys: Sequence[str]) -> None:
 
 
 def _shown(keys: Sequence[str]) -> list[str]:
-  """One measure of each kind: the fair CRPS where there is one."""
+  """Selects one measure of each kind, with the fair CRPS if there is one."""
   crps = "crps_fair" if "crps_fair" in keys else "crps"
   return [key for key in (crps, "psnr_pooled", "ssim", "lpips") if key in keys]
 
 
 def _picture(path: epath.Path, clip: ensembles.Clip, context: int) -> None:
-  """A clip, some of its members, their mean and the baselines, row by row."""
+  """Draws a clip, some of its members, their mean and the baselines, row by row."""
   rows = {"truth": clip.truth}
   for i, member in enumerate(clip.members[:_SHOWN]):
     rows[f"member {i + 1}"] = member

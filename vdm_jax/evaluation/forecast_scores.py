@@ -1,17 +1,17 @@
-"""How good is an ensemble of continuations? Scores by lead time, clip after clip.
+"""Scores of ensembles of continuations, by lead time, clip after clip.
 
-Everything is measured on what a user gets: 8-bit frames, scaled to [0, 1]. Lead time
-k is the k-th frame after the context.
+Everything is measured on what a user gets: 8-bit frames, scaled to [0, 1]. Lead time k
+is the k-th frame after the context.
 
-    crps, crps_fair   of every pixel and channel, then averaged; see `crps`
-    psnr_pooled       of the squared error averaged over members, frames and clips
-    psnr, ssim        of every frame, averaged; frames that are met exactly have no
+    crps, crps_fair   averaged over every pixel and channel; see `crps`
+    psnr_pooled       PSNR of the squared error averaged over members, frames and clips
+    psnr, ssim        averaged over frames; frames that are predicted exactly have no
                       finite PSNR and are left out of its means
+    lpips             averaged over frames, if there is a network for it
     ..._best          of the member whose mean over the clip is best, chosen for each
-                      of these by itself
-    lpips             of every frame, averaged, if a network for it is at hand
-    ..._of_mean       of the mean of the members, which is no sample: it is blurred
-                      where members disagree
+                      measure by itself
+    ..._of_mean       of the members' mean, which is not a sample: it is blurred where
+                      members disagree
 """
 
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ TITLES = {
   "lpips_best": "LPIPS, best member",
 }
 
-# What is known of a single clip: a pooled PSNR is of the mean of its errors.
+# Scores of a single clip; the pooled PSNR is computed from the mean of squared errors.
 SCORES = tuple({"psnr_pooled": "mse"}.get(key, key) for key in TITLES)
 
 Scores = dict[str, np.ndarray]
@@ -46,17 +46,17 @@ Scores = dict[str, np.ndarray]
 def score(
   members: np.ndarray, truth: np.ndarray, lpips: Perceptual | None = None
 ) -> Scores:
-  """Scores of one clip's ensemble, a frame in memory at a time.
+  """Scores the ensemble of one clip, one frame in memory at a time.
 
   Args:
-    members: uint8 [S, T, H, W, C], predicted frames alone.
-    truth: uint8 [T, H, W, C].
+    members: uint8 [S, T, H, W, C], only predicted frames.
+    truth: uint8 [T, H, W, C], the true frames.
     lpips: measures LPIPS; None for none.
 
   Returns:
-    For every key of `SCORES` float64 [T]; NaN for the fair CRPS of one member, for
-    SSIM and LPIPS of frames that are too small for them, and for the PSNR of frames
-    that are met exactly.
+    For every key of `SCORES` float64 [T]; NaN for the fair CRPS of one member, for SSIM
+    and LPIPS of frames that are too small, and for the PSNR of frames that are
+    predicted exactly.
   """
   size, length = members.shape[:2]
   found = {key: np.full(length, np.nan) for key in SCORES}
@@ -87,15 +87,15 @@ def score(
 def score_point(
   forecast: np.ndarray, truth: np.ndarray, lpips: Perceptual | None = None
 ) -> Scores:
-  """The same of a single sure forecast uint8 [T, H, W, C].
+  """Scores a single deterministic forecast, uint8 [T, H, W, C].
 
-  Its law is a point, so both forms of the CRPS are the absolute error.
+  Its law is a point mass, so both forms of the CRPS are the absolute error.
   """
   return score(np.stack([forecast, forecast]), truth, lpips)
 
 
 def mean_by_lead(clips: Iterable[Scores]) -> dict[str, dict[str, np.ndarray | float]]:
-  """Means over clips by lead time and over all, with standard errors over clips.
+  """Computes means over clips, by lead time and over all, with their standard errors.
 
   Returns:
     For every key: `by_lead` and `error_by_lead` [T], `mean` and `error`.
@@ -108,7 +108,7 @@ def mean_by_lead(clips: Iterable[Scores]) -> dict[str, dict[str, np.ndarray | fl
     result[key] = {
       "by_lead": _mean(values),
       "error_by_lead": _error(values),
-      # Of all values: a clip with many exact frames has few.
+      # The mean of all values, as a clip with many exact frames has few of them.
       "mean": float(_mean(values.ravel())),
       "error": float(_error(by_clip)),
     }
@@ -117,7 +117,7 @@ def mean_by_lead(clips: Iterable[Scores]) -> dict[str, dict[str, np.ndarray | fl
 
 
 def _in_decibel(errors: dict[str, np.ndarray | float]) -> dict[str, np.ndarray | float]:
-  """Means of squared errors and their standard errors, as PSNR: to first order."""
+  """Converts means of squared errors, and to first order their errors, to PSNR."""
   found = {}
   for value, error in (("by_lead", "error_by_lead"), ("mean", "error")):
     mean = np.asarray(errors[value])
@@ -132,14 +132,14 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-  """Over the first axis, of what is known; NaN where nothing is."""
+  """Computes the mean over the first axis, without NaN; NaN if nothing is left."""
   known = np.isfinite(values)
   with np.errstate(invalid="ignore"):
     return np.where(known, values, 0.0).sum(0) / known.sum(0)
 
 
 def _error(values: np.ndarray) -> np.ndarray:
-  """Standard error of `_mean`; NaN of fewer than two."""
+  """Computes the standard error of `_mean`; NaN for fewer than two values."""
   count = np.isfinite(values).sum(0)
   square = _mean(np.square(values - _mean(values)))
   with np.errstate(invalid="ignore", divide="ignore"):
@@ -147,17 +147,17 @@ def _error(values: np.ndarray) -> np.ndarray:
 
 
 def copy_last(context: np.ndarray, length: int) -> np.ndarray:
-  """The last frame of the context uint8 [T0, H, W, C], `length` times."""
+  """Repeats the last frame of a context uint8 [T0, H, W, C] `length` times."""
   return np.repeat(context[-1:], length, axis=0)
 
 
 def constant_velocity(context: np.ndarray, length: int) -> np.ndarray:
-  """The last frame, moved on in every step as the two last frames say.
+  """Extrapolates the movement between the last two frames at constant velocity.
 
-  The movement is the whole-pixel shift of the whole frame that best turns the last
-  but one into the last: right for one thing on an even ground and for a camera that
-  pans, wrong for things that move apart, and it knows of no walls. What comes in at
-  the border has the median colour of the border.
+  The movement is the whole-pixel shift of the whole frame that best turns the last but
+  one frame into the last. This is right for one object on an even ground and for a
+  panning camera, but wrong for objects that move apart or bounce. What enters at the
+  border has the median colour of the border.
 
   Args:
     context: uint8 [T0 >= 2, H, W, C].
@@ -172,7 +172,7 @@ def constant_velocity(context: np.ndarray, length: int) -> np.ndarray:
 
 
 def baselines(context: np.ndarray, length: int) -> dict[str, np.ndarray]:
-  """Forecasts uint8 [length, H, W, C] that need no learning, by their names."""
+  """Makes forecasts, uint8 [length, H, W, C] by name, that need no learning."""
   made = {"last frame copied": copy_last(context, length)}
   if len(context) > 1:
     made["constant velocity"] = constant_velocity(context, length)
@@ -180,7 +180,7 @@ def baselines(context: np.ndarray, length: int) -> dict[str, np.ndarray]:
 
 
 def _moved(frame, dx, dy, ground):
-  """A frame shifted by whole pixels, `ground` where nothing was."""
+  """Shifts a frame by whole pixels, with `ground` where nothing was."""
   result = np.broadcast_to(ground, frame.shape).copy()
   height, width = frame.shape[:2]
   if abs(dx) < width and abs(dy) < height:
@@ -190,5 +190,5 @@ def _moved(frame, dx, dy, ground):
 
 
 def _overlap(shift: int, size: int) -> slice:
-  """Where a row of `size` still lies on itself when moved by `shift`."""
+  """Returns the part of a row of `size` that overlaps the row moved by `shift`."""
   return slice(max(shift, 0), size + min(shift, 0))

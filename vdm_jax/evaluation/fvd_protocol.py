@@ -1,9 +1,9 @@
-"""Protocol `fvd`: how far the videos of one source are from those of another.
+"""Protocol `fvd`: the distance between the videos of two sources.
 
-Fréchet distance (FVD), kernel distance (KVD) and FVD extrapolated to infinitely many
-videos, on the features of I3D or C3D, or on features that the user brings. A preset is
-one published protocol; whatever else is asked for departs from it, and is named on
-every line.
+It reports the Fréchet distance (FVD), the kernel distance (KVD) and FVD extrapolated to
+infinitely many videos, on features of I3D or C3D or on the user's own features. A
+preset is one published protocol; every setting that departs from it is named on every
+line.
 """
 
 import dataclasses
@@ -32,8 +32,8 @@ from vdm_jax.metrics import (
 from vdm_jax.metrics.networks import c3d, i3d
 
 _WINDOWS = ("first", "random")
-_SAME_FPS = 0.05  # A GIF's times are hundredths of a second: 12 frames become 12.5.
-# The least that a number may be.
+_SAME_FPS = 0.05  # A GIF's times are hundredths of a second: 12 fps become 12.5.
+# Smallest allowed values of numbers.
 _LEAST = {
   "num_a": 0, "num_b": 0, "num_frames": -1, "num_context": 0, "bn_eps": 0.0, "ddof": -1,
   "inception_splits": 0, "fps": 0.0, "size": 0, "batch_size": 1, "seed": 0,
@@ -43,7 +43,7 @@ setting = protocol.setting
 
 @dataclasses.dataclass(frozen=True)
 class Fvd:
-  """See the module's text; '' and 0 take what the preset says."""
+  """Measures FVD and KVD, see the module's text; '' and 0 take the preset's value."""
 
   name: ClassVar[str] = "fvd"
   several: ClassVar[bool] = True
@@ -59,17 +59,21 @@ class Fvd:
   window: str = setting("", "which frames: first, or random")
   include_conditioning: str = setting("", "whether given frames count: yes or no")
   num_context: int = setting(
-    0, "given frames at the start of a video, where the samples do not say"
+    0, "number of given frames at the start, if the samples do not record it"
   )
-  network: str = setting("", "i3d or c3d")
-  weights: str = setting("", "their name; see vdm-jax weights list")
-  layer: str = setting("", "logits or pool (I3D); features or logits (C3D)")
-  resize: str = setting("", f"how frames get to 224: {', '.join(resize.RULES)}")
+  network: str = setting("", "network of the features: i3d or c3d")
+  weights: str = setting("", "name of the network's weights; see vdm-jax weights list")
+  layer: str = setting(
+    "", "output of the network: logits or pool (I3D), features or logits (C3D)"
+  )
+  resize: str = setting("", f"how frames are resized to 224: {', '.join(resize.RULES)}")
   bn_eps: float = setting(0.0, "epsilon of I3D's batch norms")
-  dtype: str = setting("float32", "of I3D's convolutions; bfloat16 is another number")
+  dtype: str = setting(
+    "float32", "dtype of I3D's convolutions; bfloat16 changes the numbers"
+  )
   ddof: int = setting(-1, "covariances are divided by n minus this")
   root: str = setting(
-    "", f"of the product of covariances: {', '.join(distances.ROOTS)}"
+    "", f"root of the product of covariances: {', '.join(distances.ROOTS)}"
   )
   inception_splits: int = setting(0, "Inception score of a in so many parts (C3D)")
   fps: float = setting(0.0, "frames a second that videos are read at")
@@ -89,7 +93,7 @@ class Fvd:
     preset = presets.find(self.preset)
     wanted, departs = self._resolve(preset)
     parts, b = self._sources(wanted)
-    # Of real videos, those frames that the model was given in its own.
+    # Frames of real videos that correspond to those given to the model.
     skipped = max(self.num_context, *(source.context for source in (*parts, b)))
     skipped = 0 if wanted["include_conditioning"] else skipped
     shapes = {}
@@ -142,7 +146,7 @@ class Fvd:
     return protocol.Outcome(result, fvd_table.table(result))
 
   def _resolve(self, preset: presets.Preset) -> tuple[dict[str, Any], list[str]]:
-    """All settings, and which of them are not the preset's."""
+    """Returns all settings, and names those that depart from the preset."""
     for key, least in _LEAST.items():
       if not getattr(self, key) >= least:
         raise UserError(
@@ -205,7 +209,7 @@ class Fvd:
         options=options,
       )
 
-    # Those of a preset are videos in all.
+    # A preset's number is the total over all sources.
     count = self.num_a or -(-wanted["num_a"] // max(len(self.a), 1))
     parts = [open_source("a", name, count) for name in self.a or [""]]
     b = open_source("b", self.b, wanted["num_b"])
@@ -225,7 +229,7 @@ class Fvd:
     return parts, b
 
   def _features(self, parts, b, wanted, skipped, out):
-    """Features of all, --b's last; logits for an Inception score; what made them."""
+    """Computes features of all sources, --b last, logits, and a description of both."""
     if b.features is not None:
       widths = [x.features.shape[1] for x in (*parts, b)]
       if len(set(widths)) > 1:
@@ -320,7 +324,7 @@ class Fvd:
 
 
 def _notes(shapes: dict[str, tuple[int, ...]]) -> list[str]:
-  """Names what a reader would not expect of the sources' first videos."""
+  """Lists unexpected properties of the sources' first videos."""
   notes = [
     f"{name}: gray, repeated to three channels"
     for name, shape in shapes.items()
@@ -334,10 +338,10 @@ def _notes(shapes: dict[str, tuple[int, ...]]) -> list[str]:
 
 
 def _shorten(wanted, shapes, skipped: int) -> list[str]:
-  """Takes the frames that there are where a preset wants more; says so.
+  """Shortens clips to the frames that exist if a preset asks for more, and says so.
 
-  Of each source the first video is looked at: shorter ones after it are an error that
-  names them.
+  Only the first video of each source is considered; shorter ones after it raise an
+  error that names them.
 
   Raises:
     UserError: nothing is left of a video after its given frames.

@@ -1,4 +1,4 @@
-"""What protocol `fvd` prints."""
+"""The table that protocol `fvd` prints."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _TITLES = {
 
 
 def table(result: dict[str, Any]) -> str:
-  """The numbers as text; every line says under which name they were taken."""
+  """Formats the numbers as text; every line names their preset."""
   preset, departs = result["preset"], result["departs"]
   network = result["extractor"]
   own = "layer" not in network
@@ -30,7 +30,7 @@ def table(result: dict[str, Any]) -> str:
     if key in result:
       value = result[key]["value"]
       if key.startswith("fvd"):
-        value = max(value, 0.0)  # Equal sets are a rounding error below it.
+        value = max(value, 0.0)  # For equal sets rounding can make it negative.
       value = protocol.cell(value, result[key]["error"])
       rows.append([title, value, name, f"{result['n_a']} / {result['n_b']}"])
   measured = ", ".join(part["name"] for part in result["a"])

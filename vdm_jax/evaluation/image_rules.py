@@ -1,7 +1,8 @@
-"""How papers' scripts measure predicted frames: rules of protocol `images`.
+"""Rules of protocol `images`: how the papers' scripts measure predicted frames.
 
-The same two clips have four different PSNRs and SSIMs below; numbers of different rules
-do not compare. `known` says where a rule is known from, as in `presets`.
+The same two clips have a different PSNR and SSIM by each of the four rules, so numbers
+of different rules cannot be compared. `known` says where a rule is known from, as in
+`presets`.
 """
 
 import dataclasses
@@ -20,11 +21,11 @@ class Rule:
   """One way to measure clips.
 
   Attributes:
-    text: for people.
+    text: description of the rule.
     known: 'read' or 'ours'.
-    psnr, ssim: of uint8 [..., T, H, W, C] and the truth, broadcast, to [..., T] or,
-      where frames are pooled, [..., 1]; inf for frames that are met exactly.
-    least: height and width that `ssim` needs.
+    psnr, ssim: functions of uint8 [..., T, H, W, C] and the broadcast truth, to
+      [..., T] or, if frames are pooled, [..., 1]; inf for exactly predicted frames.
+    least: smallest height and width for `ssim`.
     lpips_size: height and width that frames are resized to for LPIPS; 0 keeps theirs.
   """
 
@@ -88,7 +89,7 @@ RULES = {
 
 
 def resized(frames: np.ndarray, size: int) -> np.ndarray:
-  """Frames uint8 [T, H, W, 1 or 3] resized to squares as Pillow does, bilinearly."""
+  """Resizes frames uint8 [T, H, W, 1 or 3] to squares by Pillow's bilinear filter."""
   gray = frames.shape[-1] == 1
   made = [
     np.asarray(

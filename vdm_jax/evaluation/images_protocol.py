@@ -1,12 +1,12 @@
 """Protocol `images`: predicted frames by a paper's rule, mean and best of N members.
 
     OUT/
-      clips.jsonl    what was measured of each clip that is done
+      clips.jsonl    measures of each finished clip, from which a stopped job resumes
       table.txt      mean of the members and best member, over clips
       results.json   everything
 
 The best member of a clip is chosen for each measure by itself, as in MCVD. Given frames
-are in no measure. By lead time, with CRPS and baselines: protocol `forecast`.
+do not count. Protocol `forecast` measures by lead time, with CRPS and baselines.
 """
 
 import dataclasses
@@ -21,23 +21,25 @@ from vdm_jax.metrics import image, perceptual
 from vdm_jax.metrics.networks.lpips import NETS
 
 TITLES = {"mse": "squared error", "psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
-LEAST = ("mse", "lpips")  # The smaller, the better.
+LEAST = ("mse", "lpips")  # Measures of which the smallest value is best.
 _INTERVAL = 1.96
 
 
 @dataclasses.dataclass(frozen=True)
 class Images(ensembles.EnsembleProtocol):
-  """PSNR, SSIM and LPIPS of an ensemble by the rule of one paper's script."""
+  """Measures PSNR, SSIM and LPIPS of an ensemble by the rule of a paper's script."""
 
   name: ClassVar[str] = "images"
 
   rule: str = protocol.setting(
-    "plain", f"whose way to measure: {', '.join(image_rules.RULES)}"
+    "plain", f"rule by which frames are measured: {', '.join(image_rules.RULES)}"
   )
-  lpips: str = protocol.setting("", "LPIPS too, by alexnet or vgg16")
+  lpips: str = protocol.setting(
+    "", "network of LPIPS: alexnet or vgg16; default no LPIPS"
+  )
 
   def run(self, out: epath.Path) -> protocol.Outcome:
-    """See the module's text."""
+    """Measures every clip and writes the table."""
     if self.rule not in image_rules.RULES:
       raise unknown("`rule`", self.rule, image_rules.RULES)
     if self.lpips and self.lpips not in NETS:
@@ -79,20 +81,20 @@ def measure(
   rule: image_rules.Rule,
   lpips: perceptual.Perceptual | None = None,
 ) -> dict[str, list[float]]:
-  """What a rule says of each member of one clip, averaged over its frames.
+  """Measures each member of one clip by a rule, averaged over frames.
 
   Args:
-    members: uint8 [S, T, H, W, C], predicted frames alone.
-    truth: uint8 [T, H, W, C].
-    rule: of `image_rules`.
+    members: uint8 [S, T, H, W, C], only predicted frames.
+    truth: uint8 [T, H, W, C], the true frames.
+    rule: a rule of `image_rules`.
     lpips: measures LPIPS; None for none.
 
   Returns:
-    `mse`, `psnr`, and `ssim` and `lpips` where frames are large enough, [S] each.
-    Frames that are met exactly have no finite PSNR and are in no mean.
+    `mse`, `psnr`, and, if frames are large enough, `ssim` and `lpips`, [S] each.
+    Frames that are predicted exactly have no finite PSNR and are left out of its mean.
 
   Raises:
-    UserError: frames are smaller than the network of LPIPS wants.
+    UserError: frames are too small for the network of LPIPS.
   """
   difference = members.astype(np.float64) / 255 - truth / 255
   found = {"mse": np.square(difference).mean((1, 2, 3, 4))}

@@ -1,31 +1,31 @@
-"""How what is seen in a clip moves: centroids, displacements, what else changes.
+"""Motion in clips: centroids, displacements, and changes that they do not explain.
 
-Made for one bright thing on a black ground, such as a moving digit. All positions
-are (x, y) in pixels.
+It is made for one bright object on a black ground, such as a moving digit. All
+positions are (x, y) in pixels.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-# Intensities (of 1) below it are ground: faint noise everywhere would pull a
-# centroid to the middle. Subtracted, not cut, so that nothing jumps.
+# Intensities (of 1) below this are ground, as faint noise everywhere would pull a
+# centroid to the middle. It is subtracted, not cut off, so that nothing jumps.
 FLOOR = 0.1
 
 
 def intensity(videos: np.ndarray) -> np.ndarray:
-  """Clips uint8 [..., H, W, C] as float64 [..., H, W], 0 for ground, at most 1."""
+  """Converts clips uint8 [..., H, W, C] to float64 [..., H, W] from 0 (ground) to 1."""
   grey = np.asarray(videos, np.float64).mean(-1) / 255
   return np.clip(grey - FLOOR, 0, None) / (1 - FLOOR)
 
 
 def mass(videos: np.ndarray) -> np.ndarray:
-  """Total intensity float64 [N, T] of the frames of clips uint8 [N, T, H, W, C]."""
+  """Sums the intensity of each frame, float64 [N, T], of uint8 [N, T, H, W, C]."""
   return intensity(videos).sum((-2, -1))
 
 
 def centroids(videos: np.ndarray) -> np.ndarray:
-  """Intensity-weighted centres float64 [N, T, 2]; NaN in a frame that is all ground.
+  """Computes intensity-weighted centres, float64 [N, T, 2]; NaN for empty frames.
 
   Args:
     videos: uint8 [N, T, H, W, C].
@@ -38,7 +38,7 @@ def centroids(videos: np.ndarray) -> np.ndarray:
 
 
 def displacements(videos: np.ndarray) -> np.ndarray:
-  """Movement of the centroid from frame to frame, float64 [N, T - 1, 2]; may be NaN."""
+  """Computes the centroid's movement per frame, float64 [N, T - 1, 2]; may be NaN."""
   return np.diff(centroids(videos), axis=1)
 
 
@@ -47,9 +47,9 @@ class Shift(NamedTuple):
 
   Attributes:
     offset: int [N, T - 1, 2], (dx, dy).
-    change: float64 [N, T - 1] in [0, 1], what the shift leaves unexplained: the sum
-      of absolute differences over the sum of both frames. 0 if the thing moved
-      rigidly, 1 if nothing of it is left; NaN where both frames are all ground.
+    change: float64 [N, T - 1] in [0, 1], the part that the shift leaves unexplained:
+      the sum of absolute differences over the sum of both frames. It is 0 if the object
+      moved rigidly, 1 if nothing of it is left, NaN if both frames are empty.
   """
 
   offset: np.ndarray
@@ -61,7 +61,7 @@ def best_shift(videos: np.ndarray, limit: int) -> Shift:
 
   Args:
     videos: the clips.
-    limit: largest shift to try along an axis, pixels.
+    limit: largest shift to try along an axis, in pixels.
   """
   light = intensity(videos)
   before, after = light[:, :-1], light[:, 1:]
@@ -70,13 +70,13 @@ def best_shift(videos: np.ndarray, limit: int) -> Shift:
   offsets = [
     (dx, dy) for dy in range(-limit, limit + 1) for dx in range(-limit, limit + 1)
   ]
-  # The least movement comes first: it wins where several fit equally.
+  # Sorted so that the smallest of several equally good shifts wins.
   offsets.sort(key=lambda offset: offset[0] ** 2 + offset[1] ** 2)
   errors = []
   for dx, dy in offsets:
     top, left = limit - dy, limit - dx
     moved = padded[:, :, top : top + height, left : left + width]
-    # What leaves the frame is lost too: vanishing is no way of moving.
+    # What leaves the frame counts as change, so that vanishing is not movement.
     lost = before.sum((-2, -1)) - moved.sum((-2, -1))
     errors.append(np.abs(moved - after).sum((-2, -1)) + np.clip(lost, 0, None))
   errors = np.stack(errors)

@@ -1,7 +1,7 @@
-"""How well a model tells the noise in frames, given others: what optimized plans use.
+"""The metric of optimized plans: how well a model predicts noise, given frames.
 
-The mean squared error of the noise that the model finds in the latent frames of
-training videos, summed over those frames, averaged over noise levels that are spread
+It is the squared error of the noise that the model predicts in the latent frames of
+training videos, summed over those frames and averaged over noise levels that are spread
 evenly from the noisiest down (the authors of FDM call this "linspace-t").
 """
 
@@ -21,14 +21,14 @@ from vdm_jax.pixels import to_float
 from vdm_jax.plans import plan as plan_lib
 from vdm_jax.systems.system import DiffusionSystem
 
-# Stands for the number of steps of a schedule in continuous time.
+# Takes the place of the number of steps for a schedule in continuous time.
 _STEPS = 1000
 
 
 class NoiseError:
   """A metric for `plans.optimized.search`.
 
-  Sets of one size at one stage are judged by the same videos, levels and noise.
+  Sets of equal size at the same stage are judged by the same videos, levels and noise.
   """
 
   def __init__(
@@ -46,15 +46,15 @@ class NoiseError:
     """Sets up the metric.
 
     Args:
-      system: of the model.
-      params: of its network.
+      system: system of the model.
+      params: parameters of its network.
       source: training videos.
       length: frames of the videos to be sampled.
-      num_videos: drawn anew for every stage and size of the observed set; a multiple
-        of `num_levels`.
-      num_levels: noise levels; video j gets level j modulo this.
+      num_videos: number of videos, drawn anew for every stage and size of the observed
+        set; a multiple of `num_levels`.
+      num_levels: number of noise levels; video j has level j modulo this.
       batch_size: videos at a time; raised to a multiple of the devices.
-      seed: of videos and noise.
+      seed: seed of videos and noise.
 
     Raises:
       UserError: the numbers do not fit each other or the data.
@@ -77,7 +77,7 @@ class NoiseError:
     self._batch_size *= self._mesh.size
     steps = getattr(system.schedule, "num_steps", _STEPS)
     first = np.linspace(0, steps, num_levels, endpoint=False).astype(int)
-    # The middle of a step, so that a discrete schedule floors to that step.
+    # Times in the middle of steps, so that a discrete schedule floors to those steps.
     self._times = (steps - 1 - first + 0.5) / steps
     rows, whole = sharding.batch(self._mesh), sharding.replicated(self._mesh)
     self._program = sharding.jit(
@@ -90,7 +90,7 @@ class NoiseError:
   def __call__(
     self, stage: int, observed: Sequence[int], latent: Sequence[int]
   ) -> float:
-    """The error of the frames `latent` given the frames `observed`."""
+    """Computes the error of the frames `latent` given the frames `observed`."""
     rng = np.random.default_rng([self._seed, stage, len(observed)])
     videos = rng.choice(self._eligible, self._num_videos, replace=False)
     key = jax.random.fold_in(jax.random.key(self._seed), stage)
@@ -110,7 +110,7 @@ class NoiseError:
     wide = jax.tree.map(
       lambda leaf: np.broadcast_to(leaf, (len(videos), *leaf.shape[1:])), row
     )
-    # No captions: a model that takes them is asked without.
+    # Without captions, even for a model that takes them.
     shapes = self._system.cond.shapes(len(videos), 1)
     cond = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     if "label" in cond:
@@ -121,7 +121,7 @@ class NoiseError:
 
 
 def _errors(system: DiffusionSystem, params, pixels, frames, cond, times, keys):
-  """[B]: squared error of the noise, summed over latent frames."""
+  """Computes the squared error of the noise, summed over latent frames, [B]."""
   video = to_float(pixels)
   eps = jax.vmap(lambda key: jax.random.normal(key, video.shape[1:]))(keys)
   noise = system.noise(times, eps)

@@ -1,4 +1,4 @@
-"""Pictures of runs."""
+"""Plots of runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,10 +14,10 @@ def loss_curve(workdir: str, out: epath.PathLike, *, smooth: float = 0.05) -> No
   """Draws the training and validation loss of a run, as PNG.
 
   Args:
-    workdir: of the run; its metrics.jsonl is read.
+    workdir: workdir of the run, whose metrics.jsonl is read.
     out: path of the PNG.
-    smooth: width of the moving average, as a share of the logged points; 5 points
-      or more, and none where that would leave little of the curve.
+    smooth: width of the moving average as a share of the logged points, at least 5
+      points; there is no average if that would leave little of the curve.
 
   Raises:
     UserError: the run has logged no loss yet.
@@ -26,7 +26,7 @@ def loss_curve(workdir: str, out: epath.PathLike, *, smooth: float = 0.05) -> No
   training, validation = series(lines, "loss"), series(lines, "validation_loss")
   if not len(training):
     raise UserError(f"{workdir}: metrics.jsonl holds no loss yet")
-  # The object interface: no global state, no display, safe beside other plots.
+  # Matplotlib's object interface needs no global state and no display.
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
@@ -62,13 +62,13 @@ def loss_curve(workdir: str, out: epath.PathLike, *, smooth: float = 0.05) -> No
 
 
 def series(lines: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-  """(step, value) rows float64 [N, 2] of a metric in the lines of metrics.jsonl."""
+  """Extracts rows (step, value), float64 [N, 2], of a metric from metrics.jsonl."""
   rows = [(line["step"], line[name]) for line in lines if name in line]
   return np.asarray(rows, np.float64).reshape(-1, 2)
 
 
 def averaged(steps, values, window):
-  """A centred moving average; at the ends over what there is."""
+  """Computes a centred moving average, over fewer values at the ends."""
   kernel = np.ones(window)
   count = np.convolve(np.ones(len(values)), kernel, "same")
   return steps, np.convolve(values, kernel, "same") / count

@@ -1,4 +1,4 @@
-"""A trained position regressor, applied to frames, and its protocol `position`."""
+"""Application of a trained position regressor, and its protocol `position`."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from vdm_jax.models.position_regressor import Grid
 from vdm_jax.storage import workdirs
 from vdm_jax.systems.position import PositionRegressor
 
-# Frames of one call: a constant, so that one compiled program serves all counts.
+# Frames per call, constant so that one compiled program serves any number.
 _BATCH = 128
-_SHOWN = 2  # Videos on the map.
+_SHOWN = 2  # Number of videos on the map.
 
 
 class PositionReader:
-  """Reads positions off frames.
+  """Reads positions from frames.
 
   Attributes:
     system: the regressor.
@@ -39,7 +39,7 @@ class PositionReader:
     return self.system.grid
 
   def __call__(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions float64 [..., 2] and cells int [...] of frames uint8 [..., H, W, C]."""
+    """Maps uint8 [..., H, W, C] to positions float64 [..., 2] and cells int [...]."""
     lead = frames.shape[:-3]
     flat = np.asarray(frames).reshape(-1, *self.system.frame_shape)
     found = []
@@ -61,7 +61,7 @@ def load(workdir: str, argument: str) -> PositionReader:
     argument: by which it was named, for errors.
 
   Raises:
-    UserError: there is none.
+    UserError: there is no regressor.
   """
   if not workdir:
     raise UserError(
@@ -80,7 +80,7 @@ def load(workdir: str, argument: str) -> PositionReader:
 def open_data(
   reader: PositionReader, name: str, data_dir: str, split: str
 ) -> sources.VideoSource:
-  """The data set that a regressor is used on; by default the one it was trained on.
+  """Opens the data set that a regressor is used on, by default its training data.
 
   Raises:
     UserError: its frames or its map are not the regressor's, or it has no positions.
@@ -105,25 +105,25 @@ def open_data(
 
 
 def walls_of(source: sources.VideoSource) -> np.ndarray:
-  """float64 [M, 4], (x0, y0, x1, y1) of each wall of the map; M = 0 if unknown."""
+  """Returns the map's walls (x0, y0, x1, y1), float64 [M, 4]; M = 0 if unknown."""
   walls = (source.metadata.get("map") or {}).get("walls") or []
   return np.asarray(walls, np.float64).reshape(-1, 4)
 
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-  """How exactly a position regressor reads held-out frames."""
+  """Measures how accurately a position regressor reads held-out frames."""
 
   name: ClassVar[str] = "position"
 
   workdir: str = protocol.setting("", "run or export of the regressor")
   data: str = protocol.setting("", "data set; default the one it was trained on")
-  data_dir: str = protocol.setting("", "where data sets are; default the run's")
+  data_dir: str = protocol.setting("", "folder of the data sets; default the run's")
   split: str = protocol.setting("test", "which videos")
-  num_videos: int = protocol.setting(0, "the first so many; 0 for all there are")
+  num_videos: int = protocol.setting(0, "number of videos, from the first on; 0: all")
 
   def run(self, out: epath.Path) -> protocol.Outcome:
-    """Median error and cell accuracy; map.png shows some walks, true and read."""
+    """Measures median error and cell accuracy; map.png shows walks, true and read."""
     reader = load(self.workdir, "workdir")
     source = open_data(reader, self.data, self.data_dir, self.split)
     count = min(self.num_videos or source.num_videos, source.num_videos)

@@ -1,6 +1,6 @@
-"""What each published number of a paper was measured by: presets of protocol `fvd`.
+"""Presets of protocol `fvd`: how published numbers were measured.
 
-What decides a number is in the fields; where it is known from is in `known`:
+The fields decide a number; `known` says where they are known from:
 
     read       seen in the code that computed it
     said       an author said so in public
@@ -18,20 +18,20 @@ class Preset:
   """One published protocol.
 
   Attributes:
-    text: of what, for people; what is only recalled is marked.
-    known: 'read', 'said' or 'recalled'; the weakest of what it is made of.
-    published: the numbers, as their paper gives them.
-    num_a: videos of the model.
-    num_b: real videos.
-    num_frames: of a clip, after conditioning frames are counted or not; 0 is all.
+    text: description, which marks what is only recalled.
+    known: 'read', 'said' or 'recalled', the weakest of all fields.
+    published: the numbers as their paper gives them.
+    num_a: number of videos of the model.
+    num_b: number of real videos.
+    num_frames: frames per clip that count; 0 is all.
     window: 'first' or 'random'.
-    include_conditioning: frames that were given count.
+    include_conditioning: whether frames that were given count.
     network: 'i3d' or 'c3d'.
-    resize: rule, of I3D.
-    bn_eps: of I3D's batch norms.
-    ddof: of covariances.
-    root: of the cross term, see protocol `fvd`.
-    inception_splits: of an Inception score, 0 for none.
+    resize: I3D's resizing rule.
+    bn_eps: epsilon of I3D's batch norms.
+    ddof: covariances are divided by n minus this.
+    root: root of the cross term, see protocol `fvd`.
+    inception_splits: number of splits of an Inception score; 0 for none.
   """
 
   text: str
@@ -50,7 +50,7 @@ class Preset:
   inception_splits: int = 0
 
   def settings(self) -> dict[str, Any]:
-    """What the protocol takes from it."""
+    """Returns the settings that the protocol takes."""
     skipped = ("text", "known", "published")
     return {k: v for k, v in dataclasses.asdict(self).items() if k not in skipped}
 
@@ -157,10 +157,10 @@ DEFAULT = "tfhub"
 
 
 def find(name: str) -> Preset:
-  """The preset of a name; '' is the default.
+  """Finds a preset by its name; '' is the default.
 
   Raises:
-    UserError: there is none.
+    UserError: there is no such preset.
   """
   name = name or DEFAULT
   if name not in PRESETS:

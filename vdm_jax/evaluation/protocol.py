@@ -1,8 +1,8 @@
-"""What a protocol of `vdm-jax eval` is.
+"""The interface of the protocols of `vdm-jax eval`.
 
-A protocol is a frozen dataclass: its fields are everything that a published number
-depends on, each with its default and a line of help, and become the flags of the
-command. They are written beside the numbers.
+A protocol is a frozen dataclass. Its fields are everything that a published number
+depends on, each with a default and a line of help; they become the flags of the command
+and are written beside the numbers.
 """
 
 import dataclasses
@@ -19,15 +19,15 @@ import vdm_jax
 from vdm_jax import processes
 from vdm_jax.errors import UserError
 
-_GROUPS = 10  # Of the jackknife.
+_GROUPS = 10  # Groups of the jackknife.
 
 
 class Outcome(NamedTuple):
-  """What a protocol found.
+  """The result of a protocol.
 
   Attributes:
-    result: JSON-able; NaN where nothing could be measured.
-    table: the same for people.
+    result: the numbers, JSON-serialisable; NaN where nothing could be measured.
+    table: the same as text.
   """
 
   result: dict[str, Any]
@@ -35,31 +35,31 @@ class Outcome(NamedTuple):
 
 
 class EvaluationProtocol(Protocol):
-  """See the module's text."""
+  """The interface of a protocol, see the module's text."""
 
   name: ClassVar[str]
   # Whether several processes can share the work.
   several: ClassVar[bool] = False
 
   def run(self, out: epath.Path) -> Outcome:
-    """Measures; may leave pictures in the folder `out`.
+    """Measures, and may write figures to the folder `out`.
 
     Raises:
-      UserError: a setting is missing, or does not fit what it names.
+      UserError: a setting is missing or does not fit what it names.
     """
     ...
 
 
 def setting(default: Any, help: str) -> Any:
-  """A field of a protocol; a tuple of strings is a flag that may be repeated."""
+  """Makes a field of a protocol; a tuple of strings is a flag that may be repeated."""
   return dataclasses.field(default=default, metadata={"help": help})
 
 
 def evaluate(protocol: EvaluationProtocol, out: epath.PathLike) -> Outcome:
-  """Runs a protocol; leaves results.json and table.txt in `out`.
+  """Runs a protocol and writes results.json and table.txt to `out`.
 
   Raises:
-    UserError: as `run`, or `out` holds results already.
+    UserError: as in `run`, or `out` holds results already.
   """
   out = epath.Path(out)
   if (out / "results.json").exists():
@@ -74,13 +74,13 @@ def evaluate(protocol: EvaluationProtocol, out: epath.PathLike) -> Outcome:
     return outcome
   out.mkdir(parents=True, exist_ok=True)
   (out / "table.txt").write_text(outcome.table + "\n")
-  # Last: a folder with it is complete.
+  # Written last, so that a folder that has it is complete.
   (out / "results.json").write_text(as_json({**describe(protocol), **outcome.result}))
   return outcome
 
 
 def describe(protocol: EvaluationProtocol) -> dict[str, Any]:
-  """Name, settings and version: what the numbers belong to."""
+  """Returns name, settings and version, which identify the numbers."""
   return {
     "protocol": protocol.name,
     "settings": dataclasses.asdict(protocol),
@@ -89,7 +89,7 @@ def describe(protocol: EvaluationProtocol) -> dict[str, Any]:
 
 
 def as_json(value: Any) -> str:
-  """Strict JSON of dicts, lists and arrays; what is not finite becomes null."""
+  """Converts dicts, lists and arrays to strict JSON; non-finite numbers become null."""
 
   def plain(value):
     if isinstance(value, Mapping):
@@ -108,17 +108,17 @@ def as_json(value: Any) -> str:
 def jackknife(
   statistic: Callable[[np.ndarray], float], count: int
 ) -> tuple[float, float]:
-  """A statistic of `count` videos and its standard error.
+  """Computes a statistic of videos and its standard error, by a jackknife.
 
-  Videos are left out a group at a time, at most ten groups: frames of one video are
-  not independent, videos are.
+  One group of videos is left out at a time, of at most ten groups: videos are
+  independent, frames of one video are not.
 
   Args:
-    statistic: of the videos of these numbers, int [K].
+    statistic: function of the numbers of some videos, int [K].
     count: number of videos.
 
   Returns:
-    The value of all videos, and its error; NaN where there is none.
+    The value for all videos and its standard error; NaN if there is none.
   """
   everyone = np.arange(count)
   value = float(statistic(everyone))
@@ -131,7 +131,7 @@ def jackknife(
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
-  """Rows of cells as text, the header first; the first column to the left."""
+  """Formats rows of cells as text, header first, with the first column left-aligned."""
   rows = [list(row) for row in rows]
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = []
@@ -144,7 +144,7 @@ def table(rows: Iterable[Sequence[str]]) -> str:
 
 
 def cell(value: float, error: float = math.nan, *, percent: bool = False) -> str:
-  """A table's cell: the value, its standard error, as many digits as make sense."""
+  """Formats a value and its standard error with as many digits as are meaningful."""
   if not math.isfinite(value):
     return "-"
   if percent:

@@ -1,6 +1,6 @@
-"""The protocols that `vdm-jax eval` knows.
+"""Registry of the protocols of `vdm-jax eval`.
 
-A further one is a dataclass as `protocol` describes it, registered here.
+Another protocol is a dataclass as `protocol` describes it, registered here.
 """
 
 import dataclasses
@@ -26,12 +26,12 @@ def register(protocol: type[EvaluationProtocol]) -> None:
 
 
 def known() -> dict[str, type[EvaluationProtocol]]:
-  """All protocols, by name."""
+  """Lists all protocols by name."""
   return dict(_REGISTRY)
 
 
 def build(name: str, settings: dict[str, Any]) -> EvaluationProtocol:
-  """A protocol with some settings, the others at their defaults.
+  """Builds a protocol with some settings and defaults for the others.
 
   Raises:
     UserError: there is no such protocol, or it has no such setting.

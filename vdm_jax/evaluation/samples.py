@@ -1,4 +1,4 @@
-"""Folders of samples, as `vdm-jax sample` leaves them, read back."""
+"""Reads folders of samples that `vdm-jax sample` wrote."""
 
 import dataclasses
 import json
@@ -19,9 +19,9 @@ class Samples:
   """The samples of one folder.
 
   Attributes:
-    folder: as it was named.
+    folder: folder as the user named it.
     videos: uint8 [N, T, H, W, C].
-    record: how they were made.
+    record: record of how they were made.
   """
 
   folder: str
@@ -30,13 +30,13 @@ class Samples:
 
   @property
   def observed(self) -> np.ndarray:
-    """bool [T]: frames that were given."""
+    """Returns which frames were given, bool [T]."""
     places = self.record.get("given_frames") or []
     return np.isin(np.arange(self.videos.shape[1]), places)
 
   @property
   def stride(self) -> int:
-    """Source frames from one frame to the next."""
+    """Returns the distance between neighbouring frames, in source frames."""
     return systems.build(self.record["config"]).stride
 
 
@@ -44,8 +44,8 @@ def load(folder: str) -> Samples:
   """Reads a folder.
 
   Raises:
-    UserError: it holds no samples, unfinished or damaged ones, or videos of other than
-      8 bits.
+    UserError: it holds no samples, unfinished or damaged ones, or videos that are not
+      8-bit.
   """
   path = epath.Path(folder)
   for name in ("videos.npz", "record.json"):
@@ -71,14 +71,13 @@ def load(folder: str) -> Samples:
 
 
 def names(folders: Sequence[str]) -> list[str]:
-  """What to call folders in a table: the last part of each, or all if that is not
-  enough to tell them apart."""
+  """Names folders for a table: by their last parts, or in full if these are equal."""
   short = [os.path.basename(os.path.normpath(folder)) for folder in folders]
   return short if len(set(short)) == len(short) else list(folders)
 
 
 def check_alike(found: Sequence[Samples]) -> None:
-  """Raises UserError unless all have one shape, one pace and the same given frames."""
+  """Raises UserError unless all have equal shape, stride and given frames."""
   first = found[0]
   for other in found[1:]:
     for what, mine, theirs in (

@@ -1,14 +1,13 @@
-"""Does a video make sense as a walk? FDM's WD and PO from positions on a map.
+"""FDM's WD and PO: whether a video, by positions on a map, makes sense as a walk.
 
-The paper (Harvey et al. 2022, section 5.3) reads positions off frames with a
-regressor and compares "point-speeds", distances between positions of neighbouring
-frames, with those of the test set. Its code was never published: what follows is our
-definition.
+The paper (Harvey et al. 2022, section 5.3) reads positions from frames with a regressor
+and compares "point-speeds", distances between positions of neighbouring frames, with
+those of the test set. Its code was never published; the definitions are ours:
 
     speed of a step   distance of the two positions x frames per second
     outlier           a step faster than a threshold: a jump, not a movement
     PO                share of outliers
-    WD                Wasserstein-1 distance of the speeds that are no outliers to
+    WD                Wasserstein-1 distance between the speeds, without outliers, and
                       those of the test set
 """
 
@@ -25,11 +24,11 @@ from vdm_jax.models.position_regressor import Grid
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
-  """One video's positions.
+  """The positions of one video.
 
   Attributes:
-    position: [T, 2], map units.
-    counts: bool [T - 1], which steps are measured.
+    position: positions [T, 2], in map units.
+    counts: bool [T - 1], the steps that are measured.
     fps: frames per second.
   """
 
@@ -39,11 +38,11 @@ class Walk:
 
   @classmethod
   def of(cls, position: np.ndarray, observed: np.ndarray, fps: float) -> "Walk":
-    """Steps between two observed frames do not count: no model made them.
+    """Makes a walk, without the steps between observed frames, which no model made.
 
     Args:
-      position: [T, 2].
-      observed: bool [T or more].
+      position: positions [T, 2].
+      observed: bool [T or more], which frames were given.
       fps: frames per second.
     """
     observed = observed[: len(position)]
@@ -51,23 +50,23 @@ class Walk:
 
   @property
   def speed(self) -> np.ndarray:
-    """Of the steps that count, map units per second [K]."""
+    """Computes the speeds [K] of the steps that count, in map units per second."""
     steps = np.diff(self.position, axis=0)[self.counts]
     return np.linalg.norm(steps, axis=-1) * self.fps
 
   @property
   def reached(self) -> np.ndarray:
-    """Where the steps that count end [K, 2]."""
+    """Returns the ends [K, 2] of the steps that count."""
     return self.position[1:][self.counts]
 
 
 def speeds(walks: Sequence[Walk]) -> np.ndarray:
-  """Of all walks together [K]."""
+  """Collects the speeds [K] of all walks."""
   return np.concatenate([walk.speed for walk in walks])
 
 
 def outliers(walks: Sequence[Walk], threshold: float) -> float:
-  """PO: share of steps faster than `threshold`; NaN if there is no step."""
+  """Computes PO, the share of steps faster than `threshold`; NaN without steps."""
   found = speeds(walks)
   return float(np.mean(found > threshold)) if len(found) else float("nan")
 
@@ -75,7 +74,7 @@ def outliers(walks: Sequence[Walk], threshold: float) -> float:
 def speed_distance(
   walks: Sequence[Walk], reference: Sequence[Walk], threshold: float
 ) -> float:
-  """WD, map units per second; NaN where a side has nothing but outliers."""
+  """Computes WD in map units per second; NaN if a side has only outliers."""
   kept = [s[s <= threshold] for s in (speeds(walks), speeds(reference))]
   if not all(len(side) for side in kept):
     return float("nan")
@@ -85,10 +84,9 @@ def speed_distance(
 def place_distance(
   walks: Sequence[Walk], reference: Sequence[Walk], grid: Grid
 ) -> float:
-  """Earth mover's distance of the shares of frames in each cell, map units.
+  """Computes the earth mover's distance between shares of frames by cell, in map units.
 
-  Between cells lies the distance of their centres. NaN where a side has no frame on
-  the map.
+  Cells are as far apart as their centres. It is NaN if a side has no frame on the map.
   """
   centres, shares = [], []
   for side in (walks, reference):
@@ -100,8 +98,8 @@ def place_distance(
     shares.append(counts / counts.sum())
   cost = np.linalg.norm(centres[0][:, None] - centres[1][None], axis=-1)
   n, m = cost.shape
-  # Rows: what leaves each cell; columns: what arrives in each. One of them follows
-  # from the others, and rounding must not contradict it.
+  # Constraints: what leaves each cell (rows) and what arrives in each (columns). One of
+  # them follows from the others and is dropped, as rounding could contradict it.
   leaves = scipy.sparse.kron(scipy.sparse.eye(n), np.ones((1, m)))
   arrives = scipy.sparse.kron(np.ones((1, n)), scipy.sparse.eye(m))
   constraints = scipy.sparse.vstack([leaves, arrives]).tocsr()[:-1]
@@ -113,9 +111,9 @@ def place_distance(
 
 
 def through_walls(walks: Sequence[Walk], walls: np.ndarray) -> float:
-  """Share of steps that cross a wall [M, 4] as (x0, y0, x1, y1); NaN without steps.
+  """Computes the share of steps that cross a wall (x0, y0, x1, y1); NaN without steps.
 
-  The regressor's errors cross walls too: compare with real walks.
+  Errors of the regressor cross walls, too, so compare it with that of real walks.
   """
   crossed = [
     crosses(walk.position[:-1][walk.counts], walk.reached, walls) for walk in walks
@@ -125,10 +123,10 @@ def through_walls(walks: Sequence[Walk], walls: np.ndarray) -> float:
 
 
 def crosses(start: np.ndarray, end: np.ndarray, walls: np.ndarray) -> np.ndarray:
-  """bool [K]: whether the segment from `start` to `end` [K, 2] crosses any wall."""
+  """Tells, bool [K], whether segments from `start` to `end` [K, 2] cross any wall."""
   first, second = walls[None, :, :2], walls[None, :, 2:]
   a, b = start[:, None], end[:, None]
-  # Each segment's ends lie on different sides of the other.
+  # Segments cross if the ends of each lie on different sides of the other.
   return np.any(
     (_side(a, b, first) * _side(a, b, second) < 0)
     & (_side(first, second, a) * _side(first, second, b) < 0),
@@ -137,6 +135,6 @@ def crosses(start: np.ndarray, end: np.ndarray, walls: np.ndarray) -> np.ndarray
 
 
 def _side(a, b, point):
-  """Sign of twice the area of the triangle a, b, point."""
+  """Returns the sign of the area of the triangle a, b, point."""
   along, away = b - a, point - a
   return np.sign(along[..., 0] * away[..., 1] - along[..., 1] * away[..., 0])

@@ -3,13 +3,13 @@
     OUT/
       speeds.png     distributions of speeds
       map.png        walks drawn on the map: real ones, then those of each folder
-      table.txt      the measures, a column a folder
+      table.txt      the measures, one column per folder
       results.json   everything
 
-The reference is the second half of the test videos, its positions read by the same
-regressor. The first half is measured like a folder of samples: the floor, what a
-perfect model would get. Of the real videos the same frames are taken as of samples,
-and the same steps count.
+The reference is the second half of the test videos, with positions read by the same
+regressor. The first half is measured like a folder of samples, which gives the floor
+that a perfect model would reach. The same frames and steps count for real videos as for
+samples.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.evaluation import figures, positions, protocol, samples, walk
 from vdm_jax.models.position_regressor import Grid
 
-_SHOWN = 4  # Walks of a set on the map.
+_SHOWN = 4  # Number of walks of each set on the map.
 _READ = "real"
 _TRUE = "real, true positions"
 TITLES = {
@@ -37,25 +37,29 @@ TITLES = {
 
 @dataclasses.dataclass(frozen=True)
 class WalkProtocol:
-  """WD and PO of sampled walks (FDM), with real walks as the floor."""
+  """Measures WD and PO of sampled walks (FDM), with real walks as the floor."""
 
   name: ClassVar[str] = "walk"
 
-  samples: tuple[str, ...] = protocol.setting((), "folders of samples, a column each")
+  samples: tuple[str, ...] = protocol.setting((), "folders of samples, one column each")
   regressor: str = protocol.setting("", "workdir of the position regressor")
   data: str = protocol.setting("", "data set; default the regressor's")
-  data_dir: str = protocol.setting("", "where data sets are; default the regressor's")
-  split: str = protocol.setting("test", "whose videos are the real ones")
-  observed: bool = protocol.setting(False, "count steps between given frames too")
+  data_dir: str = protocol.setting(
+    "", "folder of the data sets; default the regressor's"
+  )
+  split: str = protocol.setting("test", "split of the real videos")
+  observed: bool = protocol.setting(
+    False, "whether steps between given frames count, too"
+  )
   outlier_speed: float = protocol.setting(
-    0.0, "faster is an outlier, map units per second; 0: by outlier_factor"
+    0.0, "speed of outliers, in map units per second; 0: by outlier_factor"
   )
   outlier_factor: float = protocol.setting(
-    3.0, "times the 99th percentile of the true speeds of the split"
+    3.0, "outlier speed in units of the 99th percentile of the split's true speeds"
   )
 
   def run(self, out: epath.Path) -> protocol.Outcome:
-    """See the module's text."""
+    """Measures all sets of walks and writes table and figures."""
     if not self.samples:
       raise UserError("`samples`: expected one folder of samples or more")
     if self.outlier_speed < 0 or self.outlier_factor <= 0:
@@ -118,10 +122,10 @@ class _Real:
   """The real walks of a split.
 
   Attributes:
-    fps: frames per second of samples and real walks; 1 where it is not known.
-    reference: what everything is compared with, positions as read.
-    floor: other real walks, as read; none if there is one video alone.
-    true: those of the floor, or of the reference, at their true positions.
+    fps: frames per second of samples and real walks; 1 if unknown.
+    reference: walks that everything is compared with, by positions as read.
+    floor: other real walks, by positions as read; none if there is only one video.
+    true: walks of the floor (or of the reference) by their true positions.
     fast: 99th percentile of the true speeds.
   """
 
@@ -130,7 +134,7 @@ class _Real:
     self.fps = float(np.median(source.fps)) / stride or 1.0
     read, true = [], []
     for video in range(source.num_videos):
-      # Samples may be longer than any video is.
+      # Samples may be longer than every real video.
       frames = np.arange(0, source.lengths[video], stride)[:length]
       name = reader.system.extra
       (found,) = source.read_many([(video, frames)], ("frames", name))
@@ -149,7 +153,7 @@ class _Real:
     self.true = true[:half] or true
 
   def sets(self) -> dict[str, list[walk.Walk]]:
-    """The columns of real walks."""
+    """Returns the columns of real walks."""
     sets = {_TRUE: self.true}
     return sets | ({_READ: self.floor} if self.floor else {})
 
@@ -157,7 +161,7 @@ class _Real:
 def _measures(
   reference: Sequence[walk.Walk], threshold: float, grid: Grid, walls: np.ndarray
 ) -> dict[str, Callable[[Sequence[walk.Walk]], float]]:
-  """What is measured of a set of walks, by the keys of `TITLES`."""
+  """Returns the measures of a set of walks, by the keys of `TITLES`."""
 
   def mean_speed(walks):
     speeds = walk.speeds(walks)

@@ -1,1 +1,1 @@
-"""PyTorch checkpoints in the layouts of the papers' authors, in and out."""
+"""Reading and writing of PyTorch checkpoints in the layouts of the papers' authors."""

@@ -1,8 +1,8 @@
 """The layout of FDM's checkpoints (plai-group/flexible-video-diffusion-modeling).
 
 A file holds {"state_dict", "config", "step"}; the config is the flat mapping of every
-option of the training command. The older research code (wsgharvey/video-diffusion)
-has another network: its files are told apart by names of arrays and refused.
+option of the training command. The older research code (wsgharvey/video-diffusion) has
+another network: its files are recognised by names of arrays and refused.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ CHANNEL_MULTS = {
   64: (1, 2, 3, 4),
   32: (1, 2, 2, 2),
 }
-# Our data set by theirs.
+# Our names of data sets by the authors'.
 DATASETS = {
   "carla_no_traffic": "carla",
   "mazes_cwvae": "gqn_mazes",
   "minerl": "minerl",
 }
-# The options that matter here, and what their values are.
+# The options that matter here, with the types of their values.
 _OPTIONS = {
   "image_size": int,
   "dataset": str,
@@ -60,10 +60,10 @@ _OPTIONS = {
   "batch_size": int,
   "ema_rate": str,
 }
-# Keys of the older code's network alone.
+# Keys that only the older code's network has.
 _OLDER = ("spatial_encoding", "lookup_table_weight")
 _STEM = "input_blocks.0.0.weight"
-# Fields of the network that the authors' code has no option for.
+# Fields of the network for which the authors' code has no option.
 _OURS = (
   "padding_in_norm",
   "show_given",
@@ -75,7 +75,7 @@ _OURS = (
 
 
 def entries(settings: FdmSettings, height: int) -> list[Entry]:
-  """The arrays of a state dict; `height` of a frame says where attention is."""
+  """Lists the arrays of a state dict; frames of `height` decide where attention is."""
   levels = range(len(settings.widths))
   found = improved_diffusion.entries(
     channels=settings.channels,
@@ -89,7 +89,7 @@ def entries(settings: FdmSettings, height: int) -> list[Entry]:
 
 
 def _site(key: str, path: str, up: bool) -> Iterator[Entry]:
-  del up  # Heads leave no trace in the order of the arrays.
+  del up  # The order of the arrays does not depend on heads.
   layer, norm = improved_diffusion.layer, improved_diffusion.norm
   for theirs, ours in (("spatial", "space"), ("temporal", "time")):
     source, target = f"{key}.{theirs}_attention", f"{path}_{ours}"
@@ -105,11 +105,11 @@ def _site(key: str, path: str, up: bool) -> Iterator[Entry]:
 
 
 def settings_from_options(options: Mapping[str, Any]) -> FdmSettings:
-  """The network that the authors' options describe.
+  """Converts the authors' options to settings of the network.
 
   Raises:
-    UserError: an option is missing, or has a value with which the authors' code
-      builds another network or none.
+    UserError: an option is missing, or has a value for which the authors' code builds
+      another network or none.
   """
   size = _option(options, "image_size")
   if size not in CHANNEL_MULTS:
@@ -129,7 +129,7 @@ def settings_from_options(options: Mapping[str, Any]) -> FdmSettings:
     channels=_option(options, "num_channels"),
     channel_mults=CHANNEL_MULTS[size],
     blocks=_option(options, "num_res_blocks"),
-    # The authors' network passes over a resolution that never occurs.
+    # The authors' network ignores a resolution that never occurs.
     attention_resolutions=tuple(r for r in wanted if r in heights),
     num_heads=_option(options, "num_heads"),
     num_heads_upsample=0 if upsample == -1 else upsample,
@@ -140,7 +140,7 @@ def settings_from_options(options: Mapping[str, Any]) -> FdmSettings:
 
 
 def diffusion_from_options(options: Mapping[str, Any]) -> dict[str, Any]:
-  """`config.diffusion` that the authors' options describe; UserError likewise."""
+  """Converts the authors' options to `config.diffusion`; raises UserError likewise."""
   schedules = {"linear": "linear_steps", "cosine": "cosine_steps"}
   name = _option(options, "noise_schedule")
   if name not in schedules:
@@ -168,7 +168,7 @@ def diffusion_from_options(options: Mapping[str, Any]) -> dict[str, Any]:
     "loss_space": predict,
     "weighting": "simple",
     "norm": "l2",
-    # The authors' KL objective passes over the masks.
+    # The authors' KL objective ignores the masks.
     "where": "all" if kind == "kl" else where,
     "normalise": "all",
     "kind": kind,
@@ -177,7 +177,7 @@ def diffusion_from_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recognises(contents: Any) -> bool:
-  """Whether a file's contents are those of FDM; see `formats`."""
+  """Tells whether a file's contents are those of FDM; see `formats`."""
   if not isinstance(contents, Mapping):
     return False
   stem = formats.state_dict_shape(contents.get("state_dict"), _STEM)
@@ -188,7 +188,7 @@ def check_contents(contents: Any) -> None:
   """Checks that a file's contents are FDM's.
 
   Raises:
-    UserError: they are those of something else, or of the older research code.
+    UserError: they are something else, or of the older research code.
   """
   known = contents if isinstance(contents, Mapping) else {}
   absent = [key for key in CONTENTS if key not in known]
@@ -205,7 +205,7 @@ def check_contents(contents: Any) -> None:
 
 
 def read(file: formats.File, fields: formats.Fields) -> formats.Published:
-  """See `formats`; every field but those of the machine is the file's own."""
+  """Reads a file, see `formats`, which holds all fields but those of the machine."""
   check_contents(file.contents)
   options, state = file.contents["config"], file.contents["state_dict"]
   size, settings = _option(options, "image_size"), settings_from_options(options)
@@ -232,7 +232,7 @@ def read(file: formats.File, fields: formats.Fields) -> formats.Published:
 
 
 def _read_run(options: Mapping[str, Any], fields: formats.Fields) -> None:
-  """Task, optimizer, training, sampling and plan."""
+  """Sets the fields of task, optimizer, training, sampling and plan."""
   max_frames, length = _option(options, "max_frames"), _option(options, "T")
   random = _option(options, "pad_with_random_frames")
   task = {
@@ -257,7 +257,7 @@ def _read_run(options: Mapping[str, Any], fields: formats.Fields) -> None:
 
 
 def _numbers(kind: type, name: str, options: Mapping[str, Any]) -> tuple:
-  """An option that lists numbers, "16,8"; UserError if it does not."""
+  """Parses an option that lists numbers, such as "16,8"; else raises UserError."""
   text = _option(options, name)
   try:
     return tuple(kind(part) for part in text.split(","))
@@ -268,10 +268,10 @@ def _numbers(kind: type, name: str, options: Mapping[str, Any]) -> tuple:
 
 
 def _option(options: Mapping[str, Any], name: str) -> Any:
-  """The value of one of `_OPTIONS`.
+  """Returns the value of one of `_OPTIONS`.
 
   Raises:
-    UserError: it is missing, or of another kind.
+    UserError: the option is missing, or of another type.
   """
   if not isinstance(options, Mapping) or name not in options:
     raise UserError(f"not a checkpoint of FDM: its config has no {name!r}")

@@ -1,13 +1,13 @@
-"""A model of ours as a checkpoint of FDM's, which holds every option of its training.
+"""Writing of FDM's checkpoints, which hold every option of the training.
 
-What an option has no field for here has the value of the authors' README command.
+Options without a field here have the value of the command in the authors' README.
 """
 
 from typing import Any
 
 from vdm_jax.interop import fdm, improved_write, writing
 
-# Fields that are ours, and a learned variance, with which their code fails.
+# Values that the authors' code has for our own fields; learned variance fails there.
 _MODEL = {
   "padding_in_norm": (True,),
   "show_given": (False,),
@@ -19,12 +19,12 @@ _DATASETS = {ours: theirs for theirs, ours in fdm.DATASETS.items()}
 
 
 def refusals(trained: writing.Trained) -> list[str]:
-  """See `writing`."""
+  """Lists what the authors' code cannot run, see `writing`."""
   return improved_write.refusals(trained, fdm.CHANNEL_MULTS, (3,), _MODEL)
 
 
 def write(trained: writing.Trained) -> writing.Written:
-  """See `writing`."""
+  """Makes the file, see `writing`."""
   size = trained.system.frame_shape[0]
   options = {
     **_run_options(trained),
@@ -41,11 +41,11 @@ def write(trained: writing.Trained) -> writing.Written:
 
 
 def _run_options(trained: writing.Trained) -> dict[str, Any]:
-  """The options of data and training."""
+  """Converts the fields of data and training to options."""
   config = trained.config
   task, optimizer, train = (config[key] for key in ("task", "optimizer", "train"))
   name = config["data"]["name"]
-  # A task of ours may have neither; then their data set tells.
+  # If the task has neither, the authors' value for the data set is taken.
   length = task.get("clip_length") or task.get("length") or -1
   return {
     "dataset": _DATASETS.get(name.partition("/")[0], name),

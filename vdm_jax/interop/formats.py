@@ -1,17 +1,17 @@
-"""What a published format is, which there are, and which one a file looks like.
+"""The interface of published formats, their registry, and the recognition of files.
 
 A format is a module `interop.NAME` with
 
-    TITLE: str                      # what messages call it
-    recognises(contents) -> bool    # by keys and ranks alone: is it one of mine?
+    TITLE: str                      # its name in messages
+    recognises(contents) -> bool    # whether a file has this format, by keys and ranks
     read(file: File, fields: Fields) -> Published
 
-`read` puts each config field that the system needs into `fields` with `set`, and
-says where it came from; the sections of a run (optimizer, train, sampling, ...) have
-defaults already, and a value the user asked for wins or is refused there. Then it
-says which keys are which parameters. It looks at names and shapes, never at values:
-a dry run has none. Whatever does not fit is a `UserError`; missing, unexpected and
-misshaped keys are not its business (`mapping.compare` lists them).
+`read` puts each config field that the system needs into `fields` with `set`, along with
+its source. The sections of a run (optimizer, train, sampling, ...) have defaults, and a
+value that the user asked for takes precedence or is refused. Then `read` maps keys to
+parameters. It reads names and shapes, never values, which a dry run does not have.
+Whatever does not fit is a `UserError`, except for missing, unexpected and misshaped
+keys, which `mapping.compare` lists.
 """
 
 import importlib
@@ -26,12 +26,12 @@ from vdm_jax.interop import run_defaults
 from vdm_jax.interop.mapping import Entry
 
 NAMES = ("fdm", "ramvid", "rvd")
-# Where a field can come from. What shapes tell cannot be otherwise.
+# Possible sources of a field. A value from shapes cannot be changed.
 SOURCES = ("file", "shapes", "name", "preset", "flag", "default")
 
 
 class Stored(Protocol):
-  """An array of a file: NumPy's own, or one read when asked for (`torch_file`)."""
+  """An array of a file: NumPy's, or one that is read on demand (`torch_file`)."""
 
   shape: tuple[int, ...]
 
@@ -39,13 +39,13 @@ class Stored(Protocol):
 
 
 class File(NamedTuple):
-  """What a format reads.
+  """A file for a format to read.
 
   Attributes:
-    name: of the file, without its folder.
-    contents: mappings and sequences; their leaves are numbers, strings and `Stored`.
-    dataset: the preset asked for, or None.
-    raw: the raw parameters are asked for where a file holds averages too.
+    name: name of the file, without its folder.
+    contents: mappings and sequences, with numbers, strings and `Stored` as leaves.
+    dataset: the preset that the user asked for, or None.
+    raw: whether to take raw parameters if the file also holds averages.
   """
 
   name: str
@@ -54,10 +54,10 @@ class File(NamedTuple):
   raw: bool = False
 
   def preset(self, presets: Mapping[str, Any], default: str | None = None) -> Any:
-    """The preset of `dataset`, or of `default`.
+    """Returns the preset of `dataset`, or of `default`.
 
     Raises:
-      UserError: there is no such one, or none was asked for and there is no default.
+      UserError: there is no such preset, or neither is set.
     """
     name = self.dataset or default
     if name is None:
@@ -71,15 +71,15 @@ class File(NamedTuple):
 
 
 class Published(NamedTuple):
-  """A checkpoint as its format understands it.
+  """A checkpoint as its format interprets it.
 
   Attributes:
-    entries: which key is which parameter.
+    entries: mapping of keys to parameters.
     state: the arrays by key.
-    tables: keys of the state that are no parameters and are made anew (noise
+    tables: keys of the state that are not parameters and are computed anew (noise
       schedules).
-    step: of training; 0 where the file does not tell.
-    ema: rate of the average that the arrays are, as text; None for raw parameters.
+    step: step of training; 0 if the file does not say.
+    ema: rate of the average in the arrays, as text; None for raw parameters.
   """
 
   entries: Sequence[Entry]
@@ -90,10 +90,10 @@ class Published(NamedTuple):
 
 
 class Fields:
-  """A config under construction that remembers where each field came from."""
+  """A config under construction that records the source of each field."""
 
   def __init__(self, asked: Mapping[str, Any] | None = None):
-    """Starts with the defaults of what a run needs.
+    """Starts with the defaults of the sections of a run.
 
     Args:
       asked: values that the user asked for, by dotted name ('model.heads').
@@ -106,16 +106,16 @@ class Fields:
       self.set(name, value, "default")
 
   def set(self, name: str, value: Any, source: str) -> Any:
-    """Sets a field, unless the user asked for another value; returns what it is now.
+    """Sets a field, unless the user asked for another value, and returns its value.
 
     Args:
-      name: dotted.
-      value: anything JSON can hold, and tuples.
+      name: dotted name.
+      value: a JSON-serialisable value or a tuple.
       source: one of `SOURCES`.
 
     Raises:
-      UserError: the user asked for a value that shapes contradict, or of another
-        kind.
+      UserError: the user asked for a value of another type, or one that contradicts the
+        shapes.
     """
     if source not in SOURCES:
       raise ValueError(f"{name}: no such source {source!r}")
@@ -132,7 +132,7 @@ class Fields:
     return value
 
   def section(self, name: str, values: Mapping[str, Any], source: str) -> None:
-    """`set` for all fields of a section."""
+    """Sets all fields of a section, see `set`."""
     for key, value in values.items():
       self.set(f"{name}.{key}", value, source)
 
@@ -140,10 +140,10 @@ class Fields:
     return self._values[name]
 
   def config(self) -> dict[str, Any]:
-    """The config, nested.
+    """Returns the nested config.
 
     Raises:
-      UserError: the user asked for a field that there is not.
+      UserError: the user asked for a field that does not exist.
     """
     for name in self._asked.keys() - self._used:
       raise errors.unknown("config field", name, self._values)
@@ -158,10 +158,10 @@ class Fields:
 
 
 def load(name: str) -> ModuleType:
-  """The format of a system.
+  """Loads the format of a system.
 
   Raises:
-    UserError: there is none.
+    UserError: there is no such format.
   """
   if name not in NAMES:
     raise errors.unknown("`system`", name, NAMES)
@@ -169,19 +169,19 @@ def load(name: str) -> ModuleType:
 
 
 def looks_like(contents: Any) -> list[str]:
-  """The names of the formats that recognise a file's contents."""
+  """Lists the names of the formats that recognise a file's contents."""
   return [name for name in NAMES if load(name).recognises(contents)]
 
 
 def state_dict_shape(contents: Any, key: str) -> tuple[int, ...] | None:
-  """The shape of an array of a mapping; None if there is no such array."""
+  """Returns the shape of an array of a mapping; None if there is no such array."""
   found = contents.get(key) if isinstance(contents, Mapping) else None
   shape = getattr(found, "shape", None)
   return None if shape is None else tuple(shape)
 
 
 def _check_kind(name: str, asked: Any, value: Any) -> None:
-  """A number for a number, a tuple for a tuple; whole numbers are numbers."""
+  """Checks that a value asked for has the type of the file's; integers are numbers."""
 
   def kind(a):
     if isinstance(a, bool):

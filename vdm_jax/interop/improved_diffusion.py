@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from vdm_jax.interop.mapping import CONV, LINEAR, Entry, Layout, pointwise
 
-# From the key and the path of an attention site, and whether it is on the way up.
+# Maps the key and path of an attention site, and whether it is on the way up.
 Site = Callable[[str, str, bool], Iterable[Entry]]
 
 
@@ -21,16 +21,16 @@ def entries(
   site: Site,
   rank: int,
 ) -> list[Entry]:
-  """The arrays of a U-Net that `models.unet.wire` wires.
+  """Lists the arrays of a U-Net that `models.unet.wire` wires.
 
   Args:
-    channels: of the stem.
-    widths: of each level, finest first.
-    blocks: residual blocks a level on the way down.
-    attends: whether there is attention after the blocks of each level; in the middle
-      there always is.
-    site: its arrays.
-    rank: axes of the convolutions.
+    channels: channels of the stem.
+    widths: channels of each level, finest first.
+    blocks: residual blocks per level on the way down.
+    attends: whether attention follows the blocks of each level; the middle always has
+      it.
+    site: lists the arrays of an attention site.
+    rank: number of axes of the convolutions.
   """
   found = [
     *layer("time_embed.0", "embed_0", LINEAR),
@@ -56,7 +56,7 @@ def entries(
   for level in reversed(range(last + 1)):
     for i in range(blocks + 1):
       key, path = f"output_blocks.{place}", f"up_{level}_{i}"
-      # Its input is wider than its output: a skip is concatenated.
+      # A skip is concatenated, so the input is wider than the output.
       found += _block(f"{key}.0", path, True, rank)
       if attends[level]:
         found += site(f"{key}.1", f"{path}_attention", True)
@@ -70,13 +70,13 @@ def entries(
 
 
 def layer(key: str, path: str, layout: Layout) -> Iterator[Entry]:
-  """Kernel and bias."""
+  """Lists kernel and bias of a layer."""
   yield Entry(f"{key}.weight", f"{path}/kernel", layout)
   yield Entry(f"{key}.bias", f"{path}/bias")
 
 
 def norm(key: str, path: str) -> Iterator[Entry]:
-  """Scale and bias of a group norm."""
+  """Lists scale and bias of a group norm."""
   yield Entry(f"{key}.weight", f"{path}/GroupNorm_0/scale")
   yield Entry(f"{key}.bias", f"{path}/GroupNorm_0/bias")
 

@@ -1,4 +1,4 @@
-"""Our fields as options of improved-diffusion, which FDM's and RaMViD's code share."""
+"""Conversion to options of improved-diffusion, which FDM's and RaMViD's code share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ SCHEDULES = {"linear_steps": "linear", "cosine_steps": "cosine"}
 
 
 def diffusion(trained: Trained) -> sections.Diffusion:
-  """The diffusion section with its defaults."""
+  """Returns the section `diffusion` with its defaults."""
   return sections.read(
     sections.Diffusion, trained.config["diffusion"], "config.diffusion"
   )
@@ -22,13 +22,13 @@ def refusals(
   channels: Sequence[int],
   model: Mapping[str, Sequence[Any]],
 ) -> list[str]:
-  """Lists what neither the networks nor the samplers of the authors' code can be.
+  """Lists the fields that networks and samplers of the authors' code do not support.
 
   Args:
     trained: the model.
-    channel_mults: their multipliers by the size of a frame.
-    channels: of a frame, that they can have.
-    model: values that fields of the network can have, where not any.
+    channel_mults: their multipliers by frame size.
+    channels: their possible numbers of channels of a frame.
+    model: their possible values of fields of the network; others are unrestricted.
   """
   shape = trained.system.frame_shape
   known = [(size, size, count) for size in channel_mults for count in channels]
@@ -47,11 +47,11 @@ def refusals(
 
 
 def options(trained: Trained) -> dict[str, Any]:
-  """The options of network and diffusion, in the order of the authors' code."""
+  """Returns the options of network and diffusion, in the order of the authors' code."""
   network, section = trained.network, diffusion(trained)
   size = trained.system.frame_shape[0]
-  # They read a list of numbers, which may not be empty; one that is no height is
-  # passed over.
+  # The authors' code reads a non-empty list of numbers, and ignores one that is not a
+  # height.
   heights = network.attention_resolutions or (2 * size,)
   return {
     "image_size": size,
@@ -77,6 +77,6 @@ def options(trained: Trained) -> dict[str, Any]:
 
 
 def file_name(trained: Trained) -> str:
-  """'ema_0.9999_550000.pt', or 'model550000.pt' of raw parameters."""
+  """Returns a name like 'ema_0.9999_550000.pt', or 'model550000.pt' for raw weights."""
   start = f"ema_{trained.ema}_" if trained.ema else "model"
   return f"{start}{trained.step:06d}.pt"

@@ -1,7 +1,8 @@
-"""From a PyTorch state dict to a tree of Flax parameters and back, by a table.
+"""Conversion between PyTorch state dicts and trees of Flax parameters, by a table.
 
-A format is a list of entries: which key goes to which parameter, in what layout. All
-else (conversion either way, what is missing, unexpected or misshaped) follows.
+A format is a list of entries, each of which maps a key to a parameter with a layout.
+Conversion either way, and the lists of missing, unexpected and misshaped keys, follow
+from it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,18 +16,18 @@ Shape = tuple[int, ...]
 
 
 class Layout(NamedTuple):
-  """How one array lies on both sides; either function may be applied to any values.
+  """The layouts of an array on both sides; the functions never depend on its values.
 
   Attributes:
-    to_flax: from the array of the state dict to ours.
-    to_torch: the inverse.
+    to_flax: maps the array of the state dict to ours.
+    to_torch: inverse of `to_flax`.
   """
 
   to_flax: Callable[[np.ndarray], np.ndarray]
   to_torch: Callable[[np.ndarray], np.ndarray]
 
 
-# Biases, scales, embeddings: the same on both sides.
+# Biases, scales, embeddings, which are the same on both sides.
 KEEP = Layout(lambda a: a, lambda a: a)
 # Linear: [out, in] to [in, out].
 LINEAR = Layout(lambda a: a.T, lambda a: a.T)
@@ -37,7 +38,7 @@ CONV = Layout(
 
 
 def pointwise(rank: int) -> Layout:
-  """A convolution of kernel size one over `rank` axes, which is a Dense layer here."""
+  """Makes the layout of 1-wide convolutions over `rank` axes, which are Dense here."""
   ones = (1,) * rank
   return Layout(
     lambda a: a.reshape(a.shape[:2]).T, lambda a: a.T.reshape(*a.T.shape, *ones)
@@ -48,9 +49,9 @@ class Entry(NamedTuple):
   """One array of a checkpoint.
 
   Attributes:
-    key: in the state dict.
-    path: of the Flax parameter, 'down_0_0/conv_0/kernel'.
-    layout: between the two.
+    key: key in the state dict.
+    path: path of the Flax parameter, like 'down_0_0/conv_0/kernel'.
+    layout: layouts of the two.
   """
 
   key: str
@@ -59,11 +60,11 @@ class Entry(NamedTuple):
 
 
 class Comparison(NamedTuple):
-  """What does not fit between a state dict and a model.
+  """The differences between a state dict and a model.
 
   Attributes:
     missing: keys that the model needs and the file lacks.
-    unexpected: keys of the file that the model has no place for.
+    unexpected: keys of the file that the model lacks.
     misshaped: 'KEY: expected SHAPE, found SHAPE', in the file's layout.
   """
 
@@ -72,23 +73,23 @@ class Comparison(NamedTuple):
   misshaped: list[str]
 
   def __bool__(self) -> bool:
-    """Whether anything does not fit."""
+    """Tells whether there is any difference."""
     return any(self)
 
 
 def compare(
   entries: Iterable[Entry], shapes: Mapping[str, Shape], params: Any
 ) -> Comparison:
-  """Compares names and shapes; reads no values.
+  """Compares names and shapes, without reading values.
 
   Args:
-    entries: the format.
-    shapes: of the state dict, by key.
+    entries: entries of the format.
+    shapes: shapes of the state dict, by key.
     params: tree of arrays or `jax.ShapeDtypeStruct`s, with exactly the parameters
       that the entries name.
 
   Raises:
-    ValueError: the entries and the parameters do not match one to one: a mistake of
+    ValueError: entries and parameters do not match one to one, which is a mistake of
       the format, not of the file.
   """
   entries = list(entries)
@@ -104,7 +105,7 @@ def compare(
 
 
 def state_shapes(entries: Iterable[Entry], params: Any) -> dict[str, Shape]:
-  """The shapes that a state dict of this model has, by key; see `compare`."""
+  """Computes the shapes, by key, of a state dict of this model; see `compare`."""
   flat = traverse_util.flatten_dict(params, sep="/")
   entries = list(entries)
   paths = [entry.path for entry in entries]
@@ -113,7 +114,7 @@ def state_shapes(entries: Iterable[Entry], params: Any) -> dict[str, Shape]:
     raise ValueError(f"format and parameters differ: {odd[:5]}")
   if len({entry.key for entry in entries}) < len(entries):
     raise ValueError("format has a key twice")
-  # Zero strides: a shape costs no memory.
+  # Arrays with zero strides take no memory.
   return {
     entry.key: entry.layout.to_torch(
       np.broadcast_to(np.float32(0), flat[entry.path].shape)
@@ -123,7 +124,7 @@ def state_shapes(entries: Iterable[Entry], params: Any) -> dict[str, Shape]:
 
 
 def to_params(entries: Iterable[Entry], state: Mapping[str, np.ndarray]) -> Any:
-  """Float32 Flax parameters from the arrays of a state dict."""
+  """Converts the arrays of a state dict to float32 Flax parameters."""
   flat = {
     entry.path: np.ascontiguousarray(
       entry.layout.to_flax(np.asarray(state[entry.key], np.float32))
@@ -134,7 +135,7 @@ def to_params(entries: Iterable[Entry], state: Mapping[str, np.ndarray]) -> Any:
 
 
 def to_state(entries: Iterable[Entry], params: Any) -> dict[str, np.ndarray]:
-  """A state dict, in the file's layout, from parameters (or gradients) of ours."""
+  """Converts our parameters (or gradients) to a state dict in the file's layout."""
   flat = traverse_util.flatten_dict(jax.device_get(params), sep="/")
   return {
     entry.key: np.ascontiguousarray(entry.layout.to_torch(np.asarray(flat[entry.path])))

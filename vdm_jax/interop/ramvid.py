@@ -1,8 +1,8 @@
 """The layout of RaMViD's published checkpoints (github.com/Tobi-r9/RaMViD).
 
-A file is a plain state dict, without configuration. Shapes tell most of the network;
-what leaves no trace in them (heads, temporal scaling, the size of clips, the
-diffusion) comes from a preset of the authors' README, or has to be said.
+A file is a plain state dict, without configuration. Shapes determine most of the
+network; the rest (heads, temporal scaling, the size of clips, the diffusion) comes from
+a preset of the authors' README, or from the user.
 """
 
 import re
@@ -19,13 +19,13 @@ _STEM = "input_blocks.0.0.weight"
 
 
 class Preset(NamedTuple):
-  """A run of the authors' README; what all three share is in `read`.
+  """A run of the authors' README; what all three have in common is in `read`.
 
   Attributes:
-    num_frames: of a clip.
+    num_frames: frames per clip.
     blocks: residual blocks per resolution.
-    uncondition_rate: p_U.
-    batch_size: of a process.
+    uncondition_rate: probability p_U of no given frame.
+    batch_size: batch size per process.
   """
 
   num_frames: int
@@ -39,7 +39,7 @@ PRESETS = {
   "bair": Preset(20, 2, 0.25, 4),
   "ucf101": Preset(16, 3, 0.75, 8),
 }
-# What shapes must tell of a preset's file, beside its blocks.
+# Values that follow from the shapes of every preset's file, beside its blocks.
 _PUBLISHED = {
   "channels": 128,
   "channel_mults": (1, 2, 3, 4),
@@ -52,26 +52,26 @@ _PUBLISHED_ATTENTION = (2, 3)
 
 
 class Inferred(NamedTuple):
-  """What shapes tell.
+  """What follows from shapes.
 
   Attributes:
     model: fields of `RamvidSettings`.
-    attention_levels: levels with attention, 0 is the finest.
+    attention_levels: levels with attention, where 0 is the finest.
   """
 
   model: dict[str, Any]
   attention_levels: tuple[int, ...]
 
   def resolutions(self, height: int) -> tuple[int, ...]:
-    """`RamvidSettings.attention_resolutions` for frames of a height."""
+    """Returns `RamvidSettings.attention_resolutions` for frames of a height."""
     return tuple(height >> level for level in self.attention_levels)
 
 
 def infer(shapes: Mapping[str, Shape]) -> Inferred:
-  """What the shapes of a state dict tell about the network.
+  """Infers settings of the network from the shapes of a state dict.
 
   Raises:
-    UserError: it is not one of RaMViD.
+    UserError: the state dict is not RaMViD's.
   """
 
   def refuse(why):
@@ -89,7 +89,7 @@ def infer(shapes: Mapping[str, Shape]) -> Inferred:
   outputs = shape("out.2.weight")[0]
   if outputs not in (out_channels, 2 * out_channels):
     refuse(f"{out_channels} channels in and {outputs} out")
-  # A level is its blocks and a resampling, but for the last one.
+  # A level has its blocks and, unless it is the last, a resampling.
   last = max(
     int(key.split(".")[1]) for key in shapes if key.startswith("input_blocks.")
   )
@@ -115,7 +115,7 @@ def infer(shapes: Mapping[str, Shape]) -> Inferred:
 
 
 def entries(settings: RamvidSettings, height: int) -> list[Entry]:
-  """The arrays of a state dict; `height` of a frame says where attention is."""
+  """Lists the arrays of a state dict; frames of `height` decide where attention is."""
 
   def site(key, path, up):
     return _attention(key, path, settings.heads(up))
@@ -139,7 +139,7 @@ def entries(settings: RamvidSettings, height: int) -> list[Entry]:
 
 def _attention(key: str, path: str, heads: int) -> Iterator[Entry]:
   yield from improved_diffusion.norm(f"{key}.norm", f"{path}/norm")
-  # Rows of the file: heads, in each q, k and v. Ours: q, k and v, in each heads.
+  # The file's rows are ordered by head, then q, k, v; ours by q, k, v, then head.
   swapped, point = _swapped(heads), pointwise(1)
   kernel = Layout(
     lambda a: point.to_flax(swapped.to_flax(a)),
@@ -162,13 +162,13 @@ def _swapped(heads: int) -> Layout:
 
 
 def recognises(contents: Any) -> bool:
-  """Whether a file's contents are those of RaMViD; see `formats`."""
+  """Tells whether a file's contents are those of RaMViD; see `formats`."""
   stem = formats.state_dict_shape(contents, _STEM)
   return stem is not None and len(stem) == 5
 
 
 def read(file: formats.File, fields: formats.Fields) -> formats.Published:
-  """See `formats`. Without a preset, what leaves no trace is as in the README."""
+  """Reads a file, see `formats`; without a preset the README's values are defaults."""
   if not isinstance(file.contents, Mapping):
     raise UserError(f"not a checkpoint of {TITLE}: expected a state dict")
   shapes = {key: tuple(getattr(a, "shape", ())) for key, a in file.contents.items()}
@@ -232,7 +232,7 @@ def _read_model(fields, inferred: Inferred, height: int, source: str) -> dict[st
 
 
 def _read_run(fields: formats.Fields, preset: Preset, source: str) -> None:
-  """Task, diffusion, optimizer, training, sampling and plan."""
+  """Sets the fields of task, diffusion, optimizer, training, sampling and plan."""
   fields.set("task.name", "random_mask", source)
   length = fields["model.scale_time_dim"] or preset.num_frames
   length = fields.set("task.num_frames", length, source)
@@ -260,6 +260,6 @@ def _read_run(fields: formats.Fields, preset: Preset, source: str) -> None:
   fields.set("diffusion.loss_space", fields["diffusion.predict"], source)
   fields.set("optimizer.learning_rate", 2e-5, source)
   fields.set("train.batch_size", preset.batch_size, source)
-  fields.set("sampling.steps", 0, source)  # All of them.
+  fields.set("sampling.steps", 0, source)  # All steps.
   fields.set("sampling.gamma", fields["diffusion.gamma"], source)
   fields.set("plan.overlap", min(5, length // 2), source)

@@ -1,28 +1,29 @@
-"""A model of ours as a checkpoint of RaMViD's: a plain state dict.
+"""Writing of RaMViD's checkpoints, which are plain state dicts.
 
-What leaves no trace in it their scripts take as flags: `Written.options`.
+Options that a state dict does not determine are flags of the authors' scripts, see
+`Written.options`.
 """
 
 from vdm_jax.interop import improved_write, ramvid, writing
 
-# By the size of a frame, as their script_util.py builds the network.
+# Channel multipliers by frame size, as in the authors' script_util.py.
 _CHANNEL_MULTS = {
   256: (1, 1, 2, 2, 4, 4),
   128: (1, 2, 3, 4),
   64: (1, 2, 3, 4),
   32: (1, 2, 2, 2),
 }
-# Fields that are ours; and their classes, none or a thousand.
+# Values that the authors' code supports: our own fields, and 0 or 1000 classes.
 _MODEL = {"show_given": (False,), "patch": (1,), "num_labels": (0, 1000)}
 
 
 def refusals(trained: writing.Trained) -> list[str]:
-  """See `writing`."""
+  """Lists what the authors' code cannot run, see `writing`."""
   return improved_write.refusals(trained, _CHANNEL_MULTS, (3, 1), _MODEL)
 
 
 def write(trained: writing.Trained) -> writing.Written:
-  """See `writing`."""
+  """Makes the file, see `writing`."""
   network, shape = trained.network, trained.system.frame_shape
   options = improved_write.options(trained) | {
     "scale_time_dim": network.scale_time_dim,

@@ -1,8 +1,8 @@
-"""Fields of a config that a published checkpoint says nothing about.
+"""Defaults for fields of a config that no published checkpoint determines.
 
-Where and how a run works, and what it reports: the same fields, with the same meaning
-and defaults, as `base()` of the repository's config files, which the library does not
-import. A format overrides what its authors say.
+They say where and how a run works and what it reports, with the meaning and defaults of
+`base()` in the repository's config files, which the library does not import. A format
+overrides what its authors specify.
 """
 
 FIELDS = {

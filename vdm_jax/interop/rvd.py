@@ -1,9 +1,9 @@
 """The layout of RVD's published checkpoints (github.com/buggyyang/RVD).
 
-A file holds {"step", "model", "ema"}; both are state dicts of the three networks and
-of the twelve tables of the noise schedule, which are made again from its length. No
-hyperparameters are stored: widths follow from shapes, and what does not (what the
-network predicts, the loss) from the file's name, if it still has the authors'.
+A file holds {"step", "model", "ema"}; the latter two are state dicts of the three
+networks and of the twelve tables of the noise schedule, which are computed again from
+its length. No hyperparameters are stored: widths follow from shapes, the rest (what the
+network predicts, the loss) from the file's name, if it is still the authors'.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ from vdm_jax.models.rvd import RvdSettings
 
 TITLE = "RVD"
 _FIRST = "denoise_fn.time_mlp.1.weight"
-# Fields of the networks that the authors' code does not have.
+# Fields of the networks that the authors' code lacks.
 OURS = ("residual_scale", "finest_skip", "join", "estimate_frame", "remat")
-# Theirs is 0.99 in every fifth step: as much as this in every one.
+# The authors average with 0.99 every fifth step, which equals this in every step.
 _EMA = "0.998"
 
-# Of the noise schedule; every one has the length of the schedule.
+# Keys of the noise schedule's tables, each of the schedule's length.
 TABLES = (
   "betas",
   "alphas_cumprod",
@@ -42,12 +42,12 @@ TABLES = (
 
 
 class Dataset(NamedTuple):
-  """What the authors' test configurations say of a data set.
+  """A data set of the authors' test configurations.
 
   Attributes:
-    height: of a frame, and its width.
-    channels: of a frame.
-    num_frames: 4 given ones and those predicted.
+    height: height and width of a frame.
+    channels: channels of a frame.
+    num_frames: number of frames, 4 given ones and those predicted.
   """
 
   height: int
@@ -61,7 +61,7 @@ DATASETS = {
   "cityscapes": Dataset(128, 3, 20),
   "simulation": Dataset(128, 1, 20),
 }
-# Fields of the settings by the heights of the frames that they were published for.
+# Fields of the settings by the frame heights that they were published for.
 PRESETS = {
   (64,): {
     "channels": 48,
@@ -77,13 +77,13 @@ PRESETS = {
 
 
 def infer(shapes: Mapping[str, Shape]) -> RvdSettings:
-  """The settings that a state dict of these shapes belongs to.
+  """Infers settings from the shapes of a state dict.
 
-  Factors are told from multipliers by the finest level's multiplier, which is taken
-  to be 1 as in both presets.
+  To separate factors from multipliers, the finest level's multiplier is assumed to be
+  1, as in both presets.
 
   Raises:
-    UserError: it is not one of RVD.
+    UserError: the state dict is not RVD's.
   """
 
   def shape(key):
@@ -130,7 +130,7 @@ def infer(shapes: Mapping[str, Shape]) -> RvdSettings:
 
 
 def num_steps(shapes: Mapping[str, Shape]) -> int:
-  """Steps of the diffusion; UserError if the tables of its schedule are missing."""
+  """Counts the diffusion steps; UserError if the schedule's tables are missing."""
   lengths = {tuple(shapes[name]) for name in TABLES if name in shapes}
   if len(lengths) != 1 or len(next(iter(lengths))) != 1:
     raise UserError(
@@ -141,9 +141,9 @@ def num_steps(shapes: Mapping[str, Shape]) -> int:
 
 
 def preset(settings: RvdSettings) -> tuple[int, ...]:
-  """The heights of frames that such settings were published for; () for none."""
+  """Returns the frame heights that such settings were published for; () for none."""
   for heights, fields in PRESETS.items():
-    # A file without a predictor has the other fields alone.
+    # A file without a predictor has only the other fields.
     found = {
       name: getattr(settings, name)
       for name in fields
@@ -159,10 +159,10 @@ def _plain(value: Any) -> Any:
 
 
 def check_height(settings: RvdSettings, height: int) -> None:
-  """Checks that frames of a height are not those of another preset.
+  """Checks that frames of a height do not contradict the preset of a checkpoint.
 
   Raises:
-    UserError: the checkpoint looks like the preset of another height.
+    UserError: the checkpoint matches the preset of another height.
   """
   found = preset(settings)
   if found and height not in found:
@@ -174,7 +174,7 @@ def check_height(settings: RvdSettings, height: int) -> None:
 
 
 def from_name(name: str) -> dict[str, Any]:
-  """What the authors' file names tell: 'predict', 'norm', 'dataset'; or nothing."""
+  """Parses the authors' file names: 'predict', 'norm', 'dataset'; or nothing."""
   pattern = (
     r"(?:resnet|convnext)-(?:adamw?)-(?P<predict>noise|pred_true)-(?P<norm>l1|l2)-"
     r"(?P<dataset>.+)-d\d+-t\d+-"
@@ -187,7 +187,7 @@ def from_name(name: str) -> dict[str, Any]:
 
 
 def recognises(contents: Any) -> bool:
-  """Whether a file's contents are those of RVD; see `formats`."""
+  """Tells whether a file's contents are those of RVD; see `formats`."""
   if not isinstance(contents, Mapping):
     return False
   states = (contents.get(name) for name in ("model", "ema"))
@@ -195,7 +195,7 @@ def recognises(contents: Any) -> bool:
 
 
 def read(file: formats.File, fields: formats.Fields) -> formats.Published:
-  """See `formats`. Averages are read, or raw parameters if they are asked for."""
+  """Reads a file, see `formats`: averages, or raw parameters if asked for."""
   name = "model" if file.raw else "ema"
   state = file.contents.get(name)
   if formats.state_dict_shape(state, _FIRST) is None:
@@ -222,7 +222,7 @@ def read(file: formats.File, fields: formats.Fields) -> formats.Published:
 
 
 def _read_frames(file: formats.File, fields: formats.Fields, settings: RvdSettings):
-  """The frame's shape: of the data set, or of the preset that the widths are."""
+  """Sets the frame's shape, from the data set or from the preset of these widths."""
   height, source = next(iter(preset(settings)), 64), "default"
   if preset(settings):
     source = "preset"
@@ -245,7 +245,7 @@ def _read_frames(file: formats.File, fields: formats.Fields, settings: RvdSettin
 
 
 def _read_run(file: formats.File, fields: formats.Fields, steps: int) -> None:
-  """Task, diffusion, optimizer, training, sampling and plan."""
+  """Sets the fields of task, diffusion, optimizer, training, sampling and plan."""
   told = from_name(file.name)
   fields.set("task.name", "next_frame", "default")
   length, source = 20, "default"

@@ -1,6 +1,6 @@
-"""The keys of RVD's state dicts, and where each array goes.
+"""The table of RVD's state dicts, from keys to parameters.
 
-`rvd` reads the file and tells its settings; this is the table alone.
+`rvd` reads the file and infers its settings.
 """
 
 from collections.abc import Iterator
@@ -9,16 +9,16 @@ from vdm_jax.interop.mapping import CONV, KEEP, LINEAR, Entry, Layout, pointwise
 from vdm_jax.models.rvd import RvdSettings
 
 _POINT = pointwise(2)
-# Gain and offset of a layer norm, [1, C, 1, 1].
+# Scale and bias of a layer norm, [1, C, 1, 1].
 _CHANNELS = Layout(lambda a: a.reshape(-1), lambda a: a.reshape(1, -1, 1, 1))
-# A transposed convolution: [in, out, kh, kw] to [kh, kw, in, out].
+# Transposed convolution: [in, out, kh, kw] to [kh, kw, in, out].
 _TRANSPOSED = Layout(
   lambda a: a.transpose(2, 3, 0, 1), lambda a: a.transpose(2, 3, 0, 1)
 )
 
 
 def entries(settings: RvdSettings) -> list[Entry]:
-  """The arrays of a state dict of these settings; `rvd.TABLES` come on top."""
+  """Lists the arrays of a state dict of these settings, without `rvd.TABLES`."""
   found = [
     *_layer("denoise_fn.time_mlp.1", "denoiser/embed_0", LINEAR),
     *_layer("denoise_fn.time_mlp.3", "denoiser/embed_1", LINEAR),

@@ -1,4 +1,4 @@
-"""A model of ours as a checkpoint of RVD's: its networks and the schedule's tables."""
+"""Writing of RVD's checkpoints: the networks and the schedule's tables."""
 
 import re
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from vdm_jax.diffusion.schedule import DiscreteSchedule
 from vdm_jax.interop import rvd_layout, writing
 from vdm_jax.systems import rvd, sections
 
-# Their names of data sets, of test configurations, by ours.
+# The authors' names of data sets, in test configurations, by ours.
 _DATASETS = {
   "bair": "bair_robot_pushing",
   "kth": "kth_actions",
   "cityscapes": "city",
   "fluid": "simu",
 }
-# Fields that are ours, and a block that their scripts do not give to the denoiser.
+# Values that the authors' code supports of our own fields and of the denoiser's block.
 _MODEL = {
   "residual_scale": (1.0,),
   "finest_skip": (False,),
@@ -33,12 +33,12 @@ _DIFFUSION = {
   "predict": ("eps", "x"),
   "gamma": (0.0,),
 }
-# The log variance of step 0, whose variance is zero.
+# Replaces the zero variance of step 0 in its log variance.
 _VARIANCE_FLOOR = 1e-20
 
 
 def refusals(trained: writing.Trained) -> list[str]:
-  """See `writing`."""
+  """Lists what the authors' code cannot run, see `writing`."""
   height, width, _ = shape = trained.system.frame_shape
   found = []
   if height != width:
@@ -50,9 +50,10 @@ def refusals(trained: writing.Trained) -> list[str]:
 
 
 def write(trained: writing.Trained) -> writing.Written:
-  """See `writing`.
+  """Makes the file, see `writing`.
 
-  The averages stand for the raw parameters too: the authors' test script reads those.
+  Averages take the place of raw parameters, too, as the authors' test script reads
+  those.
   """
   options = _options(trained)
   state = tables(trained.system.schedule) | writing.state_dict(
@@ -60,12 +61,12 @@ def write(trained: writing.Trained) -> writing.Written:
   )
   name = _name(trained, options)
   contents = {"step": trained.step, "model": state, "ema": state}
-  # The first of three files that they write in turn; it is the one that they test.
+  # The first of three files that the authors write in turn, and the one they test.
   return writing.Written(f"{name}/{name}_0.pt", contents, options)
 
 
 def tables(schedule: DiscreteSchedule) -> dict[str, np.ndarray]:
-  """The tables [N] of a schedule, float32, in the order of their state dict."""
+  """Computes the tables [N] of a schedule, float32, in the order of the state dict."""
   betas, cumprod = schedule.betas, schedule.alphas_cumprod
   previous = np.append(1.0, cumprod[:-1])
   variance = betas * (1.0 - previous) / (1.0 - cumprod)
@@ -91,7 +92,7 @@ def _diffusion(trained: writing.Trained) -> rvd.Diffusion:
 
 
 def _options(trained: writing.Trained) -> dict[str, Any]:
-  """What their config.py says of such a model, by its names there."""
+  """Returns the values of such a model in the authors' config.py, by their names."""
   network, section = trained.network, _diffusion(trained)
   height, _, channels = trained.system.frame_shape
   return {
@@ -111,7 +112,7 @@ def _options(trained: writing.Trained) -> dict[str, Any]:
 
 
 def _name(trained: writing.Trained, options: Mapping[str, Any]) -> str:
-  """The name that they give a model, of which an import reads a part."""
+  """Returns the authors' file name of a model, of which an import reads a part."""
   data = trained.config["data"]["name"]
   dataset = _DATASETS.get(data.partition("/")[0], re.sub(r"\W+", "_", data) or "none")
   optimizer = "adamw" if trained.config["optimizer"]["name"] == "adamw" else "adam"

@@ -1,8 +1,8 @@
-"""Reads and writes files of `torch.save`; runs nothing that is in one.
+"""Reads and writes files of `torch.save`, without running any code in them.
 
-The only module that knows PyTorch. A checkpoint is a pickle, and a pickle is a
+This is the only module that uses PyTorch. A checkpoint is a pickle, and a pickle is a
 program: PyTorch's restricted reader (`weights_only`) builds arrays, containers and
-plain values, and refuses all else. Arrays stay on disk until they are asked for.
+plain values, and refuses everything else. Arrays stay on disk until they are used.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ class Tensor:
   def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
     del copy
     tensor = self._tensor
-    # NumPy has no bfloat16, and half precision is of no use to anyone here.
+    # NumPy has no bfloat16, and nothing here needs half precision.
     tensor = tensor.float() if tensor.is_floating_point() else tensor
     return np.asarray(tensor.numpy(), dtype)
 
@@ -40,17 +40,18 @@ class Tensor:
 
 
 def read(path: str, shapes_only: bool = False) -> Any:
-  """The contents of a checkpoint, for `formats.File`.
+  """Reads the contents of a checkpoint, for `formats.File`.
 
   Args:
-    path: of the file, local.
-    shapes_only: names and shapes alone; no array can be read afterwards.
+    path: path of a local file.
+    shapes_only: whether to read only names and shapes, after which no array can be
+      read.
 
   Returns:
     Dicts, lists, tuples and plain values, with a `Tensor` for every array.
 
   Raises:
-    UserError: there is no such file, it is no checkpoint or a damaged one, it asks
+    UserError: there is no such file, it is not a checkpoint or a damaged one, it asks
       for code to be run, or PyTorch is not installed.
   """
   torch = _torch()
@@ -70,7 +71,7 @@ def read(path: str, shapes_only: bool = False) -> Any:
     )
   except pickle.UnpicklingError as error:
     raise _refused(path, error, torch) from error
-  except Exception as error:  # Its readers raise whatever they stumble over.
+  except Exception as error:  # PyTorch's readers may raise anything.
     raise UserError(
       f"{path}: not a PyTorch checkpoint, or a truncated or damaged one "
       f"({_short(error)})"
@@ -79,12 +80,12 @@ def read(path: str, shapes_only: bool = False) -> Any:
 
 
 def write(path: pathlib.Path, contents: Any) -> None:
-  """Writes a file that any PyTorch reads, the restricted reader too.
+  """Writes a file that any PyTorch reads, even its restricted reader.
 
-  It is there complete or not at all, and replaces what was there.
+  An existing file is replaced; a failure leaves no incomplete one.
 
   Args:
-    path: local; its folder is made.
+    path: local path, whose folder is created.
     contents: nested mappings, sequences and plain values; arrays become tensors.
 
   Raises:
@@ -96,7 +97,7 @@ def write(path: pathlib.Path, contents: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(_tensors(contents, torch), temporary)
     temporary.replace(path)
-  except (OSError, RuntimeError) as error:  # The second is its writer's.
+  except (OSError, RuntimeError) as error:  # PyTorch's writer raises the latter.
     raise UserError(f"{path}: cannot be written ({_short(error)})") from error
   finally:
     temporary.unlink(missing_ok=True)
@@ -118,9 +119,9 @@ def _torch() -> Any:
 
 
 def _refused(path: str, error: Exception, torch: Any) -> UserError:
-  """The error for a pickle that the restricted reader did not take."""
+  """Makes the error for a pickle that the restricted reader refused."""
   names = []
-  # Where the archive is old or broken there is less to say.
+  # An old or broken archive allows no more details.
   with contextlib.suppress(Exception):
     names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
   text = str(error)
@@ -134,7 +135,7 @@ def _refused(path: str, error: Exception, torch: Any) -> UserError:
 
 
 def _short(error: Exception) -> str:
-  """An error's first sentence, on one line."""
+  """Returns an error's first sentence, on one line."""
   return errors.reason(error).split(". ")[0]
 
 
@@ -150,7 +151,7 @@ def _plain(value: Any, torch: Any) -> Any:
 
 
 def _tensors(value: Any, torch: Any) -> Any:
-  """The inverse of `_plain`; arrays are copied."""
+  """Inverts `_plain`; arrays are copied."""
   if isinstance(value, np.ndarray):
     return torch.tensor(value)
   if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
-"""Reads the arrays of a TorchScript file (`torch.jit.save`); PyTorch is not needed.
+"""Reads the arrays of a TorchScript file (`torch.jit.save`), without PyTorch.
 
 Such a file is a zip archive: a pickle of the module, its code as text, and the bytes of
-each array. The pickle is read with names that stand for nothing; the code is not read.
+each array. The pickle is read with placeholders for classes; the code is not read.
 """
 
 import math
@@ -38,11 +38,11 @@ def is_one(path: str | pathlib.Path) -> bool:
 
 
 def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-  """Parameters and buffers by name, as `state_dict` has them.
+  """Reads parameters and buffers by name, as in `state_dict`.
 
   Raises:
-    UserError: the file is damaged, or its pickle asks for anything but modules, arrays
-      and plain values.
+    UserError: the file is damaged, or its pickle needs anything but modules, arrays and
+      plain values.
   """
   try:
     with zipfile.ZipFile(path) as archive:
@@ -51,14 +51,14 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         module = _Reader(file, archive, root, str(path)).load()
   except UserError:
     raise
-  except Exception as error:  # A damaged pickle raises whatever it stumbles over.
+  except Exception as error:  # A damaged pickle may raise anything.
     reason = errors.reason(error)
     raise UserError(f"{path}: a damaged TorchScript file ({reason})") from error
   return dict(_arrays(module, ""))
 
 
 class _Module:
-  """What the pickle has instead of a module: its attributes."""
+  """The placeholder of a module, which holds its attributes."""
 
   attributes: Any = None
 
@@ -67,18 +67,18 @@ class _Module:
 
 
 class _Storage(NamedTuple):
-  """The name of a storage's type, to look up in `_DTYPES`."""
+  """The name of a storage's type, a key of `_DTYPES`."""
 
   kind: str
 
 
 def _plain(*values: Any) -> tuple[Any, ...]:
-  """Stands for TorchScript's makers of typed lists."""
+  """Replaces TorchScript's functions that make typed lists."""
   return values
 
 
 class _Reader(pickle.Unpickler):
-  """Builds modules without their code, arrays and plain values; refuses all else."""
+  """An unpickler of modules without code, arrays and plain values; refuses all else."""
 
   def __init__(self, file, archive: zipfile.ZipFile, root: str, path: str):
     super().__init__(file)
@@ -107,7 +107,7 @@ class _Reader(pickle.Unpickler):
 
 
 def _tensor(storage, offset, shape, strides, *_) -> np.ndarray:
-  """An array out of a storage; strides are in elements."""
+  """Makes an array from a storage; strides are in elements."""
   last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
   inside = 0 <= offset <= last < len(storage) and min(strides, default=0) >= 0
   if math.prod(shape) and not inside:

@@ -1,4 +1,4 @@
-"""From a published checkpoint to a workdir that `sample` and `train` take."""
+"""Conversion of a published checkpoint to a workdir for `sample` and `train`."""
 
 import contextlib
 import datetime
@@ -19,17 +19,17 @@ from vdm_jax.storage import checkpoint, workdirs
 
 
 class Examined(NamedTuple):
-  """A file, the config it belongs to, and what of it does not fit that config.
+  """A file, its config, and the differences between the two.
 
   Attributes:
-    file: what was read.
-    title: of the format.
-    published: the arrays and which parameters they are.
-    config: complete, as `systems.build` takes it.
-    sources: where each field came from, by dotted name.
-    comparison: what is missing, unexpected and misshaped.
-    num_arrays: that the model has.
-    num_parameters: in them.
+    file: the file that was read.
+    title: name of the format.
+    published: the arrays, and their mapping to parameters.
+    config: complete config, as `systems.build` takes it.
+    sources: source of each field, by dotted name.
+    comparison: missing, unexpected and misshaped keys.
+    num_arrays: number of arrays of the model.
+    num_parameters: number of parameters of the model.
   """
 
   file: formats.File
@@ -45,16 +45,16 @@ class Examined(NamedTuple):
 def examine(
   system: str, file: formats.File, asked: Mapping[str, Any] | None = None
 ) -> Examined:
-  """Puts a config together and compares every name and shape; reads no values.
+  """Assembles the config and compares every name and shape, without reading values.
 
   Args:
-    system: the name of a format.
-    file: of that system.
+    system: name of a format.
+    file: file of that format.
     asked: config fields that the user sets, by dotted name.
 
   Raises:
-    UserError: the file is of another system (named, if it is known), or says too
-      little or contradicts what was asked for, or the config cannot be built.
+    UserError: the file is of another system (which is named, if known), says too little
+      or contradicts what was asked for, or the config cannot be built.
   """
   form = formats.load(system)
   if not form.recognises(file.contents):
@@ -87,7 +87,7 @@ def examine(
 
 
 def report(examined: Examined) -> str:
-  """What was found, for the user: fields by source, then keys and shapes."""
+  """Formats what was found: fields by source, then differences of keys and shapes."""
   published = examined.published
   weights = f"average of rate {published.ema}" if published.ema else "raw parameters"
   lines = [
@@ -121,7 +121,7 @@ _SOURCES = {
 
 
 def check_fits(examined: Examined) -> None:
-  """Raises UserError unless every key and shape is accounted for."""
+  """Raises UserError unless all keys and shapes match."""
   if examined.comparison:
     counts = ", ".join(
       f"{len(found)} {kind}"
@@ -134,7 +134,7 @@ def check_fits(examined: Examined) -> None:
 
 
 def check_free(out: str) -> None:
-  """Raises UserError unless `out` is a local folder that is empty or not there."""
+  """Raises UserError unless `out` is a local folder that is empty or missing."""
   if "://" in out:
     raise UserError(
       f"`out={out}`: expected a local folder; vdm-jax export copies it from there"
@@ -145,7 +145,7 @@ def check_free(out: str) -> None:
 
 
 def write(examined: Examined, out: str) -> None:
-  """Writes the workdir; it is there complete or not at all.
+  """Writes the workdir, all or nothing.
 
   It holds one checkpoint, in the form of `vdm-jax export`, `config.json`, and
   `config.py`, a config file with the same values for `vdm-jax train`.
@@ -181,7 +181,7 @@ def write(examined: Examined, out: str) -> None:
 
 
 def config_file(examined: Examined) -> str:
-  """The config as Python, a comment at each field telling its source."""
+  """Formats the config as Python, with each field's source as a comment."""
   name = examined.file.name
   lines = [
     f'"""The config of {name}, written by `vdm-jax import`.',
@@ -213,7 +213,7 @@ def config_file(examined: Examined) -> str:
 
 @contextlib.contextmanager
 def _folder_beside(target: pathlib.Path):
-  """A new folder beside `target`, gone afterwards unless it was renamed."""
+  """Creates a folder beside `target`, which is removed unless it was renamed."""
   made = tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent)
   folder = pathlib.Path(made)
   folder.chmod(0o755)

@@ -1,12 +1,12 @@
-"""From a run of ours to a file in the layout of a paper's authors, for their code.
+"""Conversion of a run to a file in the layout of a paper's authors, for their code.
 
-What a system needs for it is a module `interop.NAME_write` with
+A system needs a module `interop.NAME_write` with
 
     refusals(trained: Trained) -> list[str]    # what their code cannot run, by field
     write(trained: Trained) -> Written
 
 beside the module `interop.NAME` that reads such files (`formats`). The file is read
-back before it is written: it says which fields an import cannot know from it.
+back before it is written, to find the fields that an import cannot know from it.
 """
 
 import ast
@@ -27,21 +27,21 @@ from vdm_jax.storage import workdirs
 from vdm_jax.systems import sections
 from vdm_jax.systems.system import DiffusionSystem
 
-# Fields of what a model is and how it samples; all else is of a run or a machine.
+# Fields that define a model and its sampling; all others concern a run or a machine.
 _SECTIONS = ("data.", "model.", "diffusion.", "task.", "sampling.", "plan.")
 _NOT_ASKED = ("data.data_dir", "data.num_threads", "data.prefetch_mb", "data.pool",
               "model.remat", "model.attention")  # fmt: skip
 
 
 class Trained(NamedTuple):
-  """What a format writes.
+  """A trained model for a format to write.
 
   Attributes:
-    config: complete.
-    system: that it describes.
-    params: arrays.
-    step: of training.
-    ema: rate of the average that the arrays are, as text; None for raw parameters.
+    config: complete config.
+    system: system of that config.
+    params: parameters, as arrays.
+    step: step of training.
+    ema: rate of the average in the arrays, as text; None for raw parameters.
   """
 
   config: Mapping[str, Any]
@@ -52,7 +52,7 @@ class Trained(NamedTuple):
 
   @property
   def network(self) -> Any:
-    """The settings of the network."""
+    """Returns the settings of the network."""
     return self.system.network.settings
 
 
@@ -60,9 +60,9 @@ class Written(NamedTuple):
   """A file, before it is on disk.
 
   Attributes:
-    path: its name, with the folder the authors' code looks in.
+    path: name of the file, with the folder where the authors' code looks for it.
     contents: nested mappings of arrays and plain values.
-    options: of the authors' code, for this model, by their names.
+    options: options of the authors' code for this model, by their names.
   """
 
   path: str
@@ -74,12 +74,12 @@ class Exported(NamedTuple):
   """A file that was written.
 
   Attributes:
-    path: of it.
-    title: of the format.
+    path: path of the file.
+    title: title of the format.
     options: see `Written`.
-    asked: fields that an import has to be told, with their values.
-    lost: fields, as 'NAME = VALUE', that no import can be told; of training alone.
-    system: the format's name.
+    asked: fields that the user has to set in an import, with their values.
+    lost: fields, as 'NAME = VALUE', that no import can set; they concern only training.
+    system: name of the format.
   """
 
   path: str
@@ -91,7 +91,7 @@ class Exported(NamedTuple):
 
   @property
   def command(self) -> str:
-    """The command that makes the same model of the file again."""
+    """Returns the command that imports the file as the same model."""
     words = ["vdm-jax", "import", f"--system={self.system}", self.path, "--out=DIR"]
     words += [f"--set={name}={_literal(value)}" for name, value in self.asked.items()]
     return shlex.join(words)
@@ -100,12 +100,12 @@ class Exported(NamedTuple):
 def unlike(
   section: str, values: Mapping[str, Any], theirs: Mapping[str, Sequence[Any]]
 ) -> list[str]:
-  """Lists the fields whose values the authors' code does not have.
+  """Lists the fields whose values the authors' code does not support.
 
   Args:
-    section: of the config.
-    values: by field.
-    theirs: the values that there are, by field.
+    section: section of the config.
+    values: values by field.
+    theirs: supported values by field.
   """
   return [
     f"config.{section}.{name} = {values[name]!r} (there: "
@@ -116,7 +116,7 @@ def unlike(
 
 
 def state_dict(entries: Iterable[mapping.Entry], params: Any) -> dict[str, np.ndarray]:
-  """A state dict in the authors' layout, float32.
+  """Makes a float32 state dict in the authors' layout.
 
   Raises:
     ValueError: the parameters are not those of the entries; see `mapping.compare`.
@@ -128,16 +128,16 @@ def state_dict(entries: Iterable[mapping.Entry], params: Any) -> dict[str, np.nd
 
 
 def export(run: str, out: str, **pick: Any) -> Exported:
-  """Writes a checkpoint as the authors of a paper write theirs.
+  """Writes a checkpoint in the format of a paper's authors.
 
   Args:
     run: workdir of a run, or an export.
-    out: a local folder; the file in it has the name that the authors' code gives it.
+    out: a local folder, for a file with the name that the authors' code uses.
     **pick: `rate`, `step` and `best` of `workdirs.read_weights`.
 
   Raises:
-    UserError: of this system no layout is known; the authors' code cannot run this
-      model (each field is named); the file is there already; PyTorch is missing.
+    UserError: no layout is known for this system; the authors' code cannot run this
+      model (each field is named); the file exists already; PyTorch is missing.
   """
   torch_file.check_installed()
   if "://" in str(out) or pathlib.Path(out).is_file():
@@ -171,7 +171,7 @@ def export(run: str, out: str, **pick: Any) -> Exported:
 
 
 def _literal(value: Any) -> str:
-  """A value as --set reads it: Python's, but text without quotes where that is one."""
+  """Formats a value for --set: as Python, but text without quotes where possible."""
   if not isinstance(value, str):
     return repr(value)
   try:
@@ -188,14 +188,14 @@ def _file(written: Written) -> formats.File:
 def _untold(
   form: Any, written: Written, config: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-  """What an import has to be told, and what it cannot be; see `Exported`."""
+  """Finds the fields `asked` and `lost` of `Exported`."""
   ours = {name: value for name, value in _flatten(config).items() if _matters(name)}
   asked: dict[str, Any] = {}
   while True:
     fields = formats.Fields(asked)
     form.read(_file(written), fields)
     read = _flatten(fields.config())
-    # The fields of another task, or plan, are others.
+    # Another task or plan has other fields.
     foreign = tuple(
       f"{section}."
       for section in ("task", "plan")
@@ -209,7 +209,7 @@ def _untold(
     }  # fmt: skip
     if not more:
       break
-    asked |= more  # Of which others may follow.
+    asked |= more  # Others may depend on these.
   lost = [
     f"config.{name} = {value!r}"
     for name, value in ours.items()
@@ -221,15 +221,15 @@ def _untold(
 
 
 def _matters(name: str) -> bool:
-  """Whether a field says what a model is or how it samples."""
+  """Tells whether a field defines the model or its sampling."""
   known = name == "dtype" or name.startswith(_SECTIONS)
   return known and name not in _NOT_ASKED
 
 
 def _tells(name: str, value: Any, config: Mapping[str, Any]) -> bool:
-  """Whether a field of the diffusion is other than what goes without saying."""
+  """Tells whether a field of the diffusion differs from what is implied."""
   field = name.removeprefix("diffusion.")
-  if field.startswith("logsnr"):  # Of schedules that are no list of steps.
+  if field.startswith("logsnr"):  # Only continuous schedules use it.
     return False
   if field == "loss_space":
     return value not in ("", config["diffusion"]["predict"])
@@ -238,14 +238,14 @@ def _tells(name: str, value: Any, config: Mapping[str, Any]) -> bool:
 
 
 def _check_reads_back(name: str, written: Written, asked: Mapping[str, Any]) -> None:
-  """Checks that an import takes the file; UserError if it refuses it."""
+  """Checks that an import takes the file, and raises UserError otherwise."""
   comparison = workdir.examine(name, _file(written), asked).comparison
   if comparison:
     raise ValueError(f"{written.path}: does not read back: {comparison}")
 
 
 def _flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Fields by dotted name, as JSON has them."""
+  """Flattens a config to JSON values by dotted name."""
   flat = traverse_util.flatten_dict(dict(config), sep=".")
   return {name: _plain(value) for name, value in flat.items()}
 

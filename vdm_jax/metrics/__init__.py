@@ -1,9 +1,9 @@
-"""Measures of videos: pure functions of arrays, and the networks that some need.
+"""Metrics of videos: pure functions of arrays, and the networks that some need.
 
-Nothing here knows of runs, data sets or folders; `vdm_jax.evaluation` does.
+Runs, data sets and folders are the business of `vdm_jax.evaluation`.
 """
 
 import lazy_loader
 
-# __init__.pyi names what there is.
+# The public names are listed in __init__.pyi.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

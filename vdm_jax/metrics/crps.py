@@ -2,31 +2,31 @@
 
     CRPS(F, y) = E|X - y| - 1/2 E|X - X'| = integral of (F(z) - 1[z >= y])^2 dz
 
-with X, X' independent of law F. From S members there are two estimators, and their
-values differ visibly for few members: always say which, and S.
+with independent X, X' of law F. There are two estimators from S members, whose values
+differ visibly if S is small: always state the estimator, and S.
 
-- *plug-in*: F is the empirical law of the members; all S^2 pairs count, those of a
-  member with itself too. Falls as S grows even if F stays the same.
-- *fair*: only pairs of different members, S (S - 1). Its mean does not depend on S;
-  of one member there is none.
+- *plug-in*: F is the empirical law of the members; all S^2 pairs count, even those of a
+  member with itself. It falls as S grows even if F stays the same.
+- *fair*: only the S (S - 1) pairs of different members count. Its mean does not depend
+  on S; it does not exist for one member.
 """
 
 import numpy as np
 
 
 def crps(members: np.ndarray, truth: np.ndarray, *, fair: bool = False) -> np.ndarray:
-  """Scores every element, in the members' unit; smaller is better.
+  """Computes the CRPS of every element, in the members' unit; smaller is better.
 
-  Pairs are never formed: with members sorted, the sum of |x_i - x_j| over pairs i < j
-  is that of (2 i - S - 1) x_(i), so the cost is O(S log S).
+  Pairs are never formed: for sorted members the sum of |x_i - x_j| over pairs i < j is
+  the sum of (2 i - S - 1) x_(i), so the cost is O(S log S).
 
   Args:
-    members: [S, ...].
-    truth: [...].
-    fair: the fair estimator instead of the plug-in.
+    members: predictions [S, ...].
+    truth: true values [...].
+    fair: whether to take the fair estimator instead of the plug-in.
 
   Returns:
-    float64 [...]; NaN for the fair form of one member.
+    float64 [...]; NaN for the fair estimator of one member.
 
   Raises:
     ValueError: shapes do not fit, or there is no member.

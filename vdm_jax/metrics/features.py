@@ -1,7 +1,7 @@
-"""Features of videos: clips through a network, a full batch at a time.
+"""Features of videos, computed by a network on a full batch of clips at a time.
 
-One program a shape of clip: the last batch is filled up, and what filled it is cut off
-again. Batches are split over the devices of this process.
+There is one program per shape of clip: the last batch is filled up, and the fill is cut
+off again. Batches are split over the devices of this process.
 """
 
 import dataclasses
@@ -25,15 +25,15 @@ DTYPES = ("float32", "bfloat16")
 
 @dataclasses.dataclass(frozen=True)
 class Extractor:
-  """A network with its weights and how frames reach it.
+  """A network with its weights and its preprocessing of frames.
 
   Attributes:
-    weights: of I3D or C3D.
-    resize: rule of `metrics.resize`; I3D's alone.
-    layer: which output; `LAYERS`.
+    weights: weights of I3D or C3D.
+    resize: resizing rule of `metrics.resize`, for I3D only.
+    layer: output of the network, one of `LAYERS`.
     bn_eps: epsilon of I3D's batch norms.
-    dtype: of I3D's convolutions.
-    batch_size: clips at a time; a multiple of the devices.
+    dtype: dtype of I3D's convolutions.
+    batch_size: clips at a time, raised to a multiple of the devices.
   """
 
   weights: Weights
@@ -80,7 +80,7 @@ class Extractor:
     return functools.partial(program, params)
 
   def describe(self) -> dict[str, Any]:
-    """Describes it for a result."""
+    """Describes network and weights for a result."""
     return {
       "network": self._network,
       "layer": self.layer,
@@ -91,7 +91,7 @@ class Extractor:
     }
 
   def __call__(self, clips: Iterable[np.ndarray]) -> np.ndarray:
-    """Features [N, D] of clips uint8 [T, H, W, C] of one shape, in their order.
+    """Computes features [N, D] of clips uint8 [T, H, W, C] of equal shape, in order.
 
     Raises:
       UserError: clips are not 8-bit, differ in shape, are too short, or there are none.
@@ -102,7 +102,7 @@ class Extractor:
     return np.stack(found)
 
   def batches(self, clips: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yields features of some clips at a time, [n, D] each."""
+    """Yields features of clips in parts, [n, D] each."""
     size = self._full_size()
     batch: list[np.ndarray] = []
     for clip in clips:
@@ -119,7 +119,7 @@ class Extractor:
       yield self._run(batch)
 
   def _full_size(self) -> int:
-    """The batch size, up to a multiple of the devices."""
+    """Returns the batch size, rounded up to a multiple of the devices."""
     devices = jax.local_device_count()
     return -(-self.batch_size // devices) * devices
 
@@ -129,10 +129,10 @@ class Extractor:
 
 
 def in_rgb(clip: np.ndarray) -> np.ndarray:
-  """Gives a clip uint8 [T, H, W, 1 or 3] three channels; gray ones are repeated.
+  """Converts a clip uint8 [T, H, W, 1 or 3] to three channels; gray is repeated.
 
   Raises:
-    UserError: it is not 8-bit, or has other channels.
+    UserError: the clip is not 8-bit, or has other channels.
   """
   if clip.dtype != np.uint8:
     raise UserError(f"features: expected 8-bit frames, found {clip.dtype}")

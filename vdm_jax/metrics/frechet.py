@@ -2,9 +2,9 @@
 
     d^2 = |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)
 
-All in float64 on the host, covariances with n - 1. With factors S = A^T A the last
-trace is the sum of the singular values of A1 A2^T: no root of a non-symmetric
-matrix is taken, so nothing can turn complex or NaN, whatever the rank.
+Everything is in float64 on the host; covariances are divided by n - 1. With factors
+S = A^T A the last trace is the sum of the singular values of A1 A2^T: no root of a
+non-symmetric matrix is taken, so nothing becomes complex or NaN, whatever the rank.
 """
 
 import dataclasses
@@ -16,11 +16,11 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-  """Count, mean and scatter of a set of features; sets add up.
+  """Count, mean and scatter of a set of features; moments of sets can be added.
 
   Attributes:
-    count: n.
-    mean: float64 [D].
+    count: number of features n.
+    mean: mean, float64 [D].
     scatter: float64 [D, D], sum of outer products of deviations from the mean.
   """
 
@@ -41,7 +41,7 @@ class Moments:
 
   @classmethod
   def stream(cls, batches: Iterable[np.ndarray]) -> "Moments":
-    """Computes the moments of all batches [..., D], one in memory at a time."""
+    """Computes the moments of all batches [..., D] with one in memory at a time."""
     batches = iter(batches)
     total = cls.of(next(batches))
     for batch in batches:
@@ -49,7 +49,7 @@ class Moments:
     return total
 
   def __add__(self, other: "Moments") -> "Moments":
-    """The moments of both sets (Chan et al. 1983): no sums of raw squares."""
+    """Combines two sets without sums of raw squares (Chan et al. 1983)."""
     count = self.count + other.count
     if not count:
       return self
@@ -63,7 +63,7 @@ class Moments:
 
   @property
   def covariance(self) -> np.ndarray:
-    """Unbiased covariance [D, D].
+    """Computes the unbiased covariance [D, D].
 
     Raises:
       ValueError: fewer than two features.
@@ -76,7 +76,7 @@ class Moments:
 def distance(first: Moments, second: Moments) -> float:
   """Computes the squared Fréchet distance of two sets from their moments.
 
-  Rounding may leave -1e-6 where the sets are equal; it is not hidden.
+  For equal sets, rounding may leave a value such as -1e-6, which is not clipped.
   """
   return _combine(
     first.mean, _root(first.covariance), second.mean, _root(second.covariance)
@@ -84,7 +84,7 @@ def distance(first: Moments, second: Moments) -> float:
 
 
 class Terms(NamedTuple):
-  """What the distance is made of.
+  """The terms of the distance.
 
   Attributes:
     means: |m1 - m2|^2.
@@ -104,12 +104,12 @@ class Terms(NamedTuple):
 def distance_of_features(
   first: np.ndarray, second: np.ndarray, *, ddof: int = 1
 ) -> float:
-  """Computes the distance from features, exact also where N <= D.
+  """Computes the distance from features, exact even if N <= D.
 
   Args:
     first: features [N1, D].
     second: features [N2, D].
-    ddof: covariances are divided by N - ddof; 0 in StyleGAN-V's and cd-fvd's code.
+    ddof: covariances are divided by N - ddof; it is 0 in StyleGAN-V and cd-fvd.
   """
   return terms(first, second, ddof=ddof).distance
 
@@ -127,7 +127,7 @@ def terms(first: np.ndarray, second: np.ndarray, *, ddof: int = 1) -> Terms:
       raise ValueError(f"features: expected [N >= 2, D], found {x.shape}")
     means.append(x.mean(0))
     factor = (x - means[-1]) / np.sqrt(len(x) - ddof)
-    # A tall factor can be replaced by its triangle: S is the same.
+    # A tall factor can be replaced by its R factor, which has the same S.
     factors.append(np.linalg.qr(factor, mode="r") if len(x) > x.shape[1] else factor)
   return _combine(means[0], factors[0], means[1], factors[1])
 
@@ -136,11 +136,11 @@ class Infinity(NamedTuple):
   """The distance extrapolated to infinitely many features.
 
   Attributes:
-    value: where the line meets 1 / n = 0.
-    error: standard error of it, from the spread around the line; NaN of two sizes.
-    slope: of the line, in n: the bias of n features is slope / n.
-    sizes: n.
-    distances: at each.
+    value: value of the line at 1 / n = 0.
+    error: its standard error, from the spread around the line; NaN for two sizes.
+    slope: slope of the line: the bias of n features is slope / n.
+    sizes: the numbers n of features.
+    distances: the distance at each of them.
   """
 
   value: float
@@ -157,18 +157,19 @@ def infinity(
   *,
   seed: int | None = None,
 ) -> Infinity:
-  """Fits a line in 1 / n through distances of n features: FVD-infinity (Chong and
-  Forsyth 2020).
+  """Extrapolates the distance to infinitely many features (Chong and Forsyth 2020).
+
+  A line in 1 / n is fitted through the distances of n features.
 
   Args:
     first: features [N1, D].
     second: features [N2, D].
-    sizes: n of both sets, up to the smaller set's; None for 15 between a tenth of it
-      and all of it.
-    seed: of random subsets; None takes the first n.
+    sizes: numbers n taken of both sets; None for 15 of them, from a tenth of the
+      smaller set to all of it.
+    seed: seed of random subsets; None takes the first n.
 
   Raises:
-    ValueError: fewer than two sizes, or one that the sets do not have.
+    ValueError: there are fewer than two sizes, or one exceeds a set.
   """
   most = min(len(first), len(second))
   if sizes is None:
@@ -196,7 +197,7 @@ def infinity(
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-  """A with A^T A = covariance, from its eigenvalues; negative ones are rounding."""
+  """Computes A with A^T A = covariance; negative eigenvalues are rounding errors."""
   values, vectors = np.linalg.eigh(covariance)
   return np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T
 

@@ -1,7 +1,7 @@
-"""How other codes compute the same Fréchet distance, where it makes a difference.
+"""The Fréchet distance as other codes compute it, where that makes a difference.
 
-`frechet.distance_of_features` is the exact one; these are for numbers that must equal
-another code's to the last digit that its root has.
+`frechet.distance_of_features` is exact; these are for numbers that must equal another
+code's to every digit that its root gets right.
 """
 
 import warnings
@@ -11,23 +11,23 @@ import scipy.linalg
 
 from vdm_jax.metrics import frechet
 
-# Below it TF-GAN's root leaves singular values as they are.
+# TF-GAN's root leaves smaller singular values as they are.
 _TFGAN_EPS = 1e-10
 _FIDELITY_EPS = 1e-6
 _FIDELITY_IMAGINARY = 1e-3
 
 
 def sqrtm(first: np.ndarray, second: np.ndarray, *, ddof: int = 1) -> float:
-  """The real part of scipy's root of S1 S2: StyleGAN-V, MCVD, cd-fvd."""
+  """Takes the real part of scipy's root of S1 S2, as StyleGAN-V, MCVD and cd-fvd do."""
   (mean1, cov1), (mean2, cov2) = _moments(first, ddof), _moments(second, ddof)
-  with warnings.catch_warnings():  # Of fewer videos than dimensions, said elsewhere.
+  with warnings.catch_warnings():  # Too few videos, which the protocol reports.
     warnings.simplefilter("ignore", scipy.linalg.LinAlgWarning)
     root = scipy.linalg.sqrtm(cov1 @ cov2)
   return _combine(mean1, cov1, mean2, cov2, np.trace(root.real))
 
 
 def fidelity(first: np.ndarray, second: np.ndarray) -> float:
-  """The same as torch-fidelity and FDM have it; NaN where they give up."""
+  """Takes the root as torch-fidelity and FDM do; NaN where they fail."""
   (mean1, cov1), (mean2, cov2) = _moments(first, 1), _moments(second, 1)
   root = scipy.linalg.sqrtm(cov1 @ cov2)
   if not np.isfinite(root).all():
@@ -41,7 +41,7 @@ def fidelity(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def tfgan(first: np.ndarray, second: np.ndarray, *, dtype: type = np.float64) -> float:
-  """TF-GAN's symmetric roots by singular values; VideoGPT and TATS in float32."""
+  """Takes symmetric roots by SVD, as TF-GAN does; VideoGPT and TATS use float32."""
   mean1, cov1 = _moments(first.astype(dtype), 1, dtype)
   mean2, cov2 = _moments(second.astype(dtype), 1, dtype)
 
@@ -56,7 +56,7 @@ def tfgan(first: np.ndarray, second: np.ndarray, *, dtype: type = np.float64) ->
 
 
 def eigenvalues(first: np.ndarray, second: np.ndarray) -> float:
-  """From covariances alone; what `frechet.distance` of moments does."""
+  """Computes the distance from covariances alone, as `frechet.distance` does."""
   return frechet.distance(frechet.Moments.of(first), frechet.Moments.of(second))
 
 

@@ -1,6 +1,6 @@
-"""How far frames are from true ones: PSNR and SSIM, and the best of several.
+"""Differences of frames from true ones: PSNR and SSIM, and the best of several.
 
-Frames are float in [0, 1], channels last; everything is per frame and in float64.
+Frames are float in [0, 1], channels last. Everything is per frame and in float64.
 """
 
 from typing import NamedTuple
@@ -11,20 +11,20 @@ import scipy.stats
 
 from vdm_jax.errors import UserError, unknown
 
-# The two conventions of SSIM: the window of Wang et al. 2004, a Gaussian of 11 taps,
-# with the window's own covariances; scikit-image's default, 7 x 7 places that count
-# alike, with sample covariances.
+# The two conventions of SSIM: the window of Wang et al. 2004, a Gaussian of 11 taps
+# with the window's own covariances; and scikit-image's default, a uniform 7 x 7 window
+# with sample covariances.
 SSIM_WINDOWS = ("gaussian", "uniform")
 _SIGMA, _RADIUS = 1.5, 5
 _UNIFORM = 7
 _K1, _K2 = 0.01, 0.03
 SSIM_MIN_SIZE = 2 * _RADIUS + 1
-# Luminance of R, G, B, as MAGVIT and scikit-image take it.
+# Weights of R, G, B in the luminance, as in MAGVIT and scikit-image.
 BT709 = (0.2125, 0.7154, 0.0721)
 
 
 def psnr(frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
-  """Computes PSNR in dB, [...] of frames [..., H, W, C]; inf if equal."""
+  """Computes PSNR in dB, [...], of frames [..., H, W, C]; inf if they are equal."""
   difference = np.asarray(frames, np.float64) - truth
   return pooled_psnr(np.mean(np.square(difference), axis=(-3, -2, -1)))
 
@@ -32,16 +32,16 @@ def psnr(frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def pooled_psnr(error: np.ndarray) -> np.ndarray:
   """Computes the PSNR of a mean squared error, in dB; inf for zero.
 
-  "Pooled": squared errors are averaged over clips and frames before the logarithm, so
-  that a frame that is met exactly, whose own PSNR is infinite, counts like any other.
-  MCVD averages over the frames of a clip.
+  "Pooled" means that squared errors are averaged over clips and frames before the
+  logarithm, so that a frame that is predicted exactly, whose own PSNR is infinite,
+  counts like any other. MCVD averages over the frames of a clip.
   """
   with np.errstate(divide="ignore"):
     return -10 * np.log10(np.asarray(error, np.float64))
 
 
 def psnr_of_channels(frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
-  """Averages the PSNR of each channel, [...]: FDM's older evaluation."""
+  """Averages the PSNR of the channels, [...], as FDM's older evaluation does."""
   difference = np.asarray(frames, np.float64) - truth
   return pooled_psnr(np.mean(np.square(difference), axis=(-3, -2))).mean(-1)
 
@@ -53,7 +53,7 @@ def ssim(
   window: str = "gaussian",
   data_range: float = 1.0,
 ) -> np.ndarray:
-  """Computes structural similarity in [-1, 1], [...] of frames [..., H, W, C].
+  """Computes structural similarity in [-1, 1], [...], of frames [..., H, W, C].
 
   Places closer to the border than the window's radius are left out; the mean is over
   places and channels. 'gaussian' (Wang et al. 2004) equals scikit-image with
@@ -61,11 +61,11 @@ def ssim(
   pytorch_msssim; 'uniform' equals scikit-image's default.
 
   Args:
-    frames: float, what is measured.
-    truth: float, of the same shape.
-    window: one of `SSIM_WINDOWS`; numbers of the two do not compare.
-    data_range: largest difference of values; 2 is what FDM's older evaluation took for
-      frames in [0, 1].
+    frames: float frames to measure.
+    truth: float frames of the same shape.
+    window: one of `SSIM_WINDOWS`, whose numbers cannot be compared.
+    data_range: largest difference of values; FDM's older evaluation took 2 for frames
+      in [0, 1].
 
   Raises:
     UserError: frames are smaller than the window, or there is no such window.
@@ -92,7 +92,7 @@ def ssim(
 
 
 def _gaussian(x: np.ndarray) -> np.ndarray:
-  """Means over the window around every place that has a whole one."""
+  """Averages over the Gaussian window around every place that has a whole one."""
   for axis in (-3, -2):
     x = scipy.ndimage.gaussian_filter1d(x, _SIGMA, axis=axis, radius=_RADIUS)
   inner = slice(_RADIUS, -_RADIUS)
@@ -119,17 +119,17 @@ def gray_8bit(frames: np.ndarray) -> np.ndarray:
 
 
 def truncated(frames: np.ndarray) -> np.ndarray:
-  """Turns frames in [0, 1] to uint8, cut off instead of rounded: as MCVD has them."""
+  """Converts frames in [0, 1] to uint8, truncated instead of rounded, as in MCVD."""
   return (np.asarray(frames, np.float32) * 255).astype(np.uint8)
 
 
 class OfBest(NamedTuple):
-  """A measure of the best of several predictions of each clip.
+  """Statistics of the best of several predictions of each clip.
 
   Attributes:
-    mean: over clips.
-    std: over clips, population.
-    half_width: of the mean's 95 % interval, from the sample deviation.
+    mean: mean over clips.
+    std: population standard deviation over clips.
+    half_width: half the width of the mean's 95 % interval, from the sample deviation.
   """
 
   mean: float
@@ -142,7 +142,7 @@ def best_of(values: np.ndarray, *, least: bool = False) -> OfBest:
 
   Args:
     values: [clips, predictions].
-    least: the smallest is best.
+    least: whether the smallest value is best.
   """
   best = values.min(1) if least else values.max(1)
   half = float("nan")

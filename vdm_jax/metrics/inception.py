@@ -1,9 +1,9 @@
-"""The Inception score: are predictions sure, and unlike each other?
+"""The Inception score, which is high if predictions are certain and differ.
 
     IS = exp(mean KL(p || mean p))
 
-over the class probabilities p of a classifier. It grows with the number of samples in
-a split: always say both.
+over the class probabilities p of a classifier. It grows with the number of samples in a
+split, so always state both.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ def scores(logits: np.ndarray, splits: int = 1) -> np.ndarray:
   size = len(logits) // splits
   found = []
   for part in np.split(logits[: size * splits], splits):
-    # From logits: a probability that underflows would make 0 log 0.
+    # Computed from logits, as a probability that underflows would give 0 log 0.
     log_p = scipy.special.log_softmax(part, axis=1)
     log_mean = scipy.special.logsumexp(log_p, axis=0) - np.log(len(part))
     kl = np.sum(np.exp(log_p) * (log_p - log_mean), axis=1)
@@ -31,7 +31,7 @@ def scores(logits: np.ndarray, splits: int = 1) -> np.ndarray:
 
 
 def shuffled(logits: np.ndarray, seed: int = 42) -> np.ndarray:
-  """Puts the rows in a random order, as StyleGAN-V takes its splits."""
+  """Shuffles the rows, as StyleGAN-V does before it splits them."""
   order = np.arange(len(logits))
   np.random.RandomState(seed).shuffle(order)
   return logits[order]

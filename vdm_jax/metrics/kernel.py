@@ -1,9 +1,9 @@
-"""Kernel distances of two sets of features: KVD, and JEDi's.
+"""Kernel distances between two sets of features: KVD, and JEDi's.
 
     MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y),  k(x, y) = (gamma x.y + c)^degree
 
-All in float64; a kernel matrix is formed some rows at a time. The unbiased estimator
-leaves out pairs of a feature with itself and may be negative.
+Everything is in float64; kernel matrices are formed some rows at a time. The unbiased
+estimator leaves out pairs of a feature with itself and may be negative.
 """
 
 import dataclasses
@@ -18,9 +18,9 @@ class Kernel:
   """A polynomial kernel.
 
   Attributes:
-    degree: of the polynomial.
-    offset: c.
-    scaled: gamma is 1 / D; else 1.
+    degree: degree of the polynomial.
+    offset: the offset c.
+    scaled: whether gamma is 1 / D, or 1.
   """
 
   degree: int = 3
@@ -34,7 +34,7 @@ class Kernel:
     return (products + self.offset) ** self.degree
 
 
-CUBIC = Kernel()  # KVD's, as TF-GAN and torch-fidelity have it.
+CUBIC = Kernel()  # The kernel of KVD, as in TF-GAN and torch-fidelity.
 JEDI = Kernel(degree=2, offset=0.0)
 
 
@@ -51,9 +51,10 @@ def distance(
   Args:
     first: features [N1, D].
     second: features [N2, D].
-    kernel: of the feature space.
-    biased: all pairs count, those of a feature with itself too.
-    paired: pairs of one number in both sets do not count; for sets of one size.
+    kernel: kernel of the feature space.
+    biased: whether pairs of a feature with itself count.
+    paired: whether pairs of the same number in both sets are left out; needs sets of
+      equal size.
 
   Raises:
     ValueError: shapes do not fit, or a set is too small.
@@ -79,7 +80,7 @@ def distance(
 
 
 def _sums(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> tuple[float, float]:
-  """Sums over all pairs, and over those of one number."""
+  """Sums the kernel over all pairs, and over pairs of the same number."""
   total = sum(kernel(x[i : i + _ROWS], y).sum() for i in range(0, len(x), _ROWS))
   if len(x) != len(y):
     return total, float("nan")
@@ -97,10 +98,10 @@ def of_subsets(
   seed: int = 2020,
   kernel: Kernel = CUBIC,
 ) -> tuple[float, float]:
-  """Averages unbiased MMD^2 of random subsets; gives the standard error over them.
+  """Averages unbiased MMD^2 over random subsets, with the standard error over them.
 
-  The subsets share features, so that the error is of the drawing alone. With sets no
-  larger than `size` there is one subset, all of them, and no error (NaN).
+  The subsets share features, so the error is only that of drawing them. If the sets are
+  no larger than `size`, there is one subset with all features, and no error (NaN).
   """
   size = min(size, len(first), len(second))
   if size == len(first) == len(second):
@@ -118,5 +119,5 @@ def of_subsets(
 
 
 def jedi(first: np.ndarray, second: np.ndarray) -> float:
-  """JEDi's score (Luo et al. 2024): 100 times the biased MMD^2, quadratic kernel."""
+  """Computes JEDi (Luo et al. 2024): 100 times the biased MMD^2, quadratic kernel."""
   return 100 * distance(first, second, kernel=JEDI, biased=True)

@@ -1,7 +1,7 @@
-"""Names and axes of the files that carry weights, to those of our networks.
+"""Conversion of weight files of other codes to the names and axes of our networks.
 
-Arrays come flat, by name. A layout is known by its names; what is missing, left over or
-of another shape is one error.
+Arrays come as a flat mapping by name. A layout is recognised by its names; arrays that
+are missing, left over or of another shape are reported in one error.
 """
 
 import functools
@@ -17,13 +17,13 @@ from vdm_jax.errors import UserError
 from vdm_jax.metrics.networks import c3d, i3d, lpips
 
 Flat = Mapping[str, np.ndarray]
-# Classes of other I3D checkpoints, by what they were trained on.
+# Training data of other I3D checkpoints, by their number of classes.
 _OTHER_CLASSES = {157: "Charades", 600: "Kinetics-600", 700: "Kinetics-700"}
 
 
 @functools.cache
 def shapes(network: str) -> dict[str, tuple[int, ...]]:
-  """Names and shapes of a network's parameters."""
+  """Lists names and shapes of a network's parameters."""
   module, arguments = _MODULES[network]
   key = jax.random.key(0)
   tree = jax.eval_shape(lambda: module.init(key, *map(jnp.zeros, arguments)))["params"]
@@ -43,12 +43,12 @@ NETWORKS = tuple(_MODULES)
 
 
 def convert(network: str, flat: Flat, name: str) -> dict[str, Any]:
-  """Our parameters of a file's arrays.
+  """Converts the arrays of a file to our parameters.
 
   Args:
-    network: whose they are.
-    flat: the arrays.
-    name: of the file, for errors.
+    network: name of the network.
+    flat: the arrays by name.
+    name: name of the file, for error messages.
 
   Raises:
     UserError: no layout fits, or an array is missing, left over or of another shape.
@@ -78,7 +78,7 @@ def convert(network: str, flat: Flat, name: str) -> dict[str, Any]:
   return params
 
 
-# What is published in a file of its own.
+# Parameters that are published in a separate file.
 _APART = {
   "mean_offset": "TGANv2's mean, mean2.npz,",
   "lin_0": "LPIPS' heads, alex.pth or vgg.pth of the package lpips,",
@@ -86,19 +86,19 @@ _APART = {
 
 
 class _Misfit(ValueError):
-  """An array that cannot be turned into ours."""
+  """Raised for an array that cannot be converted to ours."""
 
 
 def _turn(key: str, turn: Callable[[Any], np.ndarray], value: Any) -> np.ndarray:
   try:
     return turn(value)
-  except (TypeError, ValueError, IndexError) as error:  # AxisError is two of them.
+  except (TypeError, ValueError, IndexError) as error:  # Also NumPy's AxisError.
     what = f"{np.asarray(value).dtype} {np.shape(value)}"
     raise _Misfit(f"{key}: found {what}, which does not fit") from error
 
 
 def check(network: str, params: Mapping[str, Any], name: str) -> None:
-  """Checks that parameters are the network's.
+  """Checks that parameters are those of the network.
 
   Raises:
     UserError: an array is missing, left over or of another shape.
@@ -126,7 +126,7 @@ def _without_prefix(key: str) -> str:
 
 
 def _conv(value: np.ndarray) -> np.ndarray:
-  """PyTorch's [O, I, ...] as [..., I, O]."""
+  """Transposes PyTorch's [O, I, ...] to [..., I, O]."""
   value = np.asarray(value)
   return np.moveaxis(value, (0, 1), (-1, -2))
 
@@ -135,13 +135,13 @@ def _flat_vector(value: np.ndarray) -> np.ndarray:
   return np.asarray(value).reshape(-1)
 
 
-# I3D: how each file names a unit, and the parts of it.
+# I3D: how each kind of file names a unit, and the parts of it.
 _SHORT = {
   "Branch_0/Conv3d_0a_1x1": "b0",
   "Branch_1/Conv3d_0a_1x1": "b1a",
   "Branch_1/Conv3d_0b_3x3": "b1b",
   "Branch_2/Conv3d_0a_1x1": "b2a",
-  "Branch_2/Conv3d_0a_3x3": "b2a",  # In Mixed_5b: a slip of the original.
+  "Branch_2/Conv3d_0a_3x3": "b2a",  # In Mixed_5b, a slip of the original.
   "Branch_2/Conv3d_0b_3x3": "b2b",
   "Branch_3/Conv3d_0b_1x1": "b3b",
 }
@@ -180,7 +180,7 @@ def _torch_parts(conv: str, norm: str) -> dict[str, Part]:
 
 
 def _units(flat: Flat, parts: Mapping[str, Part], rename) -> dict[str, np.ndarray]:
-  """Arrays of I3D's units, those that no part is named after left as they are."""
+  """Converts the arrays of I3D's units and keeps the others as they are."""
   found = {}
   for key, value in flat.items():
     for part, (ours, turn) in parts.items():
@@ -191,13 +191,13 @@ def _units(flat: Flat, parts: Mapping[str, Part], rename) -> dict[str, np.ndarra
     else:
       found[key] = value
   for unit in {key.rpartition("/")[0] for key in found if key.endswith("/kernel")}:
-    # TensorFlow's batch norms have no scale.
+    # The batch norms of TensorFlow's I3D have no scale.
     found.setdefault(f"{unit}/scale", np.ones_like(found.get(f"{unit}/bias", 1.0)))
   return found
 
 
 def _move(flat: Flat, moves: Mapping[str, tuple[str, Any]]) -> dict[str, np.ndarray]:
-  """Arrays with some renamed and turned."""
+  """Renames and transposes some arrays, and keeps the others."""
   found = dict(flat)
   for key, (ours, turn) in moves.items():
     if key in found:
@@ -206,7 +206,7 @@ def _move(flat: Flat, moves: Mapping[str, tuple[str, Any]]) -> dict[str, np.ndar
 
 
 def _matrix(value: np.ndarray) -> np.ndarray:
-  """A 1x1x1 kernel [1, 1, 1, I, O] as a matrix."""
+  """Reshapes a 1x1x1 kernel [1, 1, 1, I, O] to a matrix."""
   return np.asarray(value).reshape(np.shape(value)[-2:])
 
 
@@ -223,15 +223,15 @@ def _i3d_layout(
   names: tuple[str, str] = ("weight", "bias"),
   turn: Callable[[np.ndarray], np.ndarray] = _conv,
 ) -> Callable[[Flat], dict[str, np.ndarray] | None]:
-  """How to read I3D's arrays under other names.
+  """Makes a reader of I3D's arrays under other names.
 
   Args:
-    mark: an array that this layout alone has.
-    logits: what precedes the names of the last convolution's arrays.
-    parts: of a unit.
-    rename: a unit's name to ours.
-    names: of the last convolution's kernel and bias.
-    turn: a kernel's axes to ours.
+    mark: name of an array that only this layout has.
+    logits: prefix of the last convolution's arrays.
+    parts: parts of a unit.
+    rename: maps a unit's name to ours.
+    names: names of the last convolution's kernel and bias.
+    turn: transposes a kernel to our axes.
   """
   moves = {
     f"{logits}{names[0]}": ("logits_kernel", lambda value: _matrix(turn(value))),
@@ -300,12 +300,12 @@ def _lpips_flax(flat: Flat):
   return _move(flat, moves)
 
 
-# A trunk's convolutions, as lpips.LPIPS and torchvision name them.
+# Convolutions of the trunks, as lpips.LPIPS and torchvision name them.
 _TRUNK = re.compile(r"(?:net\.slice\d|features)\.(\d+)\.(weight|bias)")
 
 
 def _lpips_torch(flat: Flat):
-  """The state of `lpips.LPIPS`, or torchvision's trunk and that package's heads."""
+  """Reads the state of `lpips.LPIPS`, or torchvision's trunk and lpips' heads."""
   trunk = {key: found for key in flat if (found := _TRUNK.fullmatch(key))}
   if not trunk:
     return None
@@ -319,7 +319,7 @@ def _lpips_torch(flat: Flat):
       moves[key] = (f"conv_{number}_bias", np.asarray)
   heads = {k: k for k in flat if re.fullmatch(r"lin\d\.model\.1\.weight", k)}
   moves |= {k: (f"lin_{k[3]}", _flat_vector) for k in heads}
-  # Heads once more, and torchvision's classifier.
+  # Duplicates of the heads, and torchvision's classifier.
   rest = re.compile(r"lins\.|scaling_layer\.|classifier\.")
   return _move({k: v for k, v in flat.items() if not rest.match(k)}, moves)
 
@@ -329,15 +329,15 @@ def _c3d_torch(flat: Flat):
 
 
 def _c3d_chainer(flat: Flat):
-  """TGANv2's conv3d_deepnetA_ucf.npz."""
+  """Reads TGANv2's conv3d_deepnetA_ucf.npz."""
   return _c3d(flat, "W", "b", "/") if "conv1a/W" in flat else None
 
 
 def _c3d(flat: Flat, weight: str, bias: str, dot: str):
   flat = dict(flat)
   if "mean" in flat:
-    # TGANv2's input is 256 x - mean, ours 255 x + offset, of x in [0, 1]: the same
-    # where the first kernel is larger by 256 / 255. Zeros around frames stay zeros.
+    # For x in [0, 1] TGANv2's input is 256 x - mean, ours 255 x + offset. The two agree
+    # if the first kernel is scaled by 256 / 255; padding remains zero.
     first = f"conv1a{dot}{weight}"
     flat[first] = _turn(first, lambda v: np.asarray(v) * (256 / 255), flat[first])
     flat["mean_offset"] = _turn("mean", _mean_offset, flat.pop("mean"))
@@ -353,14 +353,14 @@ def _c3d(flat: Flat, weight: str, bias: str, dot: str):
 
 
 def _mean_offset(mean: np.ndarray) -> np.ndarray:
-  """Our offset of TGANv2's mean [3, 16, 128, W], BGR; cut where its code cuts it."""
+  """Makes our offset from TGANv2's BGR mean [3, 16, 128, W], cropped as in its code."""
   mean = np.asarray(mean, np.float64)
   mean = mean.reshape(mean.shape[-4:])
   return -mean[:, :, 8:120, 8:120] * (255 / 256)
 
 
 def _first_dense(value: np.ndarray) -> np.ndarray:
-  """fc6 of places in the order C, T, H, W, as one of T, H, W, C."""
+  """Reorders the inputs of fc6 from C, T, H, W to T, H, W, C."""
   value = np.asarray(value)
   value = value.reshape(len(value), 512, 1, 4, 4)
   return value.transpose(2, 3, 4, 1, 0).reshape(-1, len(value))

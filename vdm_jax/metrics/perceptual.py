@@ -1,4 +1,4 @@
-"""LPIPS of 8-bit frames, a fixed number at a time."""
+"""LPIPS of 8-bit frames, computed for a fixed number of frames at a time."""
 
 import functools
 
@@ -16,8 +16,8 @@ class Perceptual:
   """LPIPS by one of its networks.
 
   Attributes:
-    net: 'alexnet' or 'vgg16'; results of the two do not compare.
-    weights: its weights.
+    net: 'alexnet' or 'vgg16', whose results cannot be compared.
+    weights: the network's weights.
   """
 
   def __init__(self, net: str = "alexnet", weights: Weights | None = None):
@@ -28,11 +28,11 @@ class Perceptual:
 
   @property
   def min_size(self) -> int:
-    """Height and width that frames need."""
+    """Returns the smallest height and width of frames."""
     return lpips.MIN_SIZE[self.net]
 
   def __call__(self, frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Distances [N] of frames uint8 [N, H, W, C] from true ones; C is 1 or 3.
+    """Computes distances [N] of frames uint8 [N, H, W, 1 or 3] from true ones.
 
     Raises:
       UserError: frames are smaller than `min_size`.
@@ -41,7 +41,7 @@ class Perceptual:
     for first in range(0, len(frames), _BATCH):
       pair = [x[first : first + _BATCH] for x in (frames, truth)]
       count = len(pair[0])
-      # One program whatever their number.
+      # Padded, so that one program serves any number of frames.
       filled = [np.concatenate([x, x[:1].repeat(_BATCH - count, axis=0)]) for x in pair]
       found.append(np.asarray(self._program(*filled))[:count])
     return np.concatenate(found)

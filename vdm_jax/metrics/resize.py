@@ -1,13 +1,13 @@
-"""Resizing rules of the codes that publish FVDs; they differ by up to 58 grey levels.
+"""Resizing rules of the codes that report FVD, which differ by up to 58 grey levels.
 
     tf1_legacy            whole frame, TensorFlow 1's `resize_bilinear`: no half-pixel
                           centres (the original FVD, FDM, MAGVIT)
     half_pixel            whole frame, half-pixel centres, no antialiasing (cd-fvd)
-    half_pixel_antialias  the same with a wider kernel where frames shrink
+    half_pixel_antialias  the same, with a wider kernel if frames shrink
     short_side_crop       short side to the size, half-pixel centres, then the middle
                           square (VideoGPT, TATS, MCVD)
 
-A rule is two small matrices, one for the height and one for the width.
+A rule is applied as two small matrices, one for the height and one for the width.
 """
 
 import functools
@@ -41,7 +41,7 @@ def to_unit(videos: jax.Array, size: int, rule: str) -> jax.Array:
 def matrices(
   height: int, width: int, size: int, rule: str
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-  """Weights [size, H] and [size, W]; None where nothing changes.
+  """Makes the matrices [size, H] and [size, W]; None if nothing changes.
 
   Raises:
     UserError: there is no such rule.
@@ -72,7 +72,7 @@ def _matrix(length: int, size: int, rule: str) -> np.ndarray | None:
     centre = (target + 0.5) * (length / size) - 0.5
     reach = max(1.0, length / size) if rule == "half_pixel_antialias" else 1.0
   if rule != "half_pixel_antialias":
-    # Beyond the last centre there is nothing to blend with.
+    # Beyond the last centre there is no pixel to interpolate with.
     centre = np.clip(centre, 0, length - 1)
   weights = np.clip(1 - np.abs(centre[:, None] - places) / reach, 0, None)
   return (weights / weights.sum(1, keepdims=True)).astype(np.float32)

@@ -1,8 +1,8 @@
-"""Real weights of metric networks: found, checked, kept in the user's cache.
+"""Trained weights of metric networks, which are kept in the user's cache.
 
-Two packages of the Python registry carry weights as data (the extra `metrics` brings
-them); their code is not imported. Whatever is read ends as a safetensors file in
-`folder()`, with its source and checksum, from where it is loaded from then on.
+Two packages of the Python registry carry weights as data (the extra `metrics` installs
+them); their code is not imported. Weights that were read once are kept as a safetensors
+file in `folder()`, with source and checksum, and loaded from there.
 """
 
 import io
@@ -27,10 +27,10 @@ class Package(NamedTuple):
   """A package that carries weights.
 
   Attributes:
-    requirement: what pip is told.
-    module: its folder.
-    file: in it.
-    sha256: of the file.
+    requirement: requirement for pip.
+    module: folder of the package.
+    file: file in that folder.
+    sha256: checksum of the file.
   """
 
   requirement: str
@@ -59,18 +59,18 @@ PACKAGES = {
     "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
   ),
 }
-# Whose names an imported file may have besides: NETWORK-LABEL.
+# Networks for which imported files may be named NETWORK-LABEL.
 NETWORKS = layouts.NETWORKS
 
 
 class Weights(NamedTuple):
-  """A network's parameters, and where they are from.
+  """A network's parameters and their source.
 
   Attributes:
-    name: 'i3d', or 'i3d-LABEL' of an imported file.
+    name: 'i3d', or 'i3d-LABEL' for an imported file, and so on.
     params: nested dicts of float32 arrays.
-    source: a package's requirement, or a file's name.
-    sha256: of the file that they came in.
+    source: requirement of a package, or name of a file.
+    sha256: checksum of the file that held them.
   """
 
   name: str
@@ -79,21 +79,21 @@ class Weights(NamedTuple):
   sha256: str
 
   def describe(self) -> dict[str, str]:
-    """Describes them for a result."""
+    """Describes the weights for a result."""
     return {"weights": self.name, "source": self.source, "sha256": self.sha256}
 
 
 def folder() -> pathlib.Path:
-  """Finds where weights are kept: under the user's cache."""
+  """Returns the folder of weights in the user's cache."""
   return user_files.cache("weights")
 
 
 def load(name: str) -> Weights:
-  """Loads weights by name: from the cache, or the package that carries them.
+  """Loads weights by name, from the cache or from the package that carries them.
 
   Raises:
-    UserError: there are none of that name, the package that carries them is not
-      installed, or its file is not the one that is known.
+    UserError: there are no weights of that name, their package is not installed, or its
+      file has another checksum.
   """
   network = network_of(name)
   path = folder() / f"{name}.safetensors"
@@ -134,7 +134,7 @@ def network_of(name: str) -> str:
 
 
 def keep(weights: Weights) -> Weights:
-  """Writes weights to the cache, whole or not at all; returns them."""
+  """Writes weights to the cache, all or nothing, and returns them."""
   path = folder() / f"{weights.name}.safetensors"
   path.parent.mkdir(parents=True, exist_ok=True)
   about = {"source": weights.source, "sha256": weights.sha256}
@@ -146,7 +146,7 @@ def keep(weights: Weights) -> Weights:
 
 
 def installed() -> list[dict[str, str]]:
-  """Lists all weights that `load` finds, by name; without reading them."""
+  """Lists all weights that `load` finds, without reading them."""
   found = {}
   for name, package in PACKAGES.items():
     if user_files.in_package(package.module, package.file) is not None:
@@ -157,7 +157,7 @@ def installed() -> list[dict[str, str]]:
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
-  """Makes nested dicts one, names joined by slashes."""
+  """Flattens nested dicts, with names joined by slashes."""
   flat = {}
   for key, value in params.items():
     if isinstance(value, Mapping):
@@ -179,7 +179,7 @@ def nest(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
   return nested
 
 
-# What a pickle of arrays asks for, under NumPy's old and new names.
+# The globals that a pickle of arrays needs, under NumPy's old and new names.
 _ALLOWED = {
   (module, name)
   for module, name in (
@@ -194,7 +194,7 @@ _ALLOWED = {
 
 
 class _Arrays(pickle.Unpickler):
-  """Builds arrays, containers and plain values; refuses all else."""
+  """An unpickler of arrays, containers and plain values that refuses all else."""
 
   def __init__(self, file, name: str):
     super().__init__(file)
@@ -210,16 +210,16 @@ class _Arrays(pickle.Unpickler):
 
 
 def read_pickle(data: bytes, name: str) -> dict[str, np.ndarray]:
-  """Reads the arrays of a pickle, flat; no code of it is run.
+  """Reads the arrays of a pickle, flat, without running any of its code.
 
   Raises:
-    UserError: it is no pickle of arrays, asks for anything else, or is damaged.
+    UserError: it is not a pickle of arrays, needs anything else, or is damaged.
   """
   try:
     contents = _Arrays(io.BytesIO(data), name).load()
   except UserError:
     raise
-  except Exception as error:  # A damaged pickle raises whatever it stumbles over.
+  except Exception as error:  # A damaged pickle may raise anything.
     reason = errors.reason(error)
     raise UserError(
       f"{name}: not a pickle of arrays, or a damaged one ({reason})"

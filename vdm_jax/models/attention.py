@@ -1,8 +1,8 @@
 """Attention over space and over time.
 
-`attend` is the one place that decides how scores are computed. Many tokens never hold
-the whole score matrix: a TPU has the splash kernel, a GPU cuDNN's for half precision;
-elsewhere a piece of the scores is made at a time.
+`attend` is the one place that decides how scores are computed. With many tokens the
+whole score matrix is never held: a TPU has the splash kernel, a GPU that of cuDNN for
+half precision; elsewhere the scores are made piece by piece.
 """
 
 import functools
@@ -21,30 +21,30 @@ from vdm_jax.models.kernels import over_time, rows, splash
 
 IMPLEMENTATIONS = ("auto", "xla", "chunked", "splash", "cudnn")
 OVER_TIME = ("xla", "pallas")
-# Fewer tokens are quicker without the kernel, whose blocks they hardly fill.
+# Fewer tokens are faster without the kernel, as they hardly fill its blocks.
 _MANY_TOKENS = 1024
-# Scores at a time, in bytes: what an accelerator can keep close to where it computes.
+# Bytes of scores held at a time: what an accelerator keeps close to its compute units.
 _SCORES = 32 << 20
-# Few tokens may take more at once: the compiler estimates a tenth more time for pieces.
+# Few tokens may take more: the compiler estimates that pieces take a tenth more time.
 _SCORES_OF_FEW = 256 << 20
-_QUERIES = 128  # Fewer at a time, or another multiple, leave lanes empty.
+_QUERIES = 128  # Pieces of other than multiples of this leave lanes empty.
 
 
 def attend(q, k, v, *, implementation: str = "auto") -> jax.Array:
-  """Softmax attention without mask or position terms.
+  """Computes softmax attention without mask or position terms.
 
   Args:
-    q, k, v: [N, L, heads, head_dim].
+    q, k, v: queries, keys and values, [N, L, heads, head_dim].
     implementation: 'xla' holds all scores, 'chunked' some at a time. 'splash' holds
-      none on a TPU where the program says its mesh (`kernels.rows`), and is 'chunked'
+      none on a TPU if the program declares its mesh (`kernels.rows`), and is 'chunked'
       elsewhere. 'cudnn' holds none (GPU, half precision). 'auto' is 'splash' for 1,024
-      tokens and more, and 'cudnn' on a GPU where that takes the heads.
+      tokens and more, and 'cudnn' on a GPU if it supports the heads.
 
   Returns:
     [N, L, heads, head_dim], of q's dtype; the softmax is in float32.
 
   Raises:
-    UserError: there is no such implementation, or it does not take such heads.
+    UserError: there is no such implementation, or it does not support these heads.
   """
   if implementation not in IMPLEMENTATIONS:
     raise UserError(
@@ -85,7 +85,7 @@ def attend(q, k, v, *, implementation: str = "auto") -> jax.Array:
     # The device is known only at lowering: a GPU machine may compile for a TPU.
     return jax.lax.platform_dependent(q, k, v, **branches, default=plain)
 
-  # What the compiler can split by itself is left to it.
+  # Plain attention over whole score matrices is split by the compiler itself.
   if known and ("tpu" in branches or not whole):
     return rows.map_devices(of_device, q, k, v)
   return of_device(q, k, v)
@@ -101,7 +101,7 @@ def _cudnn(q, k, v):
 
 @functools.lru_cache
 def _cudnn_takes(shape: tuple[int, ...], dtype) -> bool:
-  """Whether cuDNN is installed and has a kernel for both passes: tracing it says so."""
+  """Tells, by tracing them, whether cuDNN is there and has kernels for both passes."""
   if dtype not in (jnp.bfloat16, jnp.float16):
     return False
   x = jax.ShapeDtypeStruct(shape, dtype)
@@ -113,19 +113,19 @@ def _cudnn_takes(shape: tuple[int, ...], dtype) -> bool:
 
 
 def _bytes(q, k, count: int) -> int:
-  """Of the scores of so many rows."""
+  """Computes the bytes that the scores of `count` rows take."""
   return 4 * count * q.shape[2] * q.shape[1] * k.shape[1]
 
 
 def _in_pieces(q, k, v, by_rows: bool):
-  """`_whole`, some rows at a time, or some queries of one.
+  """Computes `_whole` for some rows at a time, or for some queries of a row.
 
-  Rows that the compiler has split over devices (not `by_rows`) stay together.
+  Rows that the compiler may have split over devices (not `by_rows`) stay together.
   """
   count, each = len(q), _bytes(q, k, 1)
   if not by_rows:
     return _by_queries(q, k, v)
-  # Scores are made again in the backward pass: storing them would undo the point.
+  # The backward pass recomputes scores: storing them would defeat the purpose.
   fit = max(1, _SCORES // each)
   group = next(n for n in range(fit, 0, -1) if count % n == 0)
   piece = jax.checkpoint(_whole) if each <= _SCORES else _by_queries
@@ -134,14 +134,14 @@ def _in_pieces(q, k, v, by_rows: bool):
 
 
 def _by_queries(q, k, v):
-  """`_whole`, some queries of every row at a time."""
+  """Computes `_whole` for some queries of every row at a time."""
   count, length, heads, dim = q.shape
   fit = _SCORES // (_bytes(q, k, count) // length)
   size = max(fit // _QUERIES, 1) * _QUERIES
   chunks = -(-length // size)
   size = (
     -(-length // (chunks * _QUERIES)) * _QUERIES
-  )  # Alike, so that few are filled up.
+  )  # Chunks of equal size, so that little is padded.
   padded = jnp.pad(q, ((0, 0), (0, chunks * size - length), (0, 0), (0, 0)))
   parts = padded.reshape(count, chunks, size, heads, dim).swapaxes(0, 1)
   out = jax.lax.map(jax.checkpoint(lambda part: _whole(part, k, v)), parts)
@@ -149,7 +149,7 @@ def _by_queries(q, k, v):
 
 
 def heads_of(channels: int, head_dim: int) -> int:
-  """Number of heads; UserError unless head_dim divides the channels."""
+  """Returns the number of heads; UserError unless head_dim divides the channels."""
   if channels % head_dim:
     raise UserError(
       f"config.model.head_dim: {head_dim} does not divide the {channels} channels "
@@ -159,7 +159,7 @@ def heads_of(channels: int, head_dim: int) -> int:
 
 
 def scores_of(terms: str, q: jax.Array, k: jax.Array) -> jax.Array:
-  """A product of queries with keys in float32: a softmax feels rounded scores."""
+  """Contracts queries with keys in float32, as a softmax is sensitive to rounding."""
   return jnp.einsum(terms, q, k, preferred_element_type=jnp.float32)
 
 
@@ -171,22 +171,22 @@ def attend_over_time(
   head_dim: int,
   implementation: str = "xla",
 ) -> jax.Array:
-  """Softmax attention among the frames at each pixel, with relative positions.
+  """Computes attention among the frames at each pixel, with relative positions.
 
   Args:
-    qkv: [B, T, P, 3 C], of each of P pixels its queries, keys and values; C are heads.
-    rel_k, rel_v: [B, T, T, head_dim], added to key and value of frame j (second) where
-      frame i (first) looks at it.
-    attends: bool [B, T, T], whether frame i may look at frame j.
+    qkv: [B, T, P, 3 C], queries, keys and values of each of P pixels; C holds heads.
+    rel_k, rel_v: [B, T, T, head_dim], added to key and value of frame j (second) when
+      frame i (first) attends to it.
+    attends: bool [B, T, T], whether frame i may attend to frame j.
     head_dim: width of a head.
-    implementation: 'xla', or 'pallas': on a TPU, where the program says its mesh
-      (`kernels.rows`), one kernel that writes no scores; 'xla' elsewhere.
+    implementation: 'xla', or 'pallas': one kernel that writes no scores, on a TPU if
+      the program declares its mesh (`kernels.rows`); 'xla' elsewhere.
 
   Returns:
     [B, T, P, C], of qkv's dtype; the softmax is in float32.
 
   Raises:
-    UserError: there is no such implementation, or it does not take such a video.
+    UserError: there is no such implementation, or it does not support this video.
   """
   if implementation not in OVER_TIME:
     raise UserError(
@@ -233,13 +233,13 @@ class SpaceAttention(nn.Module):
 
   Attributes:
     head_dim: width of a head.
-    norm_axes: axes of the group norm's statistics.
+    norm_axes: axes over which the group norm takes its statistics.
     implementation: see `attend`.
-    dtype: of the computation.
-    groups: of the group norm, see `layers.GroupNorm`.
-    joint: the pixels of all frames of a video are one sequence (RaMViD); else each
-      frame is one (frames are batch).
-    normed_residual: attention is added to the normalised input (FDM); else to the
+    dtype: dtype of the computation.
+    groups: channel groups of the group norm, see `layers.GroupNorm`.
+    joint: whether the pixels of all frames of a video are one sequence (RaMViD), or
+      each frame is one (frames are batch).
+    normed_residual: whether attention is added to the normalised input (FDM) or to the
       input.
   """
 
@@ -253,7 +253,7 @@ class SpaceAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """[B, T, H, W, C] to the same, residual included."""
+    """Maps [B, T, H, W, C] to the same shape, residual included."""
     channels = x.shape[-1]
     heads = heads_of(channels, self.head_dim)
     norm = layers.GroupNorm(
@@ -274,16 +274,16 @@ class SpaceAttention(nn.Module):
 class TimeAttention(nn.Module):
   """Self-attention among the frames at each pixel (space is batch).
 
-  Positions enter as relative embeddings on keys and values (Shaw et al. 2018)
-  of the difference of frame indices, clipped to `max_distance`. Only frames
-  that `Frames.attends` joins see each other.
+  Positions enter as embeddings, on keys and values, of the difference of frame indices
+  clipped to `max_distance` (Shaw et al. 2018). Frames attend to each other only if
+  `Frames.attends` says so.
 
   Attributes:
     head_dim: width of a head.
-    norm_axes: axes of the group norm's statistics.
+    norm_axes: axes over which the group norm takes its statistics.
     max_distance: differences beyond it share one embedding.
     implementation: see `attend_over_time`.
-    dtype: of the computation.
+    dtype: dtype of the computation.
   """
 
   head_dim: int
@@ -294,7 +294,7 @@ class TimeAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, frames: Frames) -> jax.Array:
-    """[B, T, H, W, C] to the same, residual included."""
+    """Maps [B, T, H, W, C] to the same shape, residual included."""
     b, t, height, width, channels = x.shape
     heads_of(channels, self.head_dim)
     h = layers.GroupNorm(self.norm_axes, dtype=self.dtype, name="norm")(x)
@@ -322,8 +322,8 @@ class AttentionPool(nn.Module):
 
   Attributes:
     features: width of the result.
-    heads: learned queries, each reading its own part of the features.
-    dtype: of the computation.
+    heads: number of learned queries, each of which reads its own part of the features.
+    dtype: dtype of the computation.
   """
 
   features: int
@@ -332,13 +332,13 @@ class AttentionPool(nn.Module):
 
   @nn.compact
   def __call__(self, tokens: jax.Array, mask: jax.Array) -> jax.Array:
-    """Pools tokens [..., L, D] where mask [..., L]; [..., features].
+    """Pools tokens [..., L, D], where mask [..., L] is true, to [..., features].
 
-    A sequence without any token gives exactly zero: the unconditional vector.
+    A sequence without any token gives exactly zero, the unconditional vector.
     """
     heads = math.gcd(self.heads, self.features)
     dim = self.features // heads
-    # Encoders differ in scale, and what is small is learned late.
+    # Normalised first: encoders differ in scale, and small inputs are learned late.
     tokens = nn.LayerNorm(use_bias=False, use_scale=False, dtype=jnp.float32)(tokens)
     tokens = tokens.astype(self.dtype)
     kv = layers.Dense(2 * self.features, dtype=self.dtype, name="kv")(tokens)

@@ -1,19 +1,19 @@
-"""2-D convolution, with a kernel gradient of its own on CPU.
+"""2-D convolution with its own kernel gradient on CPU.
 
-XLA:CPU computes outputs and input gradients of a convolution near the speed of the
-cores, but kernel gradients several times slower: there a whole batch of gradient
-planes is one operand that every tile of the result streams through anew, and it
-fits no cache. Two other formulations of the same sum avoid that:
+XLA:CPU computes outputs and input gradients of a convolution near the peak rate of the
+cores, but kernel gradients several times slower: a whole batch of gradient planes is
+then one operand, which every tile of the result streams through anew and which fits no
+cache. Two other formulations of the same sum avoid that:
 
-- `rows`: the sum over some output rows at a time, so that an operand stays in the
-  cache of a core.
-- `matmul`: one matrix product of x, shifted in height, and dy, shifted in width.
-  The nine products of a 3x3 kernel cost three copies of each operand, where patches
-  would cost nine of x.
+- `rows`: a sum over some output rows at a time, so that an operand stays in the cache
+  of a core.
+- `matmul`: one matrix product of x, shifted in height, and dy, shifted in width. The
+  nine products of a 3x3 kernel cost three copies of each operand; patches would cost
+  nine of x.
 
-Which one runs is decided while a program is lowered, not by the default backend: a
-CPU host also compiles for TPU, where plain convolutions are the best. Timings are
-`benchmarks/conv.py`'s.
+The choice is made while a program is lowered, not by the default backend: a CPU host
+also compiles for TPU, where plain convolutions are best. `benchmarks/conv.py` measures
+the timings.
 """
 
 import functools
@@ -24,13 +24,13 @@ import jax.numpy as jnp
 from jax import lax
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-# Of dy in one step of `rows`: with x beside it in 2 MB of second-level cache.
+# Bytes of dy in a step of `rows`; with as much of x they fit a 2 MB level-2 cache.
 _ROWS_BYTES = 1 << 20
-# Below this XLA's own gradient is as fast (a core may hold half the batch).
+# Bytes of dy below which XLA's own gradient is as fast (half the batch fits a core).
 _PLAIN_BYTES = 2 << 20
-# From here on XLA's own gradient is as fast: enough work for each value loaded.
+# Channels from which XLA's own gradient is as fast: enough work per value loaded.
 _WIDE = 256
-# Each step of `rows` is a convolution to compile.
+# Each step of `rows` is one more convolution to compile.
 _MAX_STEPS = 8
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -43,14 +43,14 @@ def conv2d(
   strides: Sequence[int] = (1, 1),
   padding: str | Sequence[tuple[int, int]],
 ) -> jax.Array:
-  """Convolution (cross-correlation) over height and width.
+  """Computes a convolution (cross-correlation) over height and width.
 
   Derivatives are reverse-mode only (`jax.vjp`, `jax.grad`), on every device.
 
   Args:
-    x: [N, H, W, I].
+    x: images [N, H, W, I].
     kernel: [kh, kw, I, O], of x's dtype.
-    strides: of height and width.
+    strides: strides of height and width.
     padding: 'SAME', 'VALID' or ((top, bottom), (left, right)).
 
   Returns:
@@ -96,18 +96,17 @@ _conv.defvjp(_forward, _backward)
 
 
 def _input_gradient(kernel, dy, *, shape, strides, pads) -> jax.Array:
-  """The gradient with respect to x, of shape `shape`, as JAX has it."""
+  """Computes the gradient with respect to x, of shape `shape`, as JAX does."""
   x = jax.ShapeDtypeStruct(shape, dy.dtype)
-  # Linear in x, so its value there is neither needed nor computed.
+  # A convolution is linear in x, so its value is neither needed nor computed.
   return jax.linear_transpose(lambda x: _plain(x, kernel, strides, pads), x)(dy)[0]
 
 
 def _input_gradient_cpu(kernel, dy, *, shape, strides, pads) -> jax.Array:
-  """The same, with the turned kernel in memory.
+  """Computes the same with the transposed kernel kept in memory.
 
-  In the body of a loop (a sampler that is guided by a gradient, micro-batches) XLA:CPU
-  folds the exchange of its last axes into the convolution, for which it has but a slow
-  path then.
+  In the body of a loop (gradient-guided sampling, micro-batches) XLA:CPU would fold the
+  exchange of the kernel's last axes into the convolution and take a slow path.
   """
   turned = lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))
   padding = []
@@ -122,10 +121,10 @@ def _input_gradient_cpu(kernel, dy, *, shape, strides, pads) -> jax.Array:
 
 
 def cpu_gradient(x_shape, kernel_shape, dy_shape, strides):
-  """The formulation of the kernel gradient for CPU.
+  """Chooses the formulation of the kernel gradient for CPU.
 
-  Shapes are of the whole batch; a shard's share is not known yet. The rule is made
-  for two to four cores, each with a part.
+  Shapes are those of the whole batch, as a shard's share is not known yet. The rule is
+  tuned for two to four cores that share it.
 
   Returns:
     `plain_gradient`, `rows_gradient` or `matmul_gradient`.
@@ -134,7 +133,7 @@ def cpu_gradient(x_shape, kernel_shape, dy_shape, strides):
   n, h, w, _ = dy_shape
   size = 4 * n * h * w * features
   if kh * kw <= 4 and tuple(strides) == (1, 1):
-    return matmul_gradient  # Two copies of an operand at most.
+    return matmul_gradient  # At most two copies of an operand.
   if size <= _PLAIN_BYTES or features >= _WIDE:
     return plain_gradient
   if size <= _MAX_STEPS * 2 * _ROWS_BYTES or tuple(strides) != (1, 1):
@@ -143,14 +142,14 @@ def cpu_gradient(x_shape, kernel_shape, dy_shape, strides):
 
 
 def plain_gradient(x, dy, *, shape, strides, pads) -> jax.Array:
-  """The kernel gradient as XLA has it: one convolution.
+  """Computes the kernel gradient as XLA does, by one convolution.
 
   Args:
     x: [N, H, W, I], the convolution's input.
     dy: [N, H', W', O], the gradient of its output.
-    shape: (kh, kw, I, O).
-    strides: of height and width.
-    pads: ((top, bottom), (left, right)).
+    shape: shape of the kernel, (kh, kw, I, O).
+    strides: strides of height and width.
+    pads: padding, ((top, bottom), (left, right)).
 
   Returns:
     [kh, kw, I, O], of x's dtype.
@@ -161,12 +160,12 @@ def plain_gradient(x, dy, *, shape, strides, pads) -> jax.Array:
 
 
 def rows_gradient(x, dy, *, shape, strides, pads) -> jax.Array:
-  """The kernel gradient as a sum over blocks of output rows.
+  """Computes the kernel gradient as a sum over blocks of output rows.
 
-  Rows and not images, so that a batch sharded over devices stays where it is; the
-  sum over devices is taken once, of the total.
+  Blocks are of rows, not images, so that a batch sharded over devices stays where it
+  is; the sum over devices is taken once, of the total.
 
-  Args, Returns: as of `plain_gradient`.
+  Arguments and result are those of `plain_gradient`.
   """
   n, h, w, features = dy.shape
   steps = -(-4 * n * h * w * features // _ROWS_BYTES)
@@ -174,12 +173,12 @@ def rows_gradient(x, dy, *, shape, strides, pads) -> jax.Array:
   total = jnp.zeros(shape, jnp.float32)
   for start in range(0, h, block):
     stop = min(start + block, h)
-    # The rows of x that these outputs see, padding included.
+    # Rows of x that these outputs depend on, padding included.
     first = start * strides[0] - pads[0][0]
     last = (stop - 1) * strides[0] - pads[0][0] + shape[0]
     low, high = max(first, 0), min(last, x.shape[1])
     if low >= high:
-      continue  # Padding alone.
+      continue  # Only padding.
     part = plain_gradient(
       x[:, low:high].astype(jnp.float32),
       dy[:, start:stop].astype(jnp.float32),
@@ -192,12 +191,12 @@ def rows_gradient(x, dy, *, shape, strides, pads) -> jax.Array:
 
 
 def matmul_gradient(x, dy, *, shape, strides, pads) -> jax.Array:
-  """The kernel gradient as one matrix product; for strides of one.
+  """Computes the kernel gradient as one matrix product, for strides of one.
 
-  dk[i, j] = sum over h, w' of x[h + i, w']^T dy[h, w' - j]: shifts in height go to x
-  and shifts in width to dy.
+  dk[i, j] = sum over h, w' of x[h + i, w']^T dy[h, w' - j]: x is shifted in height and
+  dy in width.
 
-  Args, Returns: as of `plain_gradient`.
+  Arguments and result are those of `plain_gradient`.
   """
   if tuple(strides) != (1, 1):
     raise ValueError(f"expected strides of one, found {strides}")

@@ -1,9 +1,9 @@
-"""3-D convolution, as 2-D convolutions of stacked frames on CPU.
+"""3-D convolution, computed on CPU by 2-D convolutions of stacked frames.
 
 A kernel over kt frames is a 2-D kernel over kt times as many channels: those of the
-frames that an output frame sees. XLA:CPU computes its outputs and input gradients in
-half the time and its kernel gradients in a little less. Elsewhere the plain 3-D
-convolution runs, which needs no copies of its input. Which one it is is decided while
+frames that an output frame depends on. XLA:CPU then computes outputs and input
+gradients in half the time and kernel gradients in a little less. Elsewhere the plain
+3-D convolution runs, which needs no copies of its input. The choice is made while
 lowering, as in `conv`.
 """
 
@@ -20,15 +20,15 @@ _LAYOUT = ("NDHWC", "DHWIO", "NDHWC")
 
 
 def conv3d(x: jax.Array, kernel: jax.Array, *, strides: Sequence[int]) -> jax.Array:
-  """Convolution (cross-correlation) over time, height and width.
+  """Computes a convolution (cross-correlation) over time, height and width.
 
-  Zeros are added on both sides: k // 2 before and (k - 1) // 2 after, as PyTorch has
-  it for odd k, whatever the stride. Derivatives are reverse-mode only.
+  Both sides are zero-padded: k // 2 before and (k - 1) // 2 after, as in PyTorch for
+  odd k, whatever the stride. Derivatives are reverse-mode only.
 
   Args:
-    x: [B, T, H, W, I].
+    x: videos [B, T, H, W, I].
     kernel: [kt, kh, kw, I, O], of x's dtype.
-    strides: of time, height and width.
+    strides: strides of time, height and width.
 
   Returns:
     [B, T', H', W', O], of x's dtype.
@@ -47,7 +47,7 @@ def _plain(x, kernel, strides):
 
 
 def _stacked(x, kernel, strides):
-  """The same by `conv.conv2d`, frames' neighbours stacked in the channels."""
+  """Computes the same by `conv.conv2d`, with neighbouring frames as channels."""
   stride, *space = strides
   time, *pads = _pads(kernel)
   kt, kh, kw, inputs, features = kernel.shape

@@ -1,9 +1,9 @@
 """The U-Net of FDM (Harvey et al. 2022, section 4 and appendix).
 
-One network for any frames given any others: observed frames enter clean, with a
-channel that says so, and every frame is told how far the others are. Convolutions and
-norms are those of an image U-Net; an attention site is attention over time, then over
-space.
+One network samples any frames given any others. Observed frames enter clean, marked in
+a channel of their own, and attention over time takes the distances between frames.
+Convolutions and norms are those of an image U-Net; an attention site is attention over
+time, then over space.
 """
 
 import dataclasses
@@ -29,24 +29,25 @@ class FdmSettings:
     channels: base width, a multiple of 32; level l has channels * channel_mults[l].
     channel_mults: one per resolution, finest first.
     blocks: residual blocks per resolution.
-    attention_resolutions: heights in pixels at which attention follows a block (in
-      the middle it always does).
+    attention_resolutions: heights in pixels at which attention follows each block; the
+      middle always has attention.
     num_heads: attention heads, at every resolution.
-    num_heads_upsample: the same on the way up; 0 for num_heads.
-    scale_shift: the embedding scales and shifts in residual blocks; else it is added.
+    num_heads_upsample: attention heads on the way up; 0 for num_heads.
+    scale_shift: whether the embedding scales and shifts in residual blocks or is added.
     padding_in_norm: see `fdm_attention.FrameAttention`.
-    dropout: rate in the residual blocks.
-    show_given: every frame sees the given frames next to it in time and how far they
-      are, see `given.neighbours`. Ours; in the paper's network attention finds them.
-    pool_given: every frame is told what all given frames look like, see
-      `given.Pooled`. Ours.
-    patch: pixels along an edge of the patches that the network works on; the levels'
-      heights are in patches then. Ours; 1 is the paper's network.
-    learn_variance: predict the variance of the reverse process beside the mean.
+    dropout: dropout rate in the residual blocks.
+    show_given: whether the input of each frame includes the given frames nearest in
+      time and their distances, see `given.neighbours`. Ours; in the paper only
+      attention finds them.
+    pool_given: whether features pooled over all given frames are added to the
+      embedding, see `given.Pooled`. Ours.
+    patch: edge, in pixels, of the patches that the network works on; heights of levels
+      are then in patches. Ours; 1 is the paper's network.
+    learn_variance: whether to predict the reverse process's variance beside the mean.
     out_channels: channels of the video.
-    remat: see `unet.remat`.
+    remat: activations to recompute, see `unet.remat`.
     attention: implementation of attention over space, see `attention.attend`.
-    dtype: of the computation; parameters are float32.
+    dtype: dtype of the computation; parameters are float32.
   """
 
   channels: int
@@ -69,15 +70,15 @@ class FdmSettings:
 
   @property
   def widths(self) -> list[int]:
-    """Channels of each level, finest first."""
+    """Lists the channels of each level, finest first."""
     return [self.channels * mult for mult in self.channel_mults]
 
   def check(self, height: int, width: int) -> None:
-    """Checks that frames of this size go through.
+    """Checks that the network takes frames of this size.
 
     Raises:
-      UserError: the U-Net's stride does not divide the frame, an attention
-        resolution never occurs, or widths do not fit groups or heads.
+      UserError: the U-Net's stride does not divide the frame, an attention resolution
+        never occurs, or widths are not divisible by groups or heads.
     """
     levels = len(self.channel_mults)
     height, width = unet.check_patch(height, width, self.patch)
@@ -93,16 +94,16 @@ class FdmSettings:
         self.head_dim(name, level)
 
   def _attending(self, height: int) -> list[int]:
-    """The levels at which attention follows a block."""
+    """Lists the levels at which attention follows a block."""
     heights = [height >> level for level in range(len(self.channel_mults))]
     return [i for i, h in enumerate(heights) if h in self.attention_resolutions]
 
   def attends_at(self, level: int, height: int) -> bool:
-    """Whether a level has attention sites; `len(channel_mults)` is the middle."""
+    """Tells whether a level has attention sites; `len(channel_mults)` is the middle."""
     return level == len(self.channel_mults) or level in self._attending(height)
 
   def head_dim(self, name: str, level: int) -> int:
-    """Width of a head at the site `name` of a level, see `attends_at`.
+    """Returns the width of a head at the site `name` of a level, see `attends_at`.
 
     Raises:
       UserError: the heads do not divide the channels.
@@ -120,7 +121,7 @@ class FdmSettings:
 
 
 class FdmUNet(nn.Module):
-  """The network: `encode` once per window, `denoise` at every noise level."""
+  """FDM's network: `encode` runs once per window, `denoise` at every noise level."""
 
   settings: FdmSettings
 
@@ -131,7 +132,7 @@ class FdmUNet(nn.Module):
       self.pooled = given.Pooled(s.channels, 4 * s.channels, s.patch, s.dtype)
 
   def __call__(self, z, level, frames, cond, dropout=None):
-    """`encode` then `denoise`: initialises every parameter."""
+    """Runs `encode`, then `denoise`, so that every parameter is initialised."""
     encoded = self.encode(z, frames, cond)
     return self.denoise(z, level, frames, encoded.context, dropout)
 
@@ -142,17 +143,17 @@ class FdmUNet(nn.Module):
     cond: Mapping[str, jax.Array],
     state: Any = None,
   ) -> Encoded:
-    """Keeps the observed frames, and what they look like if that is told.
+    """Keeps the observed frames, and pools their features with `pool_given`.
 
     Args:
-      video: [B, T, H, W, C]; only observed frames are looked at.
-      frames: of shape [B, T].
+      video: [B, T, H, W, C]; only observed frames are read.
+      frames: roles of the frames, [B, T].
       cond: unused.
       state: unused.
 
     Returns:
-      The context is the video, zero where it is not observed, and [B, 4 * channels]
-      of `given.Pooled`, or None.
+      The context: the video, zero where it is not observed, and the features of
+      `given.Pooled`, [B, 4 * channels] or None.
     """
     del cond, state
     video = jnp.where(_per_frame(frames.observed), video, 0.0)
@@ -167,18 +168,18 @@ class FdmUNet(nn.Module):
     context: tuple[jax.Array, jax.Array | None],
     dropout: jax.Array | None = None,
   ) -> jax.Array:
-    """The prediction for a noisy window.
+    """Predicts from a noisy window.
 
     Args:
-      z: [B, T, H, W, C]; observed frames are not looked at.
+      z: noisy window [B, T, H, W, C]; its observed frames are not read.
       level: `diffusion.schedule.Level` of shape [B]: the frames of a window share it.
-      frames: of shape [B, T]; only differences of indices within a window matter.
-      context: from `encode`.
-      dropout: a key of each example [B], of what is dropped; None for nothing.
+      frames: roles of the frames, [B, T]; only differences of indices matter.
+      context: context made by `encode`.
+      dropout: a dropout key per example [B]; None for no dropout.
 
     Returns:
-      float32 [B, T, H, W, out_channels], or twice the channels if it learns its
-      variance.
+      The prediction, float32 [B, T, H, W, out_channels], with twice the channels if it
+      learns its variance.
     """
     video, pooled = context
     observed = _per_frame(frames.observed)
@@ -190,12 +191,12 @@ class FdmUNet(nn.Module):
 
 
 def _per_frame(a: jax.Array) -> jax.Array:
-  """[B, T] to [B, T, 1, 1, 1]."""
+  """Reshapes [B, T] to [B, T, 1, 1, 1]."""
   return a[:, :, None, None, None]
 
 
 class Backbone(nn.Module):
-  """The U-Net itself."""
+  """The U-Net of `denoise`."""
 
   settings: FdmSettings
 
@@ -212,7 +213,7 @@ class Backbone(nn.Module):
     emb = layers.Dense(4 * s.channels, dtype=s.dtype, name="embed_1")(nn.silu(emb))
     if pooled is not None:
       emb = emb + pooled
-    emb = emb[:, None]  # All frames are at one level.
+    emb = emb[:, None]  # All frames share one level.
     res_block = unet.remat(unet.ResBlock, s.remat)
     frame_attention = unet.remat(FrameAttention, s.remat)
     space_attention = unet.remat(attention.SpaceAttention, s.remat)
@@ -265,6 +266,6 @@ class Backbone(nn.Module):
       layers.PER_FRAME, groups=GROUPS, dtype=s.dtype, name="head_norm"
     )
     out_channels = s.patch**2 * s.out_channels * (2 if s.learn_variance else 1)
-    # The prediction leaves in float32: conversions between x, eps and v need it.
+    # The prediction is float32, as conversions between x, eps and v need it.
     head = layers.SpaceConv(out_channels, zero_init=True, name="head")
     return layers.from_patches(head(nn.silu(norm(h))), s.patch)

@@ -1,9 +1,9 @@
-"""FDM's attention over time: relative positions from a network (section 4.1).
+"""FDM's attention over time, whose relative positions come from a network (sec. 4.1).
 
-For every pair of frames a small network turns the distance of their indices and the
-noise level into three vectors a head, R: added to keys, to queries and to values.
-They are the same for every pixel, so they are made once a call, [B, T, T, heads,
-head_dim], and contracted with queries, keys and weights; no pixel has a copy.
+For every pair of frames a small network maps the distance of their indices and the
+noise level to three vectors R per head, added to keys, queries and values. They are the
+same for every pixel, so they are made once per call, [B, T, T, heads, head_dim], and
+contracted with queries, keys and weights without a copy per pixel.
 """
 
 from typing import Any
@@ -15,12 +15,12 @@ from flax import linen as nn
 from vdm_jax.frames import Frames
 from vdm_jax.models import attention, layers
 
-# Channel groups of every normalisation of FDM, whatever the width.
+# Channel groups of every normalisation in FDM, whatever the width.
 GROUPS = 32
 
 
 def distance_features(frames: Frames) -> jax.Array:
-  """Float32 [B, T, T, 3]: how far after, how far before (logs), and whether here."""
+  """Computes float32 [B, T, T, 3]: log distance after and before, and equality."""
   distance = frames.distances().astype(jnp.float32)
   after = jnp.log1p(jnp.maximum(distance, 0.0))
   before = jnp.log1p(jnp.maximum(-distance, 0.0))
@@ -28,11 +28,11 @@ def distance_features(frames: Frames) -> jax.Array:
 
 
 class RelativeNetwork(nn.Module):
-  """R of one of queries, keys and values; zero at the start of training.
+  """The network of R for one of queries, keys and values; zero at initialisation.
 
   Attributes:
-    channels: heads * head_dim.
-    dtype: of the computation.
+    channels: width of the result, heads * head_dim.
+    dtype: dtype of the computation.
   """
 
   channels: int
@@ -40,8 +40,8 @@ class RelativeNetwork(nn.Module):
 
   @nn.compact
   def __call__(self, features: jax.Array, emb: jax.Array) -> jax.Array:
-    """Features [B, T, T, 3], emb [B, 1, E] to [B, T, T, channels]."""
-    # In float32: half precision takes distances above 30 or so for their neighbours.
+    """Maps features [B, T, T, 3] and emb [B, 1, E] to [B, T, T, channels]."""
+    # In float32, as half precision cannot tell distances above 30 or so from the next.
     distances = layers.Dense(self.channels, name="distances")(features)
     level = layers.Dense(self.channels, dtype=self.dtype, name="level")(emb)
     h = nn.silu(distances.astype(self.dtype) + level[:, :, None])
@@ -53,15 +53,14 @@ class RelativeNetwork(nn.Module):
 class FrameAttention(nn.Module):
   """Self-attention among the frames at each pixel (space is batch).
 
-  The result is added to the *normalised* input, as the authors have it: a fresh
-  block normalises.
+  The result is added to the *normalised* input, as in the authors' code, so that a
+  block at initialisation normalises.
 
   Attributes:
     head_dim: width of a head.
-    padding_in_norm: the norm's statistics run over all slots of the window, padding
-      too, as the authors have it: what padding holds then reaches real frames. False
-      leaves padding out.
-    dtype: of the computation.
+    padding_in_norm: whether the norm's statistics include padding slots, as in the
+      authors' code; the content of padding then influences real frames.
+    dtype: dtype of the computation.
   """
 
   head_dim: int
@@ -70,7 +69,7 @@ class FrameAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, emb: jax.Array, frames: Frames) -> jax.Array:
-    """[B, T, H, W, C], emb [B, 1, E] to [B, T, H, W, C], residual included."""
+    """Maps x [B, T, H, W, C] and emb [B, 1, E] to x's shape, residual included."""
     b, t, height, width, channels = x.shape
     heads = attention.heads_of(channels, self.head_dim)
     norm = layers.GroupNorm(
@@ -92,7 +91,7 @@ class FrameAttention(nn.Module):
     scores_of = attention.scores_of
     scores = scores_of("bipnd,bjpnd->bpnij", q, k)
     scores = scores + scores_of("bipnd,bijnd->bpnij", q, relative("key"))
-    # The pair is the other way round: from the key's frame to the query's.
+    # Here the pair is reversed, from the key's frame to the query's.
     scores = scores + scores_of("bjpnd,bjind->bpnij", scaled_k, relative("query"))
     allowed = frames.attends()[:, None, None]
     scores = jnp.where(allowed, scores, -jnp.inf)
@@ -105,9 +104,9 @@ class FrameAttention(nn.Module):
     )(h)
 
   def _mask(self, x: jax.Array, frames: Frames) -> jax.Array | None:
-    """What the norm's statistics are taken of; None is everything."""
+    """Returns the mask of the norm's statistics; None includes everything."""
     if self.padding_in_norm:
       return None
-    # A window of padding alone counts for nothing, but must stay finite.
+    # A window of nothing but padding has no effect but must stay finite.
     real = ~frames.padding | frames.padding.all(axis=1, keepdims=True)
     return jnp.broadcast_to(real[:, :, None, None, None], x.shape)

@@ -1,10 +1,10 @@
-"""Given frames, shown to the frames between them.
+"""Given frames as input of the frames between them.
 
-The papers' networks have to find out by themselves which given frame tells what of the
-frame that they denoise, by attention or over many convolutions. A small network that is
-trained for minutes does not: what is carried is where things are, not what they look
-like. `neighbours` shows the frames next in time, pixel on pixel; `Pooled` tells what is
-to be seen in given frames however far they are and wherever in them it is.
+The papers' networks have to learn, by attention or over many convolutions, which given
+frame says what about the frame that they denoise. A small network that is trained for
+minutes does not: it carries over where things are, not what they look like.
+`neighbours` adds the given frames nearest in time, aligned by pixel; `Pooled` describes
+the content of given frames, whatever its position and however far away they are.
 """
 
 from typing import Any
@@ -18,16 +18,17 @@ from vdm_jax.models import layers
 
 
 def neighbours(video: jax.Array, frames: Frames) -> jax.Array:
-  """Finds for every frame the given ones next to it in time, and how far they are.
+  """Finds, for every frame, the given frames nearest in time and their distances.
 
   Args:
-    video: [B, T, H, W, C]; given frames alone are looked at.
-    frames: of shape [B, T].
+    video: [B, T, H, W, C]; only given frames are read.
+    frames: roles of the frames, [B, T].
 
   Returns:
-    [B, T, H, W, 2 (C + 1)]: the last given frame at or before each and the logarithm of
-    1 + its distance, in frames of the source; then the first at or after. Where there
-    is none, a black frame and -1. A given frame is its own neighbour.
+    [B, T, H, W, 2 (C + 1)]: the last given frame at or before each frame and the
+    logarithm of 1 + its distance in source frames, then the same for the first given
+    frame at or after it. A missing one is a black frame and -1. A given frame is its
+    own neighbour.
   """
   index = frames.index
   later = index[:, :, None] - index[:, None, :]  # [B, T, S]: from s to t.
@@ -48,13 +49,14 @@ def neighbours(video: jax.Array, frames: Frames) -> jax.Array:
 
 
 class Pooled(nn.Module):
-  """What the given frames look like: features averaged over all of their pixels.
+  """Features of the given frames, averaged over all their pixels.
 
   Attributes:
-    channels: of the first of three convolutions; the others have 2 and 4 times as many.
-    features: of the result.
-    patch: pixels along an edge of the patches that are looked at.
-    dtype: of the computation.
+    channels: channels of the first of three convolutions; the others have 2 and 4 times
+      as many.
+    features: width of the result.
+    patch: edge, in pixels, of the patches that are read.
+    dtype: dtype of the computation.
   """
 
   channels: int
@@ -64,7 +66,7 @@ class Pooled(nn.Module):
 
   @nn.compact
   def __call__(self, video: jax.Array, observed: jax.Array) -> jax.Array:
-    """[B, T, H, W, C] and bool [B, T] to [B, features]; zeros where none is given."""
+    """Maps [B, T, H, W, C] and bool [B, T] to [B, features]; zeros if none is given."""
     h = layers.to_patches(video.astype(self.dtype), self.patch)
     for i, stride in enumerate((1, 1, 2)):
       conv = layers.SpaceConv(
@@ -80,5 +82,5 @@ class Pooled(nn.Module):
 
 
 def _per_frame(a: jax.Array) -> jax.Array:
-  """[B, T] to [B, T, 1, 1, 1]."""
+  """Reshapes [B, T] to [B, T, 1, 1, 1]."""
   return a[:, :, None, None, None]

@@ -1,8 +1,8 @@
 """Layers that every network shares.
 
-Videos are [B, T, H, W, C]. A layer that works in space alone folds frames into
-the batch; a normalisation names the axes that its statistics run over, because
-the four papers differ in exactly that.
+Videos are [B, T, H, W, C]. A layer that works in space alone folds frames into the
+batch; a normalisation names the axes of its statistics, because the four papers differ
+in exactly that.
 """
 
 import zlib
@@ -15,7 +15,7 @@ from flax import linen as nn
 
 from vdm_jax.models import conv, conv3d
 
-# Statistics axes of a [B, T, H, W, C] video, channels always included.
+# Axes of the statistics of a [B, T, H, W, C] video; channels are always included.
 PER_FRAME = (-3, -2, -1)
 PER_VIDEO = (-4, -3, -2, -1)
 PER_PIXEL = (-4, -1)
@@ -24,14 +24,14 @@ fan_in = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
 
 class SpaceConv(nn.Module):
-  """2-D convolution over space, each frame by itself: a 1 x k x k convolution.
+  """2-D convolution over space, frame by frame: a 1 x k x k convolution.
 
   Attributes:
     features: output channels.
-    kernel_size: k, of both spatial axes.
-    stride: of both spatial axes.
-    zero_init: start from zero (the last layer of a residual branch).
-    dtype: of the computation; parameters are float32.
+    kernel_size: k, for both spatial axes.
+    stride: stride of both spatial axes.
+    zero_init: whether to initialise to zero (the last layer of a residual branch).
+    dtype: dtype of the computation; parameters are float32.
   """
 
   features: int
@@ -62,10 +62,10 @@ class SpaceTimeConv(nn.Module):
 
   Attributes:
     features: output channels.
-    kernel_size: k, of all three axes.
-    strides: of time, height and width.
-    zero_init: start from zero (the last layer of a residual branch).
-    dtype: of the computation; parameters are float32.
+    kernel_size: k, for all three axes.
+    strides: strides of time, height and width.
+    zero_init: whether to initialise to zero (the last layer of a residual branch).
+    dtype: dtype of the computation; parameters are float32.
   """
 
   features: int
@@ -97,12 +97,12 @@ class GroupNorm(nn.Module):
   """Group normalisation; statistics and affine map in float32.
 
   Attributes:
-    axes: axes of the statistics, `PER_FRAME`, `PER_VIDEO` or `PER_PIXEL` (over
-      time) for a video: a required choice.
-    groups: number of channel groups; 0 takes 32, but never fewer than 4
-      channels a group (one channel a group would cancel an added embedding).
+    axes: axes of the statistics; for a video `PER_FRAME`, `PER_VIDEO` or `PER_PIXEL`
+      (over time). There is no default.
+    groups: number of channel groups; 0 takes 32, but at least 4 channels a group (one
+      channel a group would cancel an added embedding).
     epsilon: added to the variance.
-    dtype: of the result.
+    dtype: dtype of the result.
   """
 
   axes: Sequence[int]
@@ -112,7 +112,7 @@ class GroupNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """[..., C] to the same; mask, of x's shape: what the statistics are taken of."""
+    """Normalises x [..., C], by statistics of where `mask`, of x's shape, is true."""
     groups = self.groups or default_groups(x.shape[-1])
     norm = nn.GroupNorm(
       num_groups=groups,
@@ -124,20 +124,20 @@ class GroupNorm(nn.Module):
 
 
 class Dropout(nn.Module):
-  """Zeroes a share of the activations, of each example by a key of its own.
+  """Dropout with a key per example.
 
-  What is dropped of an example does not depend on the batch around it: a step in
-  micro-batches is the step in one.
+  What is dropped of an example does not depend on the rest of the batch, so that a step
+  in micro-batches equals a step in one batch.
 
   Attributes:
-    rate: the share; what is left is scaled up by 1 / (1 - rate).
+    rate: share of activations to drop; the rest is scaled by 1 / (1 - rate).
   """
 
   rate: float
 
   @nn.compact
   def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
-    """Drops of x [B, ...] by keys [B]; x itself where `keys` is None."""
+    """Drops activations of x [B, ...] by keys [B]; none if `keys` is None."""
     if keys is None or not self.rate:
       return x
     site = zlib.crc32("/".join(self.path).encode())  # Each layer draws its own.
@@ -150,8 +150,7 @@ class Dropout(nn.Module):
 
 
 def to_patches(x: jax.Array, size: int) -> jax.Array:
-  """Puts size x size pixels into channels: [..., H, W, C] to [..., H / size, W / size,
-  size^2 C]."""
+  """Folds size x size pixels into channels, to [..., H / size, W / size, size^2 C]."""
   if size == 1:
     return x
   *lead, height, width, c = x.shape
@@ -171,7 +170,7 @@ def from_patches(x: jax.Array, size: int) -> jax.Array:
 
 
 def default_groups(channels: int) -> int:
-  """Finds the largest divisor of `channels`, at most 32, that leaves 4 a group."""
+  """Finds the largest divisor of `channels`, at most 32, with 4 or more per group."""
   most = max(1, min(32, channels // 4))
   return next(g for g in range(most, 0, -1) if channels % g == 0)
 
@@ -179,15 +178,15 @@ def default_groups(channels: int) -> int:
 def sinusoid(
   time: jax.Array, width: int, *, max_period: float = 10_000.0, cos_first: bool = True
 ) -> jax.Array:
-  """Computes sinusoidal features of a noise level's network time.
+  """Computes sinusoidal features of a noise level's time input.
 
   Frequencies are max_period^(-i / half), i = 0 .. half - 1.
 
   Args:
-    time: [...], in the units of a 1000-step process (0 .. 1000).
+    time: time inputs of any shape, in steps of a 1000-step process (0 .. 1000).
     width: number of features; an odd one ends in a zero.
     max_period: longest wavelength divided by 2 pi.
-    cos_first: cosines before sines.
+    cos_first: whether cosines come before sines.
 
   Returns:
     float32 [..., width].

@@ -1,4 +1,4 @@
-"""What every network offers: `encode` once per window, `denoise` at every level."""
+"""The interface of networks: `encode` once per window, `denoise` at every level."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -11,12 +11,12 @@ from vdm_jax.frames import Frames
 
 @flax.struct.dataclass
 class Encoded:
-  """What `encode` hands on.
+  """The result of `encode`.
 
   Attributes:
-    context: for `denoise`, whatever the network likes.
-    base: [B, T, H, W, C] prediction that is subtracted from the video before it
-      is diffused, gradients included; None is zero.
+    context: input of `denoise`, of whatever form the network chooses.
+    base: [B, T, H, W, C] prediction that is subtracted from the video before it is
+      diffused, and that takes gradients; None is zero.
     state: recurrent state for the next window; None if there is none.
     scale: what is diffused is (video - base) / scale.
   """
@@ -27,18 +27,18 @@ class Encoded:
   scale: float = 1.0
 
   def residual(self, video: jax.Array) -> jax.Array:
-    """Computes what is diffused of a video [B, T, H, W, C]."""
+    """Computes the residual of a video [B, T, H, W, C], which is what is diffused."""
     rest = video if self.base is None else video - self.base
     return rest / self.scale
 
   @property
   def bounds(self) -> tuple[float | jax.Array, float | jax.Array]:
-    """Least and largest of what is diffused, of videos in [-1, 1]."""
+    """Returns the least and largest residual of videos in [-1, 1]."""
     base = 0.0 if self.base is None else self.base
     return (-1.0 - base) / self.scale, (1.0 - base) / self.scale
 
   def video(self, residual: jax.Array) -> jax.Array:
-    """Computes the video of which `residual` is what was diffused."""
+    """Computes the video that has this residual."""
     rest = residual * self.scale
     return rest if self.base is None else rest + self.base
 

@@ -1,9 +1,9 @@
-"""Where on a map was this frame seen? A classifier of cells and a regressor in each.
+"""A network that finds where on a map a frame was seen.
 
-The instrument of FDM's walk metrics (Harvey et al. 2022, section 5.3). The authors
-have two ResNet-152; here one small network has both heads: one names the cell of the
-map, the other says for every cell where in it the frame was seen. The head of the
-cell that was named gives the position.
+FDM's walk metrics are measured by it (Harvey et al. 2022, section 5.3). The authors use
+two ResNet-152; here one small network has both heads: one classifies the cell of the
+map, the other regresses, for every cell, the position within it. The position is read
+from the head of the cell that was chosen.
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ from vdm_jax.models import layers
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-  """Cells of a map; positions may be numpy or jax arrays.
+  """The cells of a map; positions may be numpy or jax arrays.
 
   Attributes:
-    bounds: (x_min, y_min, x_max, y_max), map units.
-    cells: n; the map is n x n cells, cell n * ix + iy.
+    bounds: (x_min, y_min, x_max, y_max), in map units.
+    cells: number n; the map has n x n cells, numbered n * ix + iy.
   """
 
   bounds: tuple[float, float, float, float]
@@ -44,27 +44,27 @@ class Grid:
 
   @property
   def size(self) -> np.ndarray:
-    """Width and height of a cell, map units [2]."""
+    """Returns width and height of a cell, [2], in map units."""
     low, high = np.reshape(self.bounds, (2, 2))
     return (high - low) / self.cells
 
   def cell(self, position):
-    """int32 [...] of positions [..., 2]; -1 outside.
+    """Finds the cells, int32 [...], of positions [..., 2]; -1 is outside of the map.
 
-    A point between two cells is in the higher one, the far edge of the map in the
-    last.
+    A point between two cells belongs to the higher one, the far edge of the map to the
+    last one.
     """
     xp = position.__array_namespace__()
     low, high = (xp.asarray(edge) for edge in np.reshape(self.bounds, (2, 2)))
     inside = xp.all((position >= low) & (position <= high), axis=-1)
-    # NaN and what lies outside would have no meaning as an integer.
+    # NaN and positions outside have no meaningful conversion to an integer.
     fraction = xp.where(inside[..., None], position - low, 0.0)
     index = xp.floor(fraction / xp.asarray(self.size)).astype(np.int32)
     index = xp.minimum(index, self.cells - 1)
     return xp.where(inside, self.cells * index[..., 0] + index[..., 1], -1)
 
   def centre(self, cell):
-    """Centres [..., 2] of cells int [...], map units; float32 of jax arrays."""
+    """Computes centres [..., 2], in map units, of cells int [...]; float32 for jax."""
     xp = cell.__array_namespace__()
     index = xp.stack([cell // self.cells, cell % self.cells], axis=-1)
     return xp.asarray(self.bounds[:2]) + (index + 0.5) * xp.asarray(self.size)
@@ -78,8 +78,8 @@ class PositionSettings:
     channels: base width.
     channel_mults: stage l has channels * channel_mults[l] and halves the frame.
     features: width before the heads.
-    dropout: before the heads.
-    dtype: of the computation.
+    dropout: dropout rate before the heads.
+    dtype: dtype of the computation.
   """
 
   channels: int
@@ -90,11 +90,12 @@ class PositionSettings:
 
 
 class Answer(NamedTuple):
-  """What the network says of frames.
+  """The network's output for frames.
 
   Attributes:
-    logits: [..., n * n] of the cells.
-    offset: [..., n * n, 2], of each cell's head: from the cell's centre, in cells.
+    logits: logits of the cells, [..., n * n].
+    offset: [..., n * n, 2], each cell's estimate of the distance from its centre, in
+      cells.
   """
 
   logits: jax.Array
@@ -102,11 +103,11 @@ class Answer(NamedTuple):
 
 
 class PositionNetwork(nn.Module):
-  """Residual convolutions, halved stage by stage, and two heads.
+  """Residual convolutions that halve the frame stage by stage, and two heads.
 
   Attributes:
-    settings: its size.
-    num_cells: n * n.
+    settings: size of the network.
+    num_cells: number of cells, n * n.
   """
 
   settings: PositionSettings
@@ -114,9 +115,9 @@ class PositionNetwork(nn.Module):
 
   @nn.compact
   def __call__(self, frames: jax.Array, dropout: jax.Array | None = None) -> Answer:
-    """float32 [..., H, W, C] in [-1, 1] to an answer.
+    """Maps frames, float32 [..., H, W, C] in [-1, 1], to an answer.
 
-    `dropout` is a key of each example, along the first axis, or None.
+    `dropout` holds a key per example, along the first axis, or is None.
     """
     s = self.settings
     x = frames.astype(s.dtype)
@@ -126,12 +127,12 @@ class PositionNetwork(nn.Module):
       h = self._normed(x, f"norm_{level}_0")
       h = layers.SpaceConv(width, dtype=s.dtype, name=f"conv_{level}")(h)
       x = x + self._normed(h, f"norm_{level}_1")
-    # Flat, not pooled: where in the frame a wall is says how far away it is.
+    # Flattened, not pooled: the place of a wall in the frame tells its distance.
     x = x.reshape(*x.shape[:-3], -1)
     x = nn.relu(layers.Dense(s.features, dtype=s.dtype, name="features")(x))
     x = layers.Dropout(s.dropout, name="dropout")(x, dropout).astype(jnp.float32)
     logits = layers.Dense(self.num_cells, name="classifier")(x)
-    # From zero: a head that has seen little says the middle of its cell.
+    # Zero, so that a head that has seen little answers the middle of its cell.
     zeros = nn.initializers.zeros
     offset = layers.Dense(2 * self.num_cells, kernel_init=zeros, name="regressors")(x)
     return Answer(logits, offset.reshape(*logits.shape, 2))
@@ -142,6 +143,6 @@ class PositionNetwork(nn.Module):
 
 
 def position(grid: Grid, answer: Answer, cell: jax.Array) -> jax.Array:
-  """float32 [..., 2], map units: what the head of `cell` int [...] says."""
+  """Reads positions, float32 [..., 2] in map units, from the heads of cells [...]."""
   offset = jnp.take_along_axis(answer.offset, cell[..., None, None], axis=-2)
   return grid.centre(cell) + offset[..., 0, :] * jnp.asarray(grid.size)

@@ -1,9 +1,8 @@
 """The 3-D convolutional U-Net of RaMViD (Höppe et al. 2022, section 3).
 
-An image diffusion U-Net whose every kernel is 3x3x3, with full attention among all
-pixels of all frames. It is told neither which frames are given nor where they are:
-given frames stand clean in its input, and it has to recognise them (`show_given` is
-ours).
+An image diffusion U-Net with 3x3x3 kernels throughout and full attention among all
+pixels of all frames. It is not told which frames are given or where they are: they are
+clean in its input, and it has to recognise them (`show_given`, which is ours, helps).
 """
 
 import dataclasses
@@ -20,20 +19,20 @@ from vdm_jax.frames import Frames
 from vdm_jax.models import attention, given, layers, unet
 from vdm_jax.models.network import Encoded
 
-# Channel groups of every normalisation, whatever the width.
+# Channel groups of every normalisation, at any width.
 GROUPS = 32
 
 
 def time_sizes(length: int, levels: int) -> list[int]:
-  """Frames that each level is restored to on the way up; 0 keeps what it has."""
+  """Lists the frames that each level is resized to on the way up; 0 keeps them all."""
   return [length >> level for level in range(levels)]
 
 
 def takes_length(length: int, levels: int) -> bool:
-  """Whether a temporal scaling chain of this many frames closes.
+  """Tells whether this many frames can be halved level by level and restored.
 
-  Strides round up where the chain rounds down: they must agree at every level that an
-  up-sampling restores.
+  Strided convolutions round up, `time_sizes` rounds down: the two must agree at every
+  level that an up-sampling restores.
   """
   sizes = time_sizes(length, levels)
   frames = length
@@ -52,24 +51,25 @@ class RamvidSettings:
     channels: base width, a multiple of 32; level l has channels * channel_mults[l].
     channel_mults: one per resolution, finest first.
     blocks: residual blocks per resolution.
-    attention_resolutions: heights in pixels at which joint attention follows a block
-      (in the middle it always does).
+    attention_resolutions: heights in pixels at which joint attention follows each
+      block; the middle always has it.
     num_heads: attention heads.
-    num_heads_upsample: the same on the way up; 0 for num_heads.
-    scale_time_dim: frames of a clip if time is halved with space, where it can be: the
-      network then takes no other length. 0 resizes space alone and takes any length.
-    scale_shift: the embedding scales and shifts in residual blocks; else it is added.
-    dropout: rate in the residual blocks.
+    num_heads_upsample: attention heads on the way up; 0 for num_heads.
+    scale_time_dim: frames of a clip if time is halved along with space; the network
+      then takes no other length. 0 resizes space alone and takes any length.
+    scale_shift: whether the embedding scales and shifts in residual blocks or is added.
+    dropout: dropout rate in the residual blocks.
     num_labels: number of class labels; 0 for none.
-    show_given: every frame sees the given frames next to it and how far they are, see
-      `given.neighbours`. Ours; the paper's network has to recognise given frames.
-    patch: pixels along an edge of the patches that the network works on; the levels'
-      heights are in patches then. Ours; 1 is the paper's network.
-    learn_variance: predict the variance of the reverse process beside the mean.
+    show_given: whether the input of each frame includes the given frames nearest in
+      time and their distances, see `given.neighbours`. Ours; the paper's network has to
+      recognise given frames.
+    patch: edge, in pixels, of the patches that the network works on; heights of levels
+      are then in patches. Ours; 1 is the paper's network.
+    learn_variance: whether to predict the reverse process's variance beside the mean.
     out_channels: channels of the video.
-    remat: see `unet.remat`.
-    attention: implementation, see `attention.attend`.
-    dtype: of the computation; parameters are float32.
+    remat: activations to recompute, see `unet.remat`.
+    attention: implementation of attention, see `attention.attend`.
+    dtype: dtype of the computation; parameters are float32.
   """
 
   channels: int
@@ -92,19 +92,19 @@ class RamvidSettings:
 
   @property
   def widths(self) -> list[int]:
-    """Channels of each level, finest first."""
+    """Lists the channels of each level, finest first."""
     return [self.channels * mult for mult in self.channel_mults]
 
   def heads(self, up: bool) -> int:
-    """Attention heads on the way down and in the middle, or on the way up."""
+    """Returns the number of heads on the way up, or else down and in the middle."""
     return self.num_heads_upsample if up and self.num_heads_upsample else self.num_heads
 
   def check(self, length: int, height: int, width: int) -> None:
-    """Checks that clips of this size go through.
+    """Checks that the network takes clips of this size.
 
     Raises:
-      UserError: the sizes of clip and network do not fit each other; or widths and
-        groups, or widths and heads.
+      UserError: sizes of clip and network do not fit, or widths are not divisible by
+        groups or heads.
     """
     levels = len(self.channel_mults)
     for level, channels in enumerate(self.widths):
@@ -120,7 +120,7 @@ class RamvidSettings:
       for level, channels in enumerate(self.widths)
       if height >> level in self.attention_resolutions
     ]
-    for channels in (*attending, self.widths[-1]):  # The last is the middle.
+    for channels in (*attending, self.widths[-1]):  # The last one is for the middle.
       for heads in (self.heads(up=False), self.heads(up=True)):
         if heads < 1 or channels % heads:
           raise UserError(
@@ -130,7 +130,7 @@ class RamvidSettings:
     self.check_length(length)
 
   def check_length(self, length: int) -> None:
-    """Raises UserError, which names lengths that work, if this one does not."""
+    """Raises UserError, naming lengths that work, if this one does not."""
     s, levels = self.scale_time_dim, len(self.channel_mults)
     if s == 0:
       return
@@ -150,7 +150,7 @@ class RamvidSettings:
 
 
 class RamvidUNet(nn.Module):
-  """The network: `encode` once per window, `denoise` at every noise level."""
+  """RaMViD's network: `encode` runs once per window, `denoise` at every noise level."""
 
   settings: RamvidSettings
 
@@ -165,7 +165,7 @@ class RamvidUNet(nn.Module):
     self.backbone = Backbone(self.settings)
 
   def __call__(self, z, level, frames, cond, dropout=None):
-    """`encode` then `denoise`: initialises every parameter."""
+    """Runs `encode`, then `denoise`, so that every parameter is initialised."""
     encoded = self.encode(z, frames, cond)
     return self.denoise(z, level, frames, encoded.context, dropout)
 
@@ -179,13 +179,13 @@ class RamvidUNet(nn.Module):
     """Embeds the class label, once per window.
 
     Args:
-      video: not looked at: given frames enter through z.
-      frames: of shape [B, T].
-      cond: 'label' int32 [B, 1] if the network takes labels; -1: none.
+      video: not read, as given frames enter through z.
+      frames: roles of the frames, [B, T].
+      cond: 'label' int32 [B, 1] if the network takes labels; -1 is no label.
       state: unused.
 
     Returns:
-      The context is [B, 4 * channels]: the label's embedding, zero without one.
+      The context: the label's embedding [B, 4 * channels], zero without a label.
     """
     del video, state
     s = self.settings
@@ -203,19 +203,20 @@ class RamvidUNet(nn.Module):
     context: jax.Array,
     dropout: jax.Array | None = None,
   ) -> jax.Array:
-    """The prediction for a window whose observed frames are clean.
+    """Predicts from a window whose observed frames are clean.
 
     Args:
-      z: [B, T, H, W, C], observed frames as they are, the others noisy.
-      level: `diffusion.schedule.Level` of shape [B]: that of the noisy frames.
-      frames: looked at with `show_given` alone; else the network recognises observed
-        frames by itself.
-      context: from `encode`.
-      dropout: a key of each example [B], of what is dropped; None for nothing.
+      z: [B, T, H, W, C], with observed frames clean and the others noisy.
+      level: `diffusion.schedule.Level` of shape [B], the level of the noisy frames.
+      frames: roles of the frames, read with `show_given` only; otherwise the network
+        recognises observed frames by itself.
+      context: context made by `encode`.
+      dropout: a dropout key per example [B]; None for no dropout.
 
     Returns:
-      float32 [B, T, H, W, out_channels], or twice the channels if it learns its
-      variance. What it says of observed frames means nothing unless the loss says so.
+      The prediction, float32 [B, T, H, W, out_channels], with twice the channels if it
+      learns its variance. For observed frames it means nothing unless the loss
+      includes them.
     """
     if self.settings.show_given:
       z = jnp.concatenate([z, given.neighbours(z, frames)], axis=-1)
@@ -223,7 +224,7 @@ class RamvidUNet(nn.Module):
 
 
 class Backbone(nn.Module):
-  """The U-Net itself."""
+  """The U-Net of `denoise`."""
 
   settings: RamvidSettings
 
@@ -292,18 +293,18 @@ class Backbone(nn.Module):
       layers.PER_VIDEO, groups=GROUPS, dtype=s.dtype, name="head_norm"
     )
     out_channels = s.patch**2 * s.out_channels * (2 if s.learn_variance else 1)
-    # The prediction leaves in float32: conversions between x, eps and v need it.
+    # The prediction is float32, as conversions between x, eps and v need it.
     head = layers.SpaceTimeConv(out_channels, zero_init=True, name="head")
     return layers.from_patches(head(nn.silu(norm(h))), s.patch)
 
 
 class Upsample(nn.Module):
-  """Nearest-neighbour doubling of space, resizing of time, then a convolution.
+  """Nearest-neighbour doubling in space, resizing in time, then a convolution.
 
   Attributes:
     features: output channels.
-    frames: T of the result; 0 keeps it.
-    dtype: of the computation.
+    frames: number of frames of the result; 0 keeps them all.
+    dtype: dtype of the computation.
   """
 
   features: int
@@ -312,7 +313,7 @@ class Upsample(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """[B, T, H, W, C] to [B, frames or T, 2 H, 2 W, features]."""
+    """Maps [B, T, H, W, C] to [B, frames or T, 2 H, 2 W, features]."""
     if self.frames:
       x = x[:, np.arange(self.frames) * x.shape[1] // self.frames]
     x = jnp.repeat(jnp.repeat(x, 2, axis=-3), 2, axis=-2)

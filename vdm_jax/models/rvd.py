@@ -1,13 +1,12 @@
 """The networks of RVD (Yang et al. 2022): predictor, context net, denoiser.
 
-Two recurrent networks read the frames before frame t. The predictor guesses it,
-pixel by pixel (`mu`); the context net's states, one a resolution, go into the
-denoiser of the residual `x_t - mu_t`. Nothing else of the past reaches the denoiser,
-`mu` included.
+Two recurrent networks read the frames before frame t. The predictor predicts its pixels
+(`mu`); the states of the context net, one per resolution, go into the denoiser of the
+residual `x_t - mu_t`. Nothing else of the past reaches the denoiser, not even `mu`.
 
-Frames before t are known in training and when t is sampled, so time is sequential
-only inside the GRUs: a level's blocks take all frames at once, its GRU scans over
-them (`rvd_gru.ConvGru`), and the denoiser takes all scored frames as a batch.
+The frames before t are known both in training and when t is sampled, so time is
+sequential only inside the GRUs: a level's blocks take all frames at once, its GRU scans
+over them (`rvd_gru.ConvGru`), and the denoiser takes all scored frames as a batch.
 """
 
 import dataclasses
@@ -31,12 +30,12 @@ State = dict[str, tuple[jax.Array, ...]]
 
 @flax.struct.dataclass
 class Context:
-  """What `encode` tells of the last S slots of a window.
+  """What `denoise` needs of the past, for the last S slots of a window.
 
   Attributes:
-    states: [B, S, h, w, c] a level, for the denoiser: entry t is made from the frames
-      before its slot.
-    mu: [B, S, H, W, C], predictions before their clamp; None without a predictor.
+    states: [B, S, h, w, c] per level, input of the denoiser; entry t depends on the
+      frames before its slot only.
+    mu: [B, S, H, W, C], predictions before clamping; None without a predictor.
     before: [B, S, H, W, C], the frame before each slot.
   """
 
@@ -51,27 +50,29 @@ class RvdSettings:
 
   Attributes:
     channels: base width; level l of the denoiser has channels * channel_mults[l].
-    channel_mults: one per resolution, finest first; of denoiser and context net.
-    predictor_mults: the same of the predictor.
-    context_factor: base width of the context net in units of `channels`; 0 for no such
-      net: the denoiser then reads the predictor's states.
-    predictor_factor: of the predictor.
-    recurrent_block: 'resnet' or 'convnext', of predictor and context net.
-    denoiser_block: the same of the denoiser.
-    residual: predict frames, and diffuse what the prediction missed; False has no
+    channel_mults: multipliers of denoiser and context net, one per resolution, finest
+      first.
+    predictor_mults: multipliers of the predictor.
+    context_factor: base width of the context net in units of `channels`; 0 for no
+      context net, when the denoiser reads the predictor's states instead.
+    predictor_factor: base width of the predictor in units of `channels`.
+    recurrent_block: block of predictor and context net, 'resnet' or 'convnext'.
+    denoiser_block: block of the denoiser, 'resnet' or 'convnext'.
+    residual: whether frames are predicted and the residual is diffused; False has no
       predictor and diffuses the frames themselves (the paper's ablation).
-    residual_scale: what residuals are divided by before they are diffused.
-    finest_skip: the denoiser's way up has two blocks at the finest level, which see its
-      skip. The published weights have neither: all that is known of a pixel passes
-      through half its resolution.
-    join: the denoiser sees, beside the noisy residual, the clamped prediction and the
-      frame before. The authors' knows of both by the context net's states alone.
-    estimate_frame: the denoiser puts out an estimate of the frame, and what that leaves
-      of the prediction is the estimate of the residual: where frames are simpler than
-      what a prediction missed of them. Wants predict = 'x'.
+    residual_scale: residuals are divided by this before they are diffused.
+    finest_skip: whether the denoiser's way up has two blocks at the finest level, which
+      take its skip. The published weights have neither, so that all information about a
+      pixel passes through half its resolution.
+    join: whether the denoiser takes the clamped prediction and the previous frame
+      beside the noisy residual. The authors' denoiser knows of both only by the context
+      net's states.
+    estimate_frame: whether the denoiser estimates the frame, from which the prediction
+      is subtracted to estimate the residual. It helps if frames are simpler than
+      residuals, and needs predict = 'x'.
     out_channels: channels of a frame.
-    remat: of the blocks, see `unet.remat`.
-    dtype: of the computation; parameters and recurrent states are float32.
+    remat: activations of the blocks to recompute, see `unet.remat`.
+    dtype: dtype of the computation; parameters and recurrent states are float32.
   """
 
   channels: int
@@ -105,11 +106,11 @@ class RvdSettings:
     return tuple(base * mult for mult in self.predictor_mults)
 
   def check(self, height: int, width: int) -> None:
-    """Checks that frames of this size go through.
+    """Checks that the networks take frames of this size.
 
     Raises:
-      UserError: the networks' stride does not divide the frame, a block cannot have
-        a width, or the scale of residuals is not positive.
+      UserError: the networks' stride does not divide the frame, a block does not
+        support a width, or the scale of residuals is not positive.
     """
     depth = len(self.channel_mults)
     if self.residual:
@@ -143,7 +144,7 @@ class RvdSettings:
     if self.residual:
       named.append(("predictor_factor", self.predictor_widths, self.recurrent_block))
     for field, widths, block in named:
-      # The denoiser's head has a group norm, whatever its blocks.
+      # The denoiser's head has a group norm, whatever its blocks are.
       needs = widths if block == "resnet" else widths[: field == "channels"]
       odd = [w for w in needs if w % blocks.GROUPS]
       if odd or min(widths) < 1:
@@ -154,7 +155,7 @@ class RvdSettings:
 
 
 class RvdNetwork(nn.Module):
-  """The three networks: `encode` once per window, `denoise` at every noise level."""
+  """RVD's networks: `encode` runs once per window, `denoise` at every noise level."""
 
   settings: RvdSettings
 
@@ -169,7 +170,7 @@ class RvdNetwork(nn.Module):
       self.predictor = Predictor(s)
 
   def __call__(self, z, level, frames, cond, dropout=None):
-    """`encode` then `denoise`: initialises every parameter."""
+    """Runs `encode`, then `denoise`, so that every parameter is initialised."""
     encoded = self.encode(z, frames, cond)
     return self.denoise(z, level, frames, encoded.context, dropout)
 
@@ -182,20 +183,20 @@ class RvdNetwork(nn.Module):
     *,
     last: int = 1,
   ) -> Encoded:
-    """Reads all frames but the last one; those read must be observed.
+    """Reads all frames but the last one; these must be observed.
 
     Args:
       video: [B, T, H, W, C], T >= 2; clipped to [-1, 1].
-      frames: of shape [B, T].
-      cond: none; RVD takes no signals.
-      state: of the window before, whose frames come right before these; None at
-        the start of a video.
-      last: S, for how many frames at the end of the window prediction and context
-        are wanted; 1 to T - 1.
+      frames: roles of the frames, [B, T].
+      cond: empty, as RVD takes no signals.
+      state: state after the window that directly precedes this one; None at the start
+        of a video.
+      last: number S, 1 to T - 1, of frames at the end of the window that need
+        prediction and context.
 
     Returns:
-      `Context` of the last S slots; as base their predictions in [-1, 1], and zeros
-      for the slots before; the state after slot T - 2.
+      `Context` of the last S slots; as base their predictions in [-1, 1], with zeros
+      for the slots before; and the state after slot T - 2.
     """
     del frames, cond
     length = video.shape[1]
@@ -230,17 +231,18 @@ class RvdNetwork(nn.Module):
     context: Context,
     dropout: jax.Array | None = None,
   ) -> jax.Array:
-    """The prediction for the noisy residuals of the frames that have a context.
+    """Predicts from the noisy residuals of the frames that have a context.
 
     Args:
-      z: [B, T, H, W, C].
-      level: `diffusion.schedule.Level`, of shape [B] or [B, T].
-      frames: not looked at.
-      context: from `encode`, of the last S <= T slots.
-      dropout: not looked at; this network drops nothing.
+      z: noisy residuals [B, T, H, W, C].
+      level: `diffusion.schedule.Level` of shape [B] or [B, T].
+      frames: unused.
+      context: context made by `encode`, of the last S <= T slots.
+      dropout: unused, as this network has no dropout.
 
     Returns:
-      float32 [B, T, H, W, C]; zeros for the first T - S slots, which are not computed.
+      The prediction, float32 [B, T, H, W, C]; zeros for the first T - S slots, which
+      are not computed.
     """
     del frames, dropout
     first = z.shape[1] - context.states[0].shape[1]
@@ -260,7 +262,7 @@ class RvdNetwork(nn.Module):
 
 
 def zero_state(s: RvdSettings, video: jax.Array) -> State:
-  """The state before the first frame of a video [B, T, H, W, C]."""
+  """Makes the state before the first frame of a video [B, T, H, W, C]."""
   batch, _, height, width, _ = video.shape
 
   def zeros(widths):
@@ -278,13 +280,13 @@ def zero_state(s: RvdSettings, video: jax.Array) -> State:
 
 
 class RecurrentDown(nn.Module):
-  """A down path with a GRU at every level; by itself, the context net.
+  """A down path with a GRU at every level; by itself it is the context net.
 
   Attributes:
     widths: channels of each level, finest first.
-    block: name of the blocks.
-    remat: see `unet.remat`.
-    dtype: of the computation.
+    block: kind of the blocks.
+    remat: activations to recompute, see `unet.remat`.
+    dtype: dtype of the computation.
   """
 
   widths: Sequence[int]
@@ -294,14 +296,14 @@ class RecurrentDown(nn.Module):
 
   @nn.compact
   def __call__(self, video: jax.Array, state: Sequence[jax.Array]) -> list[jax.Array]:
-    """The GRU's states after each frame, one array a level.
+    """Computes the GRUs' states after each frame, one array per level.
 
     Args:
       video: [B, T, H, W, C].
-      state: before the first frame, [B, h, w, c] a level.
+      state: states before the first frame, [B, h, w, c] per level.
 
     Returns:
-      float32 [B, T, h, w, c] a level.
+      The states, float32 [B, T, h, w, c] per level.
     """
     block = blocks.block_class(self.block, "config.model.recurrent_block")
     block = unet.remat(block, self.remat)
@@ -319,7 +321,7 @@ class RecurrentDown(nn.Module):
 
 
 class Predictor(nn.Module):
-  """Predicts each frame's successor."""
+  """The network that predicts each frame's successor."""
 
   settings: RvdSettings
 
@@ -327,15 +329,15 @@ class Predictor(nn.Module):
   def __call__(
     self, video: jax.Array, state: Sequence[jax.Array], last: int
   ) -> tuple[jax.Array, list[jax.Array]]:
-    """Predictions before their clamp, and the states after each frame.
+    """Computes predictions before clamping, and the states after each frame.
 
     Args:
       video: [B, T, H, W, C].
-      state: before the first frame.
-      last: S, for how many frames at the end a successor is predicted.
+      state: states before the first frame.
+      last: number S of frames at the end whose successors are predicted.
 
     Returns:
-      float32 [B, S, H, W, C], and per level [B, T, h, w, c].
+      Predictions, float32 [B, S, H, W, C], and states [B, T, h, w, c] per level.
     """
     s = self.settings
     widths = s.predictor_widths
@@ -343,15 +345,15 @@ class Predictor(nn.Module):
     states = down(video, state)
     block = blocks.block_class(s.recurrent_block, "config.model.recurrent_block")
     block = unet.remat(block, s.remat)
-    # The states of the finest level are read by the levels below alone (two levels
-    # have no skip at all): so it is in the published weights.
+    # As in the published weights, the finest level's states are read only by the levels
+    # below (two levels have no skip at all).
     h = states[-1][:, -last:]
     for stage, level in enumerate(range(len(widths) - 1, 0, -1)):
       if stage:
         h = jnp.concatenate([h, states[level][:, -last:].astype(h.dtype)], axis=-1)
       h = block(widths[level - 1], s.dtype, name=f"up_{stage}")(h)
       h = blocks.Upsample(s.dtype, name=f"up_{stage}_resample")(h)
-    # In float32: what is diffused is the difference of frame and prediction.
+    # In float32, as what is diffused is the difference of frame and prediction.
     return blocks.Conv(s.out_channels, name="mu")(h), states
 
 
@@ -364,7 +366,7 @@ class Denoiser(nn.Module):
   def __call__(
     self, z: jax.Array, time: jax.Array, context: Sequence[jax.Array]
   ) -> jax.Array:
-    """[B, S, H, W, .], time [B, S] or [B, 1], to float32 [B, S, H, W, C]."""
+    """Maps z [B, S, H, W, .] and time [B, S] or [B, 1] to float32 [B, S, H, W, C]."""
     s = self.settings
     widths = s.widths
     emb = _embed(s, time)
@@ -390,7 +392,7 @@ class Denoiser(nn.Module):
         )
     h = block("middle_0", widths[-1], h)
     h = block("middle_1", widths[-1], site("middle", h))
-    # As in the predictor, the authors do not use the skip of the finest level.
+    # As in the predictor, the authors' network does not use the finest level's skip.
     for stage, level in enumerate(range(len(widths) - 1, 0, -1)):
       h = jnp.concatenate([h, skips[level]], axis=-1)
       h = block(f"up_{stage}_0", widths[level - 1], h)
@@ -402,15 +404,15 @@ class Denoiser(nn.Module):
       h = block("finest_0", widths[0], h)
       h = block("finest_1", widths[0], h)
     h = blocks.HalfBlock(widths[0], s.dtype, name="head_0")(h)
-    # The prediction leaves in float32: conversions between x and eps need it.
+    # The prediction is float32, as conversions between x and eps need it.
     head = blocks.dense(s.out_channels, jnp.float32, "head_1")
     return head(h.astype(jnp.float32))
 
 
 def _embed(s: RvdSettings, time: jax.Array) -> jax.Array:
-  """The embedding of the diffusion step, [B, S, channels]."""
+  """Embeds the diffusion step, to [B, S, channels]."""
   half = s.channels // 2
-  # The last frequency is 1 / 10000 itself, sines come first.
+  # Unlike `layers.sinusoid`, the last frequency is 1 / 10000 and sines come first.
   frequency = jnp.exp(-jnp.log(10_000.0) * jnp.arange(half) / max(half - 1, 1))
   angle = time.astype(jnp.float32)[..., None] * frequency
   features = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)

@@ -1,8 +1,8 @@
-"""Blocks of RVD's three networks (Yang et al. 2022).
+"""Building blocks of RVD's three networks (Yang et al. 2022).
 
-Everything acts on each frame by itself, with any leading axes. Kernels start uniform in
-+-1 / sqrt(fan in), as the authors' do: the prediction starts small and far from its
-clamp. Their biases start so too, ours at zero.
+Every block acts on each frame by itself, with any leading axes. Kernels are initialised
+uniformly in +-1 / sqrt(fan in), as in the authors' code, so that the prediction starts
+small and far from its clamp. The authors' biases are initialised alike, ours to zero.
 """
 
 import functools
@@ -24,13 +24,13 @@ gelu = functools.partial(nn.gelu, approximate=False)
 
 
 class Conv(nn.Module):
-  """k x k convolution of each frame, padded by k // 2 on every side.
+  """A k x k convolution of each frame, padded by k // 2 on every side.
 
   Attributes:
     features: output channels.
-    kernel_size: k, odd.
-    stride: of both spatial axes; 2 keeps ceil(H / 2) rows.
-    dtype: of the computation; parameters are float32.
+    kernel_size: k, an odd number.
+    stride: stride of both spatial axes; 2 keeps ceil(H / 2) rows.
+    dtype: dtype of the computation; parameters are float32.
   """
 
   features: int
@@ -40,7 +40,7 @@ class Conv(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """[..., H, W, C] to [..., ceil(H / stride), ceil(W / stride), features]."""
+    """Maps [..., H, W, C] to [..., ceil(H / stride), ceil(W / stride), features]."""
     k, channels = self.kernel_size, x.shape[-1]
     kernel = self.param("kernel", kernel_init, (k, k, channels, self.features))
     bias = self.param("bias", nn.initializers.zeros, (self.features,))
@@ -56,7 +56,7 @@ class Conv(nn.Module):
 
 
 def dense(features: int, dtype: Any, name: str, use_bias: bool = True):
-  """A linear map of channels; a 1 x 1 convolution is one."""
+  """Makes a linear map of channels, that is, a 1 x 1 convolution."""
   return nn.Dense(
     features,
     use_bias=use_bias,
@@ -67,10 +67,10 @@ def dense(features: int, dtype: Any, name: str, use_bias: bool = True):
 
 
 class DepthwiseConv(nn.Module):
-  """7 x 7 convolution of each channel by itself; [..., H, W, C] to the same.
+  """A 7 x 7 convolution of each channel by itself, which keeps [..., H, W, C].
 
   Attributes:
-    dtype: of the computation.
+    dtype: dtype of the computation.
   """
 
   dtype: Any = jnp.float32
@@ -91,14 +91,14 @@ class DepthwiseConv(nn.Module):
 
 
 class Upsample(nn.Module):
-  """Transposed 4 x 4 convolution of stride 2: [..., H, W, C] to [..., 2H, 2W, C].
+  """A transposed 4 x 4 convolution of stride 2, [..., H, W, C] to [..., 2H, 2W, C].
 
-  Rows 2i and 2i + 1 of the result see two rows of x each, i - 1 and i, and i and i + 1;
-  columns likewise. So it is a 2 x 2 convolution to 4 C channels, one C for each parity
-  of row and column, of which the parities take their places.
+  Rows 2i and 2i + 1 of the result depend on two rows of x each, i - 1 and i, and i and
+  i + 1; columns likewise. So it is computed as a 2 x 2 convolution to 4 C channels, C
+  for each parity of row and column, which are then interleaved.
 
   Attributes:
-    dtype: of the computation; parameters are float32.
+    dtype: dtype of the computation; parameters are float32.
   """
 
   dtype: Any = jnp.float32
@@ -106,11 +106,11 @@ class Upsample(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     *lead, height, width, c = x.shape
-    # [row, column, in, out] of the transposed convolution.
+    # The kernel's axes are those of the transposed convolution: row, column, in, out.
     kernel = self.param("kernel", kernel_init, (4, 4, c, c))
     bias = self.param("bias", nn.initializers.zeros, (c,))
-    # Row 2i is row i - 1 by its row 3 and row i by 1; row 2i + 1 is i by 2, i + 1 by 0.
-    # So the axes are, after the flip: row, its parity, column, its parity, in, out.
+    # Row 2i is i - 1 by kernel row 3 and i by 1; row 2i + 1 is i by 2 and i + 1 by 0.
+    # So, after the flip, the axes are: row, its parity, column, its parity, in, out.
     kernel = kernel.reshape(2, 2, 2, 2, c, c)[::-1, ::-1, ::-1, ::-1]
     kernel = kernel.transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, c, 4 * c)
     y = conv.conv2d(
@@ -128,16 +128,16 @@ class Upsample(nn.Module):
 
 
 def layer_norm(dtype: Any, name: str) -> nn.LayerNorm:
-  """Of each pixel over its channels."""
+  """Makes a layer norm of each pixel over its channels."""
   return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, dtype=dtype, name=name)
 
 
 class HalfBlock(nn.Module):
-  """Convolution, group norm of 8 groups, leaky ReLU of slope 0.2.
+  """A convolution, a group norm of 8 groups, and a leaky ReLU of slope 0.2.
 
   Attributes:
     features: output channels, a multiple of 8.
-    dtype: of the computation.
+    dtype: dtype of the computation.
   """
 
   features: int
@@ -153,11 +153,11 @@ class HalfBlock(nn.Module):
 
 
 class ResnetBlock(nn.Module):
-  """Two half blocks and a shortcut; the embedding is added between them.
+  """Two half blocks with a shortcut; the embedding is added between them.
 
   Attributes:
     features: output channels, a multiple of 8.
-    dtype: of the computation.
+    dtype: dtype of the computation.
   """
 
   features: int
@@ -165,7 +165,7 @@ class ResnetBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, emb: jax.Array | None = None) -> jax.Array:
-    """[..., H, W, C], emb [..., E] or None, to [..., H, W, features]."""
+    """Maps x [..., H, W, C], emb [..., E] or None, to [..., H, W, features]."""
     h = HalfBlock(self.features, self.dtype, name="half_0")(x)
     if emb is not None:
       shift = dense(self.features, self.dtype, "embedding")
@@ -175,11 +175,11 @@ class ResnetBlock(nn.Module):
 
 
 class ConvNextBlock(nn.Module):
-  """Depthwise convolution, then a pixel's MLP of twice the output width.
+  """A depthwise convolution, then an MLP per pixel of twice the output width.
 
   Attributes:
     features: output channels.
-    dtype: of the computation.
+    dtype: dtype of the computation.
   """
 
   features: int
@@ -187,14 +187,14 @@ class ConvNextBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, emb: jax.Array | None = None) -> jax.Array:
-    """[..., H, W, C], emb [..., E] or None, to [..., H, W, features]."""
+    """Maps x [..., H, W, C], emb [..., E] or None, to [..., H, W, features]."""
     channels, wide = x.shape[-1], 2 * self.features
     h = DepthwiseConv(self.dtype, name="depthwise")(x.astype(self.dtype))
     if emb is not None:
       shift = dense(channels, self.dtype, "embedding")
       h = h + shift(gelu(emb))[..., None, None, :]
     h = layer_norm(self.dtype, "norm_0")(h)
-    h = unet.kept(dense(wide, self.dtype, "mlp_0")(h))  # A convolution of 1x1 pixels.
+    h = unet.kept(dense(wide, self.dtype, "mlp_0")(h))  # A 1x1 convolution.
     h = layer_norm(self.dtype, "norm_1")(gelu(h))
     h = dense(self.features, self.dtype, "mlp_1")(h)
     return h + _shortcut(x, self.features, self.dtype)
@@ -210,7 +210,7 @@ BLOCKS = {"resnet": ResnetBlock, "convnext": ConvNextBlock}
 
 
 def block_class(name: str, field: str) -> type[nn.Module]:
-  """The class of a block; UserError, naming the field, if there is none."""
+  """Finds the class of a block; UserError, naming the field, if there is none."""
   if name not in BLOCKS:
     raise unknown(field, name, BLOCKS)
   return BLOCKS[name]
@@ -219,18 +219,18 @@ def block_class(name: str, field: str) -> type[nn.Module]:
 class LinearAttention(nn.Module):
   """Attention over the pixels of a frame at a cost linear in their number.
 
-  4 heads of 16, whatever the width: the softmax is over the pixels of the keys
-  alone, so that keys and values are contracted first.
+  It has 4 heads of 16 channels, whatever the width. The softmax is over the pixels of
+  the keys only, so that keys and values can be contracted first.
 
   Attributes:
-    dtype: of the computation; the softmax is in float32.
+    dtype: dtype of the computation; the softmax is in float32.
   """
 
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """[..., H, W, C] to the same, residual included."""
+    """Maps [..., H, W, C] to the same shape, residual included."""
     channels = x.shape[-1]
     hidden = _HEADS * _HEAD_DIM
     h = layer_norm(self.dtype, "norm")(x)
@@ -238,8 +238,8 @@ class LinearAttention(nn.Module):
     qkv = qkv.reshape(*x.shape[:-3], -1, 3 * hidden)
     q, k, v = jnp.split(qkv, 3, axis=-1)
     k = nn.softmax(k.astype(jnp.float32), axis=-2).astype(self.dtype)
-    # All heads in one product, of which those with themselves are kept: a matrix unit
-    # takes as long for 64 x 64 as for 16 x 16.
+    # One product of all pairs of heads, of which only the diagonal is kept: a matrix
+    # unit takes as long for 64 x 64 as for 16 x 16.
     head = jnp.arange(hidden) // _HEAD_DIM
     summary = jnp.einsum("...nd,...ne->...de", k, v)
     summary = jnp.where(head[:, None] == head, summary, 0)

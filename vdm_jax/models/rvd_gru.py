@@ -1,8 +1,8 @@
-"""The convolutional GRU of RVD: the one place where frames meet.
+"""The convolutional GRU of RVD, the only layer that mixes frames.
 
-What a frame contributes to its gates is computed for all frames at once, in one
-convolution, and so are the gradients of all kernels; only what the state contributes
-is left to the scans over time, forwards and backwards.
+The frames' contributions to the gates are computed in one convolution for all frames,
+and so are the gradients of all kernels; only the state's contributions are left to the
+scans over time, forwards and backwards.
 """
 
 import functools
@@ -17,11 +17,11 @@ from vdm_jax.models.rvd_blocks import kernel_init
 
 
 class ConvGru(nn.Module):
-  """Gates and candidate are 3 x 3 convolutions of frame and state together.
+  """A GRU whose gates and candidate are 3 x 3 convolutions of frame and state.
 
   Attributes:
     features: channels of the state.
-    dtype: of the convolutions; gates and state are float32.
+    dtype: dtype of the convolutions; gates and state are float32.
   """
 
   features: int
@@ -29,14 +29,14 @@ class ConvGru(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, state: jax.Array) -> jax.Array:
-    """The states after each frame.
+    """Computes the states after each frame.
 
     Args:
-      x: [B, T, H, W, C].
-      state: before the first frame, [B, H, W, features].
+      x: frames [B, T, H, W, C].
+      state: state before the first frame, [B, H, W, features].
 
     Returns:
-      float32 [B, T, H, W, features].
+      The states, float32 [B, T, H, W, features].
     """
     f, c = self.features, x.shape[-1]
     gates = self.param("gates_kernel", kernel_init, (3, 3, c + f, 2 * f))
@@ -59,24 +59,24 @@ class ConvGru(nn.Module):
 
 
 def _convolve(dtype, x, kernel):
-  """3 x 3 convolution in a dtype, to float32."""
+  """Computes a 3 x 3 convolution in a dtype; the result is float32."""
   y = conv.conv2d(x.astype(dtype), kernel.astype(dtype), padding=((1, 1), (1, 1)))
   return y.astype(jnp.float32)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _scan(dtype, from_frame, gates, candidate, state):
-  """The recurrence.
+  """Runs the recurrence.
 
   Args:
-    dtype: of the convolutions.
-    from_frame: [T, B, H, W, 3F], what frames contribute before the nonlinearities:
-      to reset gate, update gate and candidate.
+    dtype: dtype of the convolutions.
+    from_frame: [T, B, H, W, 3F], the frames' contributions to reset gate, update gate
+      and candidate, before the nonlinearities.
     gates, candidate: kernels of the state, [3, 3, F, 2F] and [3, 3, F, F].
-    state: [B, H, W, F].
+    state: state before the first frame, [B, H, W, F].
 
   Returns:
-    [T, B, H, W, F], the states after each frame.
+    The states after each frame, [T, B, H, W, F].
   """
   return _forward(dtype, from_frame, gates, candidate, state)[0]
 
@@ -99,10 +99,10 @@ def _backward(dtype, residuals, gradient):
   gates, candidate, saved = residuals
 
   def turned(kernel):
-    """The kernel of a convolution's input gradient, which is one of its output's.
+    """Makes the kernel of the input gradient, which is a convolution of the output's.
 
-    Turned here, once: inside of the scan XLA:CPU would have a reversed kernel, which
-    its fast convolutions do not take.
+    It is transposed here, once: inside the scan XLA:CPU would see a reversed kernel,
+    which its fast convolutions do not support.
     """
     return kernel[::-1, ::-1].swapaxes(2, 3)
 
@@ -125,8 +125,8 @@ def _backward(dtype, residuals, gradient):
   h, reset, _, _ = saved
 
   def of_kernel(kernel, x, dy):
-    # All frames are one batch. Videos first, as devices share those: with frames
-    # first, every device would have to gather the others' activations.
+    # All frames are one batch, with the axis of videos first because that one is
+    # sharded: with frames first, every device would gather the others' activations.
     x, dy = (a.swapaxes(0, 1).reshape(-1, *a.shape[2:]) for a in (x, dy))
     return jax.vjp(lambda k: _convolve(dtype, x, k), kernel)[1](dy)[0]
 

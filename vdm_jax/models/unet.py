@@ -1,8 +1,8 @@
 """The U-Net wiring that VDM, FDM and RaMViD share, and its residual block.
 
-The wiring is that of the image diffusion U-Nets: a skip after the stem, after
-every block and after every downsampling; each is concatenated once on the way
-up. What a block, an attention site or a resampling *is* comes from the caller.
+The wiring is that of the image diffusion U-Nets: a skip after the stem, after every
+block and after every downsampling, each concatenated once on the way up. The caller
+supplies the blocks, attention sites and resamplings.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from vdm_jax.models import layers
 
 Layer = Callable[[jax.Array], jax.Array]
 REMAT = ("none", "convolutions", "block")
-# What 'convolutions' keeps, see `kept`.
+# Name of the activations that 'convolutions' keeps, see `kept`.
 _KEPT = "convolution"
 
 
@@ -37,11 +37,11 @@ def wire(
   Args:
     h: [..., C].
     widths: channels of each level, finest first.
-    blocks: residual blocks a level on the way down; one more on the way up.
-    block: (name, width) to a residual block.
-    attention: (name, level) to an attention site, or None where there is none;
+    blocks: residual blocks per level on the way down; one more on the way up.
+    block: maps (name, width) to a residual block.
+    attention: maps (name, level) to an attention site, or to None if there is none;
       level `len(widths)` is the middle.
-    downsample, upsample: (name, level left) to the resampling after that level.
+    downsample, upsample: map (name, level) to the resampling that leaves this level.
 
   Returns:
     [..., widths[0]].
@@ -75,10 +75,10 @@ def wire(
 
 
 def check_patch(height: int, width: int, patch: int) -> tuple[int, int]:
-  """Height and width of a frame in patches.
+  """Returns height and width of a frame in patches.
 
   Raises:
-    UserError: patches do not divide the frame.
+    UserError: the patch size does not divide the frame.
   """
   if patch < 1 or height % patch or width % patch:
     raise UserError(
@@ -90,11 +90,11 @@ def check_patch(height: int, width: int, patch: int) -> tuple[int, int]:
 def check_frame(
   height: int, width: int, levels: int, attention_resolutions: Sequence[int]
 ) -> None:
-  """Checks that frames of a size go through a U-Net of so many levels.
+  """Checks that a U-Net takes frames of this size.
 
   Raises:
-    UserError: its stride does not divide the frame, or an attention resolution (a
-      height) never occurs.
+    UserError: the stride of its levels does not divide the frame, or an attention
+      resolution (a height) never occurs.
   """
   stride = 2 ** (levels - 1)
   if height % stride or width % stride:
@@ -112,16 +112,16 @@ def check_frame(
 
 
 class ResBlock(nn.Module):
-  """Residual block of two convolutions that an embedding conditions.
+  """A residual block of two convolutions, conditioned on an embedding.
 
   Attributes:
     features: output channels.
-    norm_axes: axes of the group norms' statistics.
-    dropout: rate, before the last convolution.
-    dtype: of the computation.
-    groups: of the group norms, see `layers.GroupNorm`.
-    scale_shift: the embedding scales and shifts what the second norm gives; else it
-      is added before that norm.
+    norm_axes: axes over which the group norms take their statistics.
+    dropout: dropout rate before the last convolution.
+    dtype: dtype of the computation.
+    groups: channel groups of the group norms, see `layers.GroupNorm`.
+    scale_shift: whether the embedding scales and shifts the result of the second norm
+      or is added before that norm.
     conv: the convolution, `layers.SpaceConv` or `layers.SpaceTimeConv`.
   """
 
@@ -137,9 +137,9 @@ class ResBlock(nn.Module):
   def __call__(
     self, x: jax.Array, emb: jax.Array, dropout: jax.Array | None = None
   ) -> jax.Array:
-    """[B, T, H, W, C], emb [B, T, E] or [B, 1, E] to [B, T, H, W, features].
+    """Maps x [B, T, H, W, C], emb [B, T, E] or [B, 1, E] to [B, T, H, W, features].
 
-    `dropout` is a key of each example [B], or None.
+    `dropout` holds a key per example [B], or is None.
     """
 
     def norm(name):
@@ -166,7 +166,7 @@ class ResBlock(nn.Module):
 
 
 class Upsample(nn.Module):
-  """Nearest-neighbour doubling of space, then a convolution."""
+  """Nearest-neighbour doubling in space, then a convolution."""
 
   features: int
   dtype: Any = jnp.float32
@@ -178,27 +178,26 @@ class Upsample(nn.Module):
 
 
 def kept(x: jax.Array) -> jax.Array:
-  """Marks a convolution's result as one that 'convolutions' keeps.
+  """Marks a convolution's result as one that the policy 'convolutions' keeps.
 
-  The result of a block's last convolution is not among them: the backward pass has no
-  use for it.
+  The result of a block's last convolution is not marked, as the backward pass does not
+  use it.
   """
   return checkpoint_name(x, _KEPT)
 
 
 def remat(module: type[nn.Module], policy: str):
-  """Wraps a module class so that its activations are made again when needed.
+  """Wraps a module class so that the backward pass recomputes its activations.
 
   Args:
     module: a Linen module class.
-    policy: 'none' keeps everything, 'block' keeps a block's input alone,
-      'convolutions' keeps what the block calls `kept`, too: the costly half of it need
-      not be made again.
+    policy: 'none' keeps all activations, 'block' only a block's input, 'convolutions'
+      also what the block marks as `kept`, so that its costly half is not recomputed.
 
   Raises:
     UserError: there is no such policy.
   """
-  if policy == "dots":  # Of older runs. It kept dense layers, and took more memory.
+  if policy == "dots":  # In configs of older runs; it took more memory.
     policy = "convolutions"
   if policy not in REMAT:
     raise UserError(f"config.model.remat: expected one of {REMAT}, found {policy!r}")

@@ -1,9 +1,9 @@
 """The space-time factorized 3D U-Net of VDM (Ho et al. 2022, section 3).
 
-Convolutions act in space alone; after every residual block at an attention
-resolution comes attention over space (frames are batch), then attention over
-time (space is batch) with relative positions. log SNR, class label and text go
-through an MLP and are added in every residual block.
+Convolutions act in space alone. Every residual block at an attention resolution is
+followed by attention over space (frames are batch), then by attention over time (space
+is batch) with relative positions. Log SNR, class label and text go through an MLP and
+are added in every residual block.
 """
 
 import dataclasses
@@ -31,19 +31,20 @@ class VdmSettings:
     head_dim: width of an attention head.
     embedding_dim: width of the conditioning embedding.
     mlp_layers: depth of the conditioning MLP.
-    dropout: rate in the residual blocks.
+    dropout: dropout rate in the residual blocks.
     num_labels: number of class labels; 0 for none.
     token_dim: width of text token embeddings; 0 for none.
-    patch: pixels along an edge of the patches that the network works on; the levels'
-      heights are in patches then. Ours; 1 is the paper's network.
-    conv_time: convolutions of the residual blocks are 3x3x3 and see the frames next to
-      each, whatever their group: for clips without independent images. Ours; in the
-      paper's network frames meet in attention alone.
+    patch: edge, in pixels, of the patches that the network works on; heights of levels
+      are then in patches. Ours; 1 is the paper's network.
+    conv_time: whether convolutions of the residual blocks are 3x3x3. They mix
+      neighbouring frames of any group, so clips must not hold independent images. Ours;
+      in the paper's network only attention mixes frames.
     out_channels: channels of the prediction.
-    remat: see `unet.remat`.
+    remat: activations to recompute, see `unet.remat`.
     attention: implementation of attention over space, see `attention.attend`.
-    time_attention: of attention over time, see `attention.attend_over_time`.
-    dtype: of the computation; parameters are float32.
+    time_attention: implementation of attention over time, see
+      `attention.attend_over_time`.
+    dtype: dtype of the computation; parameters are float32.
   """
 
   channels: int
@@ -65,7 +66,7 @@ class VdmSettings:
   dtype: Any = jnp.float32
 
   def check(self, height: int, width: int) -> None:
-    """Checks that frames of this size go through.
+    """Checks that the network takes frames of this size.
 
     Raises:
       UserError: the U-Net's stride does not divide the frame, an attention
@@ -81,7 +82,7 @@ class VdmSettings:
 
 
 class VdmUNet(nn.Module):
-  """The network: `encode` once per window, `denoise` at every noise level."""
+  """VDM's network: `encode` runs once per window, `denoise` at every noise level."""
 
   settings: VdmSettings
 
@@ -90,7 +91,7 @@ class VdmUNet(nn.Module):
     self.backbone = Backbone(self.settings)
 
   def __call__(self, z, level, frames, cond, dropout=None):
-    """`encode` then `denoise`: initialises every parameter."""
+    """Runs `encode`, then `denoise`, so that every parameter is initialised."""
     encoded = self.encode(z, frames, cond)
     return self.denoise(z, level, frames, encoded.context, dropout)
 
@@ -104,16 +105,16 @@ class VdmUNet(nn.Module):
     """Embeds the conditioning signals, once per window.
 
     Args:
-      video: [B, T, H, W, C] with the observed frames in place; not looked at:
-        this network is told nothing of observed frames (guidance does that).
-      frames: of shape [B, T].
-      cond: any of 'label' int32 [B, G] (-1: none), 'tokens' [B, G, L, D] with
-        'token_mask' bool [B, G, L] (all false: none).
+      video: not read, as this network knows nothing of observed frames (guidance
+        handles them).
+      frames: roles of the frames, [B, T].
+      cond: any of 'label' int32 [B, G] (-1 is none) and 'tokens' [B, G, L, D] with
+        'token_mask' bool [B, G, L] (all false is none).
       state: unused.
 
     Returns:
-      The context is [B, T, embedding_dim]: each frame has its group's
-      embedding, exactly zero where nothing is given.
+      The context [B, T, embedding_dim]: for each frame the embedding of its group,
+      exactly zero without signals.
     """
     del video, state
     return Encoded(context=self.conditioning(frames, cond))
@@ -126,23 +127,23 @@ class VdmUNet(nn.Module):
     context: jax.Array,
     dropout: jax.Array | None = None,
   ) -> jax.Array:
-    """The prediction for a noisy window.
+    """Predicts from a noisy window.
 
     Args:
-      z: [B, T, H, W, C].
-      level: `diffusion.schedule.Level`, of shape [B] or [B, T].
-      frames: of shape [B, T].
-      context: from `encode`.
-      dropout: a key of each example [B], of what is dropped; None for nothing.
+      z: noisy window [B, T, H, W, C].
+      level: `diffusion.schedule.Level` of shape [B] or [B, T].
+      frames: roles of the frames, [B, T].
+      context: context made by `encode`.
+      dropout: a dropout key per example [B]; None for no dropout.
 
     Returns:
-      float32 [B, T, H, W, out_channels].
+      The prediction, float32 [B, T, H, W, out_channels].
     """
     return self.backbone(z, level.time, frames, context, dropout)
 
 
 class Conditioning(nn.Module):
-  """Label and text of each group, embedded and handed to the group's frames."""
+  """Embeds label and text of each group, for all frames of the group."""
 
   settings: VdmSettings
 
@@ -152,7 +153,7 @@ class Conditioning(nn.Module):
     batch, length = frames.index.shape
     embedded = jnp.zeros((batch, 1, s.embedding_dim), s.dtype)
     if s.num_labels:
-      # As large as the time features it is added to: a smaller one learns late.
+      # As large as the time features it is added to, as a smaller one is learned late.
       table = nn.Embed(
         s.num_labels,
         s.embedding_dim,
@@ -172,12 +173,12 @@ class Conditioning(nn.Module):
     per_frame = jnp.take_along_axis(
       embedded, jnp.clip(frames.group, 0, groups - 1)[..., None], axis=1
     )
-    # A group without a signal of its own (padding) is unconditional.
+    # A group without signals of its own (padding) is unconditional.
     return jnp.where((frames.group < groups)[..., None], per_frame, 0)
 
 
 class Backbone(nn.Module):
-  """The U-Net itself."""
+  """The U-Net of `denoise`."""
 
   settings: VdmSettings
 
@@ -231,13 +232,13 @@ class Backbone(nn.Module):
       ),
     )
     h = nn.silu(layers.GroupNorm(norm_axes, dtype=s.dtype, name="head_norm")(h))
-    # The prediction leaves in float32: conversions between x, eps and v need it.
+    # The prediction is float32, as conversions between x, eps and v need it.
     head = layers.SpaceConv(s.patch**2 * s.out_channels, zero_init=True, name="head")
     return layers.from_patches(head(h), s.patch)
 
 
 def _embed(s: VdmSettings, time: jax.Array, context: jax.Array) -> jax.Array:
-  """The embedding of noise level and context, [B, T, embedding_dim]."""
+  """Embeds noise level and context, to [B, T, embedding_dim]."""
   features = layers.sinusoid(time, s.channels)
   emb = layers.Dense(s.embedding_dim, dtype=s.dtype, name="embed_0")(features)
   if time.ndim == 1:

@@ -1,4 +1,4 @@
-"""Plans: which frames to sample next, given what exists."""
+"""Plans, which choose the frames to sample next, given those that exist."""
 
 import functools
 
@@ -37,7 +37,7 @@ register("fill", Fill)
 register("rollout", Rollout)
 register("autoreg", Autoreg)
 register("long-range", LongRange)
-register("mixed-autoreg-independent", LongRange)  # Its name in FDM's older code.
+register("mixed-autoreg-independent", LongRange)  # The name in FDM's older code.
 for _plan in (
   Independent, ReallyIndependent, ExponentialPast, OneBefore, KeysFirst, Google
 ):  # fmt: skip

@@ -1,9 +1,9 @@
-"""FDM's adaptive schemes: observed frames are chosen for how much they differ.
+"""FDM's adaptive schemes, which observe frames that differ from each other.
 
-The frames that a stage samples are those of autoreg or of a hierarchy. Of the
-existing frames it observes some that it must, and then, one after another, the frame
-whose nearest chosen neighbour is farthest away, by the embeddings of the video at
-hand: every video of a batch has its own.
+A stage samples the frames that autoreg or a hierarchy would. Of the existing frames it
+observes some that are prescribed and then, one after another, the frame whose nearest
+chosen neighbour is farthest away, by embeddings of the video itself: every video of a
+batch has its own choice.
 """
 
 import dataclasses
@@ -19,16 +19,16 @@ from vdm_jax.plans.scheme import Scheme
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Adaptive(Scheme):
-  """What both share.
+  """Base class of the adaptive schemes.
 
   Attributes:
-    embedding: name of one in `plans.embedding`, `module:function` or
+    embedding: name of an embedding in `plans.embedding`, `module:function` or
       `file.py:function`, or a function.
   """
 
   embedding: str | embedding_lib.Embedding = "pixels"
-  # Embeddings [B, D] by frame: a frame never changes once it exists. For one batch
-  # of videos, as a plan is.
+  # Cache of embeddings [B, D] by frame, as a frame never changes once it exists. Like a
+  # plan, it serves one batch of videos.
   _known: dict[int, np.ndarray] = dataclasses.field(
     default_factory=dict, init=False, repr=False, compare=False
   )
@@ -48,10 +48,10 @@ class _Adaptive(Scheme):
     """Chooses the observed frames of every video, in the order of choice.
 
     Args:
-      video: [B, L, H, W, C]; None: a dry run in which all frames look the same.
-      candidates: existing frames; of equally different ones the first is taken.
-      always: those of them that are observed first, in this order.
-      room: how many to observe; all if there are fewer.
+      video: [B, L, H, W, C]; None for a dry run in which all frames are alike.
+      candidates: existing frames; ties go to the first of them.
+      always: the candidates that are observed first, in this order.
+      room: number of frames to observe; all candidates if there are fewer.
     """
     places = [candidates.index(frame) for frame in always[:room]]
     vectors = np.zeros((1, len(candidates), 1))
@@ -63,7 +63,7 @@ class _Adaptive(Scheme):
     ]
 
   def _embed(self, video: np.ndarray, frames: Sequence[int]) -> np.ndarray:
-    """float64 [B, frames, D]."""
+    """Computes embeddings of some frames, float64 [B, frames, D]."""
     new = [frame for frame in frames if frame not in self._known]
     if new:
       size = len(video)
@@ -84,7 +84,7 @@ class _Adaptive(Scheme):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdaptiveAutoreg(_Adaptive):
-  """The next S frames, given the last one and K - S - 1 that differ the most."""
+  """Samples the next S frames, given the last one and the K - S - 1 most different."""
 
   name = "adaptive-autoreg"
 
@@ -98,10 +98,10 @@ class AdaptiveAutoreg(_Adaptive):
 
 @dataclasses.dataclass(frozen=True)
 class AdaptiveHierarchy(Hierarchy, _Adaptive):
-  """The frames of hierarchy-N, given those between them, neighbours, and others.
+  """Samples the frames of hierarchy-N, given neighbours and the most different frames.
 
-  Observed are the existing frames between the latent ones, the two in front of them
-  and the one behind them, then those that differ the most.
+  A stage observes the existing frames between the latent ones, the two before them and
+  the one after them, then those that differ the most.
   """
 
   @property
@@ -123,12 +123,12 @@ def farthest(points: np.ndarray, chosen: Sequence[int], count: int) -> list[int]
 
   Args:
     points: [n, D].
-    chosen: those to start with, in order.
-    count: how many in all; n at most.
+    chosen: points to start with, in order.
+    count: number of points to choose in all, at most n.
 
   Returns:
-    The chosen ones, then in each place the one whose nearest chosen point is
-    farthest; the first of equals.
+    `chosen`, then one after another the point whose nearest chosen point is farthest;
+    ties go to the first.
   """
   chosen = list(chosen)
   nearest = np.full(len(points), np.inf)

@@ -1,4 +1,4 @@
-"""Block extension: window after window, each overlapping the one before."""
+"""Block extension, in windows that each overlap the one before."""
 
 import dataclasses
 
@@ -16,12 +16,13 @@ class Blocks:
       window 1           O O O O L L L L
       window 2                   O O O O L L L L        O observed, L latent
 
-  Every window has the same length, so one compiled program serves all: the last
-  one is moved back to end with the video and observes more frames. Frames that
-  exist already are observed wherever a window meets them.
+  Every window has the same length, so one compiled program serves all: the last window
+  is moved back to end with the video and observes more frames. Frames that exist
+  already are observed wherever they fall into a window.
 
-  What is far from any given frame is the least sure. With `keep = 2` a window's first
-  two new frames stay and the others are drafts, made again by the windows after:
+  Frames far from any given frame are the least certain. With `keep = 2` only the first
+  two new frames of a window are kept; the others are drafts, which the next windows
+  sample again:
 
       window 0   O O L L . . . .
       window 1   O O O O L L . .          . padding
@@ -31,7 +32,7 @@ class Blocks:
     given: indices of frames that exist already.
     window: frames of a window.
     overlap: frames that a window shares with the one before; default half.
-    keep: the most frames that a window adds; default all that are missing.
+    keep: largest number of frames that a window adds; default all that are missing.
   """
 
   length: int
@@ -61,7 +62,7 @@ class Blocks:
     return {"end": 0}
 
   def next(self, state, video=None):
-    """See `plan.Plan`; all frames before the state's number exist."""
+    """Returns the next stage, see `plan.Plan`; all frames before the state exist."""
     del video
     end = state["end"]
     exists = np.zeros(self.length, bool)

@@ -1,7 +1,7 @@
-"""What adaptive plans compare frames by: embeddings, near for similar frames.
+"""Embeddings by which adaptive plans compare frames.
 
 An embedding is a function from frames, float32 [n, H, W, C] in [-1, 1], to vectors
-[n, D]; the squared distance of two vectors is how different two frames are.
+[n, D]; two frames differ by the squared distance of their vectors.
 """
 
 from collections.abc import Callable
@@ -23,10 +23,10 @@ def register(name: str, embed: Embedding) -> None:
 
 
 def get(name: str | Embedding) -> Embedding:
-  """Finds an embedding by name, `package.module:function` or `file.py:function`.
+  """Finds an embedding by its name, `package.module:function` or `file.py:function`.
 
   Raises:
-    UserError: there is none.
+    UserError: there is no such embedding.
   """
   if callable(name):
     return name
@@ -37,9 +37,9 @@ def get(name: str | Embedding) -> Embedding:
 
 
 def pixels(frames: np.ndarray) -> np.ndarray:
-  """Means over 16 x 16 areas (fewer where a frame has fewer pixels), flattened.
+  """Computes means over 16 x 16 areas (fewer if a frame has fewer pixels), flattened.
 
-  Scaled so that a squared distance is the mean squared difference.
+  They are scaled so that a squared distance is the mean squared difference.
 
   Args:
     frames: [n, H, W, C].

@@ -1,6 +1,6 @@
-"""RaMViD's plans: one window with any frames given, and extension beyond a window.
+"""RaMViD's plans: one window with any frames given, and extension beyond it.
 
-The network knows no positions: the slots of a window are neighbouring frames, in
+The network knows no positions, so the slots of a window are neighbouring frames, in
 order.
 """
 
@@ -13,7 +13,7 @@ from vdm_jax.frames import Frames
 
 
 def _consecutive(first: int, exists: np.ndarray) -> Frames:
-  """Neighbouring frames from `first` on; those that exist are observed."""
+  """Makes neighbouring frames from `first` on; those that exist are observed."""
   observed = exists[None]
   return Frames(
     index=np.arange(first, first + len(exists), dtype=np.int32)[None],
@@ -31,7 +31,7 @@ def _existing(length: int, given: tuple[int, ...]) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Fill:
-  """The whole video in one window, whichever frames are given.
+  """Samples the whole video in one window, whichever frames are given.
 
       given 0 .. k-1            prediction
       given first and last      infilling
@@ -41,7 +41,7 @@ class Fill:
   Attributes:
     length: frames of the finished video, and of the window.
     given: indices of frames that exist already.
-    window: frames that the model was trained on; not looked at.
+    window: frames that the model was trained on; unused.
   """
 
   length: int
@@ -52,7 +52,7 @@ class Fill:
     return {"done": False}
 
   def next(self, state, video=None):
-    """See `plan.Plan`."""
+    """Returns the only stage, see `plan.Plan`."""
     del video
     if state["done"] or len(self.given) == self.length:
       return None
@@ -61,24 +61,26 @@ class Fill:
 
 @dataclasses.dataclass(frozen=True)
 class Extension:
-  """Extension to any length by the authors' rules (`long_sampling.py`).
+  """Extends videos to any length by the authors' rules (`long_sampling.py`).
 
       given 0, prediction_step 4, max_cond 3:
       window 0   O L L L L
       window 1       O O O L L L L            O observed, L latent
 
-  The first window begins with the video, however many frames are given there; each
-  other `max_cond` frames before the first one that is missing (or with the video, if
-  fewer exist). A window goes on until `prediction_step` frames are missing in it, so
-  windows differ in length. Frames given further on are observed where they are, also
-  up to `max_cond` that follow the last missing one. No window goes beyond the video.
+  The first window begins with the video, however many frames are given there; every
+  other one begins `max_cond` frames before the first missing frame (or with the video,
+  if fewer exist). A window extends until `prediction_step` of its frames are missing,
+  so windows differ in length. Frames given further on are observed where they are, and
+  so are up to `max_cond` that follow the last missing one. No window extends beyond the
+  video.
 
   Attributes:
     length: frames of the finished video.
     given: indices of frames that exist already.
-    window: frames that the model was trained on; not looked at.
+    window: frames that the model was trained on; unused.
     prediction_step: frames that a window samples.
-    max_cond: frames before the first missing one that a window but the first observes.
+    max_cond: frames before the first missing one that every window but the first
+      observes.
   """
 
   length: int
@@ -96,7 +98,7 @@ class Extension:
     return {"missing": 0}
 
   def next(self, state, video=None):
-    """See `plan.Plan`; the state is a frame before which none is missing."""
+    """Returns the next stage, see `plan.Plan`; no frame before the state is missing."""
     del video
     exists = _existing(self.length, self.given)
     exists[: state["missing"]] = True

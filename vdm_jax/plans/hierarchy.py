@@ -1,4 +1,4 @@
-"""FDM's hierarchical schemes: first frames far apart, then those between them."""
+"""FDM's hierarchical schemes, which sample frames far apart, then those in between."""
 
 import dataclasses
 
@@ -10,17 +10,17 @@ from vdm_jax.plans.scheme import Scheme
 
 @dataclasses.dataclass(frozen=True)
 class Hierarchy(Scheme):
-  """hierarchy-N: N levels, each filling the gaps of the one before.
+  """The scheme hierarchy-N, with N levels that each fill the gaps of the one before.
 
   Level 1 spreads S frames evenly over the whole video. Level l walks through it in
-  strides of ((L - given) / (S - 1)) ^ ((N - l) / (N - 1)) frames, 1 at the last
-  level. A stage observes the existing frames between its latent ones; with the rest
-  of its K - S places, up to half behind them and the others in front of them (at
-  level 1: evenly over the given frames). Where fewer than two places are left, the
-  stage samples fewer frames than S.
+  strides of ((L - given) / (S - 1)) ^ ((N - l) / (N - 1)) frames, 1 at the last level.
+  A stage observes the existing frames between its latent ones; of its other K - S
+  places up to half are for frames after them and the rest for frames before them (at
+  level 1: evenly over the given frames). If fewer than two places are left, the stage
+  samples fewer than S frames.
 
   Attributes:
-    levels: N.
+    levels: number of levels N.
   """
 
   levels: int
@@ -83,7 +83,7 @@ class Hierarchy(Scheme):
     return True
 
   def _choose(self, state) -> "Choice | None":
-    """As `choose`, None if it is impossible."""
+    """Chooses as `choose` does, or returns None if that is impossible."""
     exists, level, last = state["exists"], state["level"], state["last"]
     done = np.zeros(self.length, bool)
     done[exists] = True
@@ -104,11 +104,11 @@ class Hierarchy(Scheme):
       room = self.max_frames - step_size
       if room - len(between) >= 2:
         return Choice(latent, between, room, level)
-      # The attempt with fewer frames goes on at the level that this one came to.
+      # The attempt with fewer frames continues at the level that this one reached.
     return None
 
   def _walk(self, done, at: int, stride: int, count: int) -> list[int]:
-    """Up to `count` missing frames from `at` on, at least `stride` apart."""
+    """Lists up to `count` missing frames from `at` on, at least `stride` apart."""
     latent = []
     while len(latent) < count and at < self.length:
       if done[at]:
@@ -120,19 +120,19 @@ class Hierarchy(Scheme):
 
   def _stride(self, level: int, step_size: int) -> int:
     ratio = (self.length - len(self.anchors)) / (step_size - 1)
-    # Less than one frame: nothing is between neighbours that a level could leave out.
+    # A stride below one frame leaves nothing between neighbours to skip.
     return max(1, int(ratio ** ((self.levels - level) / (self.levels - 1))))
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-  """Chooses what a stage samples.
+  """The choice of what a stage samples.
 
   Attributes:
     latent: frames that it samples, increasing.
     between: existing frames between them, increasing.
-    room: frames that it may observe.
-    level: of the hierarchy.
+    room: number of frames that it may observe.
+    level: level of the hierarchy.
   """
 
   latent: list[int]
@@ -142,6 +142,6 @@ class Choice:
 
 
 def _spread(first: float, last: float, count: int) -> list[int]:
-  """`count` frames evenly over [first, last], fewer if there are not so many."""
+  """Spreads `count` frames evenly over [first, last], or fewer if it has fewer."""
   frames = np.linspace(first, last, count).astype(int)  # Truncates, in float64.
   return list(dict.fromkeys(frames.tolist()))

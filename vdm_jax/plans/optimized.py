@@ -1,9 +1,9 @@
 """Observation schedules that lower a model's loss (FDM's optimized schemes).
 
-Which frames a stage samples comes from a plan at hand; which it observes is searched
-for, greedily: the frame that lowers a metric the most is added, until the window is
-full. The search takes as many metrics a stage as (frames that exist) times (frames
-to observe), about, so it saves its state in the file that will hold the result.
+An existing plan says which frames a stage samples; those it observes are found by a
+greedy search: the frame that lowers a metric the most is added, until the window is
+full. For each stage the metric is computed about (frames that exist) times (frames to
+observe) times, so the search saves its state in the file that will hold the result.
 """
 
 import dataclasses
@@ -18,24 +18,24 @@ from vdm_jax.errors import UserError
 from vdm_jax.plans import outline as outline_lib
 from vdm_jax.plans import plan as plan_lib
 
-# (number of the stage, observed frames, latent frames) to what should be small.
+# Maps (number of the stage, observed frames, latent frames) to a value to minimise.
 Metric = Callable[[int, Sequence[int], Sequence[int]], float]
 _KEYS = {"plan", "nearby", "metric", "num_stages", "stages", "current"}
 
 
 @dataclasses.dataclass
 class Search:
-  """A search, as far as it has come; the file holds it.
+  """The state of a search, finished or not, as its file holds it.
 
   Attributes:
-    path: of the file, JSON.
-    plan: what the schedule is for: name, length, num_obs, max_frames, step_size.
+    path: path of the JSON file.
+    plan: the plan of the schedule: name, length, num_obs, max_frames, step_size.
     nearby: whether a stage starts from the existing frames next to its latent ones.
     metric: settings of the metric, which a resumed search must share.
-    num_stages: of the plan.
+    num_stages: number of stages of the plan.
     stages: {"observed": [...], "latent": [...]} of the finished stages, sorted.
-    current: of the unfinished stage, what was "observed" so far and the "scores" by
-      candidate of this round.
+    current: of the unfinished stage, the frames "observed" so far and the "scores" of
+      this round by candidate.
   """
 
   path: pathlib.Path
@@ -47,7 +47,7 @@ class Search:
   current: dict[str, Any] | None = None
 
   def save(self) -> None:
-    """Writes the file; a kill leaves the old one or the new one."""
+    """Writes the file; if killed meanwhile, the old or the new file is left intact."""
     values = {key: getattr(self, key) for key in sorted(_KEYS)}
     temporary = self.path.with_name(self.path.name + ".tmp")
     temporary.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def load(path: str | os.PathLike) -> Search:
   """Reads a file that `search` wrote.
 
   Raises:
-    UserError: there is none, or it is something else.
+    UserError: there is no such file, or it is of another kind.
   """
   try:
     values = json.loads(pathlib.Path(path).read_text())
@@ -85,24 +85,24 @@ def search(
   settings: Mapping[str, Any] | None = None,
   progress: Callable[[Iterable], Iterable] = iter,
 ) -> Search:
-  """Finds what each stage of a plan should observe, or resumes that.
+  """Searches for the frames that each stage of a plan should observe, or resumes.
 
   Args:
-    name: of the plan that says what is sampled; must not look at the video.
+    name: name of the plan that says what is sampled; it must not depend on the video.
     length: frames of the finished video.
-    num_obs: how many first frames are given.
+    num_obs: number of given frames, at the start.
     max_frames: frames of a full window.
-    step_size: of the plan.
-    metric: what an observed set is judged by; smaller is better, the earliest frame
-      of equals is taken.
-    path: of the file. One of an unfinished search is gone on with.
-    nearby: start from the last existing frame in front of the latent ones and the
-      first behind them, instead of from nothing.
-    settings: of the metric; JSON. A search resumes only with the same.
-    progress: wraps the numbers of the stages.
+    step_size: step size of the plan.
+    metric: value of an observed set, to be minimised; ties go to the earliest frame.
+    path: path of the file. The search of an unfinished one is resumed.
+    nearby: whether to start from the last existing frame before the latent ones and the
+      first after them, instead of from nothing.
+    settings: settings of the metric, JSON-serialisable. A search can be resumed only
+      with the same ones.
+    progress: wraps the numbers of the stages, to show progress.
 
   Raises:
-    UserError: the plan looks at the video, the metric is not finite, or the file is
+    UserError: the plan depends on the video, the metric is not finite, or the file is
       that of another search.
   """
   plan = plan_lib.build(
@@ -155,7 +155,7 @@ def _resume(fresh: Search) -> Search:
 
 
 def _fill(found, number, exists, latent, room, metric) -> list[int]:
-  """The frames that a stage observes."""
+  """Searches for the frames that a stage observes."""
   if len(exists) <= room:
     return exists
   if found.current is None:
@@ -195,15 +195,15 @@ def from_file(
 
   Args:
     length: frames of the finished video.
-    given: frames that exist already: the first ones.
-    window: frames that the model was trained with; the file's max_frames counts.
-    file: that `vdm-jax plan optimize` wrote.
-    base: name of the plan that it was made from, to be sure.
-    max_frames: to be sure.
-    step_size: to be sure.
+    given: frames that exist already, which are the first ones.
+    window: frames that the model was trained with; the file's max_frames takes effect.
+    file: file that `vdm-jax plan optimize` wrote.
+    base: expected name of the plan that it was made from; None to skip the check.
+    max_frames: expected frames of a window; None to skip the check.
+    step_size: expected step size; None to skip the check.
 
   Raises:
-    UserError: the file is missing, unfinished, or for another setting.
+    UserError: the file is missing, unfinished, or for other settings.
   """
   del window
   if not file:

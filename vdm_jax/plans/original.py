@@ -1,20 +1,20 @@
 """The sampling modes of FDM's older repository that the newer one left out.
 
-They are rows of the paper's tables. `mixed-autoreg-independent` is `long-range` under
-its old name.
+They are rows of the paper's tables. `mixed-autoreg-independent` is the old name of
+`long-range`.
 """
 
 import dataclasses
 
 from vdm_jax.plans.scheme import Scheme
 
-# Of the modes after Ho et al. 2022 (`google`): every fourth frame comes first.
+# Spacing of the frames that modes after Ho et al. 2022 (`google`) sample first.
 _STRIDE = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Independent(Scheme):
-  """The next S frames, given the last K - S of the given ones, whatever was sampled."""
+  """Samples the next S frames, given only the last K - S frames given at the start."""
 
   name = "independent"
 
@@ -26,8 +26,7 @@ class Independent(Scheme):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReallyIndependent(Scheme):
-  """The next K frames, given nothing: how videos look whose parts do not know of each
-  other."""
+  """Samples the next K frames, given nothing: the parts of a video are unrelated."""
 
   name = "really-independent"
 
@@ -39,9 +38,9 @@ class ReallyIndependent(Scheme):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExponentialPast(Scheme):
-  """The next S frames, given those 1, 2, 4, ... before them, and the nearest others.
+  """Samples the next S frames, given those 1, 2, 4, ... before and the nearest others.
 
-  Distances d are taken as long as 2 d frames exist, as in the authors' code.
+  Distances d are used as long as 2 d frames exist, as in the authors' code.
   """
 
   name = "exp-past"
@@ -61,7 +60,7 @@ class ExponentialPast(Scheme):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OneBefore(Scheme):
-  """The next S frames, given the one before them."""
+  """Samples the next S frames, given the one before them."""
 
   name = "ho-et-al-for-vis"
 
@@ -73,11 +72,11 @@ class OneBefore(Scheme):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KeysFirst(Scheme):
-  """Every fourth frame, S at a time, given those before; then the frames between.
+  """Samples every fourth frame, S at a time, given those before; then the others.
 
-  The keys are the last given frame and every fourth before and after it. Between keys
-  as many gaps are filled at a time as fit, fewer than K frames in all. After the last
-  key the rest follows it.
+  The keys are the last given frame and every fourth one before and after it. Each stage
+  fills as many gaps between keys as fit, with fewer than K frames in all. The last
+  stage samples the frames after the last key.
   """
 
   name = "like-google"
@@ -88,7 +87,7 @@ class KeysFirst(Scheme):
 
   @property
   def fill(self) -> int:
-    """Frames of a stage that fills gaps are fewer."""
+    """Returns one more than the largest number of frames of a stage that fills gaps."""
     return self.max_frames
 
   def stage(self, state, video):
@@ -112,12 +111,12 @@ class KeysFirst(Scheme):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Google(KeysFirst):
-  """The same with Ho et al.'s windows: 16 frames, 8 of them new; 9 to fill gaps."""
+  """`KeysFirst` with Ho et al.'s windows: 16 frames, 8 of them new; 9 to fill gaps."""
 
   name = "google"
 
   def __post_init__(self):
-    # Whatever was asked for, as in the authors' code.
+    # Overrides what was asked for, as in the authors' code.
     object.__setattr__(self, "max_frames", 16)
     object.__setattr__(self, "step_size", 8)
     super().__post_init__()

@@ -1,4 +1,4 @@
-"""What a plan costs, and a picture of it."""
+"""The cost of a plan, and a picture of it."""
 
 import collections
 import dataclasses
@@ -7,7 +7,7 @@ import numpy as np
 
 from vdm_jax.plans import plan as plan_lib
 
-# Of a frame at a stage, and its colour.
+# Meaning and colour of the state of a frame at a stage.
 NOTHING, EXISTS, OBSERVED, LATENT = range(4)
 COLOURS = {
   NOTHING: ("not sampled yet", "#ffffff"),
@@ -20,13 +20,12 @@ _MAX_ROW_TICKS = 30
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-  """What a plan costs; all of it is known before anything is sampled.
+  """The cost of a plan, which is known before anything is sampled.
 
   Attributes:
-    stages: (observed frames, latent frames) of each; the observed ones of a plan
-      that looks at the video are those of a dry run.
-    windows: how many stages have a window of so many frames. Every length is a
-      program that is compiled once.
+    stages: (observed frames, latent frames) of each stage; if the plan depends on the
+      video, the observed ones are those of a dry run.
+    windows: number of stages by window length. A program is compiled for each length.
     sampled: frames that the plan samples.
     looks_at_video: whether observed frames depend on the video.
   """
@@ -37,15 +36,15 @@ class Summary:
   looks_at_video: bool
 
   def num_network_calls(self, steps: int) -> int:
-    """Counts network calls for a batch of videos at so many sampling steps."""
+    """Counts the network calls for a batch of videos at `steps` sampling steps."""
     return len(self.stages) * steps
 
 
 def summary(plan: plan_lib.Plan) -> Summary:
-  """Runs through a plan without a video.
+  """Summarises a plan by running through it without a video.
 
   Raises:
-    UserError: the plan is not sound, see `plan.stages`.
+    UserError: the plan is invalid, see `plan.stages`.
   """
   pairs, windows = [], collections.Counter()
   for frames in plan_lib.stages(plan):
@@ -63,7 +62,7 @@ def summary(plan: plan_lib.Plan) -> Summary:
 
 
 def table(plan: plan_lib.Plan) -> np.ndarray:
-  """Tabulates what each frame is at each stage: int [stages, length], see `COLOURS`."""
+  """Tabulates the state of frames by stage: int [stages, length], see `COLOURS`."""
   rows, exists = [], set(plan.given)
   for observed, latent in summary(plan).stages:
     row = np.full(plan.length, NOTHING)
@@ -76,14 +75,14 @@ def table(plan: plan_lib.Plan) -> np.ndarray:
 
 
 def draw(plan: plan_lib.Plan, path: str, title: str = "") -> None:
-  """Draws stages (down) by frames (across).
+  """Draws the stages (rows) of a plan by frames (columns).
 
   Args:
-    plan: that samples something.
-    path: of the picture; its ending says which kind: .png, .svg or .pdf.
-    title: above it.
+    plan: plan of at least one stage.
+    path: path of the picture, whose suffix sets the format: .png, .svg or .pdf.
+    title: title above the picture.
   """
-  # The object interface: no global state, no display, safe beside other plots.
+  # Matplotlib's object interface needs no global state and no display.
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.colors import ListedColormap
   from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""What a plan is, how a name picks one, and how it is checked before use."""
+"""The interface of plans, their registry, and the checks before one is used."""
 
 import dataclasses
 import inspect
@@ -21,24 +21,25 @@ class Plan(Protocol):
     length: frames of the finished video.
     given: indices of the frames that exist before the first stage.
 
-  A plan may have `max_frames`, the most frames that a stage may hold: it is checked.
+  A plan may also have `max_frames`, the largest number of frames in a stage, which is
+  then checked.
   """
 
   length: int
   given: tuple[int, ...]
 
   def start(self) -> State:
-    """Returns the state before the first stage; JSON can hold any state."""
+    """Returns the state before the first stage; states are JSON-serialisable."""
     ...
 
   def next(self, state: State, video: np.ndarray | None) -> tuple[Frames, State] | None:
     """Returns the next stage, or None when every frame exists.
 
     Args:
-      state: from `start` or the stage before.
-      video: float32 [B, length, H, W, C] in [-1, 1] with what exists so far in
-        place, for plans that look at it. None in the check before sampling, of all
-        plans: which frames are latent and how many observed must not depend on it.
+      state: state from `start` or from the stage before.
+      video: float32 [B, length, H, W, C] in [-1, 1] with the frames that exist so far,
+        for plans that depend on it. It is None in the check before sampling: which
+        frames are latent, and how many are observed, must not depend on it.
 
     Returns:
       Frames of numpy arrays [B, T] (or [1, T]), and the next state. Slots may be in
@@ -52,12 +53,12 @@ _LOOKING: set[str] = set()
 
 
 def register(name: str, make: Callable[..., Plan], *, looks: bool = False) -> None:
-  """Makes a plan nameable.
+  """Registers a plan under a name.
 
   Args:
-    name: of the plan.
-    make: takes length, given, window and its options.
-    looks: its stages depend on what was sampled.
+    name: name of the plan.
+    make: function of length, given, window and the plan's options that makes it.
+    looks: whether its stages depend on what was sampled.
   """
   _REGISTRY.register(name, make)
   if looks:
@@ -65,7 +66,7 @@ def register(name: str, make: Callable[..., Plan], *, looks: bool = False) -> No
 
 
 def looks(name: str) -> bool:
-  """Whether the stages of a plan depend on what was sampled."""
+  """Tells whether the stages of a plan depend on what was sampled."""
   return name in _LOOKING
 
 
@@ -77,16 +78,16 @@ def known() -> dict[str, Callable[..., Plan]]:
 def build(
   name: str, *, length: int, given: tuple[int, ...], window: int, **options: Any
 ) -> Plan:
-  """Builds the plan of a name.
+  """Builds a plan by its name.
 
   Args:
-    name: as registered; or `package.module:attribute` or `file.py:attribute`, a
+    name: a registered name; or `package.module:attribute` or `file.py:attribute`, a
       function or class of the user's with the arguments below. A generator function
       yields one pair (observed frames, latent frames) for each stage.
     length: frames of the finished video.
     given: indices of the frames that exist already.
     window: frames that the model takes at a time.
-    **options: of the plan; None leaves one at its default.
+    **options: options of the plan; None stands for an option's default.
 
   Raises:
     UserError: the name or an option is unknown, or the plan cannot work.
@@ -112,13 +113,13 @@ def build(
 
 @dataclasses.dataclass(frozen=True)
 class Listed:
-  """A plan whose stages are written out.
+  """A plan whose stages are listed one by one.
 
   Attributes:
     length: frames of the finished video.
     given: frames that exist already.
     pairs: (observed frames, latent frames) of each stage.
-    max_frames: the most frames that a stage may hold; None is not checked.
+    max_frames: largest number of frames in a stage; None skips the check.
   """
 
   length: int
@@ -130,7 +131,7 @@ class Listed:
     return {"stage": 0}
 
   def next(self, state, video=None):
-    """See `Plan`; the state is the number of the next stage."""
+    """Returns the next stage, see `Plan`; the state is its number."""
     del video
     number = state["stage"]
     if number == len(self.pairs):
@@ -140,11 +141,12 @@ class Listed:
 
 
 def stage(observed: Sequence[Sequence[int]], latent: Sequence[int]) -> Frames:
-  """Makes the frames of a stage: observed ones as listed, then the latent ones.
+  """Makes the frames of a stage: the observed ones as listed, then the latent ones.
 
   Args:
-    observed: of every video (or of all, if one row), the same number for each.
-    latent: of all videos.
+    observed: observed frames of each video, the same number for each; or one row for
+      all videos.
+    latent: latent frames, the same for all videos.
   """
   rows = [[*row, *latent] for row in observed]
   index = np.asarray(rows, np.int32).reshape(len(rows), -1)
@@ -159,13 +161,13 @@ def check_stage(plan: Plan, frames: Frames, exists: set[int]) -> set[int]:
   """Checks one stage and returns the frames that exist after it.
 
   Args:
-    plan: whose stage it is.
+    plan: plan that the stage belongs to.
     frames: the stage.
     exists: the frames that exist before it.
 
   Raises:
-    UserError: it samples nothing, a frame twice, one outside the video, or not the
-      same ones in all videos; looks at one that does not exist yet or holds one
+    UserError: the stage samples nothing, a frame twice, one outside the video, or not
+      the same ones in all videos; observes a frame that does not exist yet; holds one
       twice; or is longer than the plan's max_frames.
   """
   limit, sampled = getattr(plan, "max_frames", None), None
@@ -197,13 +199,14 @@ def check_stage(plan: Plan, frames: Frames, exists: set[int]) -> set[int]:
 
 
 def stages(plan: Plan) -> Iterator[Frames]:
-  """Runs a plan without a video; yields its stages, checked one by one.
+  """Runs a plan without a video and yields its stages, checked one by one.
 
-  Of a plan that looks at the video, which frames are observed is not what it will
-  choose; how many and all else is.
+  A plan that depends on the video will observe other frames when it samples; everything
+  else, and their number, is the same.
 
   Raises:
-    UserError: see `check_stage`; or the plan ends before the video is complete.
+    UserError: a stage is invalid, see `check_stage`, or the plan ends before the video
+      is complete.
   """
   exists = set(plan.given)
   state = plan.start()

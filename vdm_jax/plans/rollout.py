@@ -1,4 +1,4 @@
-"""Roll-out: one frame after the other, each from all frames before it."""
+"""Roll-out, frame by frame, each given all frames before it."""
 
 import dataclasses
 
@@ -16,14 +16,14 @@ class Rollout:
       window 1           O L
       window 2             O L        O observed, L latent
 
-  A window after the first observes one frame: what came before is in the state that
-  the network hands on.
+  A window after the first observes one frame: the network's state holds what came
+  before.
 
   Attributes:
     length: frames of the finished video.
     given: indices of frames that exist already, which must be the first ones.
-    window: of other plans; a roll-out can have any length.
-    context: the least number of frames that must be given.
+    window: unused, as a roll-out can have any length.
+    context: smallest number of frames that must be given.
   """
 
   length: int
@@ -46,7 +46,7 @@ class Rollout:
     return {"done": 0}
 
   def next(self, state, video=None):
-    """See `plan.Plan`; the state is the number of frames that exist, 0 at first."""
+    """Returns the next stage, see `plan.Plan`; the state counts existing frames."""
     del video
     first, done = state["done"] - 1, state["done"]
     if not done:

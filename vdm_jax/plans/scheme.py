@@ -1,8 +1,8 @@
-"""FDM's sampling schemes (section 4 of the paper): what they share, and two.
+"""FDM's sampling schemes (section 4 of the paper): their base class, and two of them.
 
-A scheme samples `step_size` frames a stage (S) in windows of at most `max_frames`
-(K): K - S frames are observed. With nothing given, the first window observes nothing
-and its K frames then play the part of given ones.
+A scheme samples `step_size` frames (S) per stage, in windows of at most `max_frames`
+(K): K - S frames are observed. With nothing given, the first window observes nothing,
+and its K frames then take the place of given ones.
 """
 
 import dataclasses
@@ -16,14 +16,14 @@ from vdm_jax.plans import plan as plan_lib
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scheme:
-  """What all schemes share. The state holds the frames that exist, sorted.
+  """Base class of all schemes. The state holds the existing frames, sorted.
 
   Attributes:
-    length: L, frames of the finished video.
-    given: frames that exist already: the first ones.
+    length: frames L of the finished video.
+    given: frames that exist already, which are the first ones.
     window: frames that the model was trained with.
-    max_frames: K, the most frames of a stage; default `window`.
-    step_size: S, frames that a stage samples; default half of K.
+    max_frames: largest number K of frames in a stage; default `window`.
+    step_size: number S of frames that a stage samples; default half of K.
   """
 
   length: int
@@ -32,7 +32,7 @@ class Scheme:
   max_frames: int | None = None
   step_size: int | None = None
   name = "scheme"
-  # The least S, the least K - S that is asked for, and the least K.
+  # Smallest S, smallest K - S and smallest K that the scheme allows.
   least_step, least_room, least_frames = 1, 1, 2
 
   def __post_init__(self):
@@ -61,19 +61,19 @@ class Scheme:
       )
 
   def first_window(self) -> list[int]:
-    """Chooses what is sampled when nothing is given; the whole of a shorter video."""
+    """Lists the frames to sample if none are given: K, or all of a shorter video."""
     return list(range(min(self.max_frames, self.length)))
 
   @property
   def anchors(self) -> list[int]:
-    """The given frames, or those of the first window."""
+    """Returns the given frames or, without any, those of the first window."""
     return list(self.given) or self.first_window()
 
   def start(self) -> plan_lib.State:
     return {"exists": list(self.given)}
 
   def next(self, state, video=None):
-    """See `plan.Plan`."""
+    """Returns the next stage, see `plan.Plan`."""
     exists = state["exists"]
     if len(exists) == self.length:
       return None
@@ -87,7 +87,7 @@ class Scheme:
   def stage(
     self, state: plan_lib.State, video: np.ndarray | None
   ) -> tuple[list[list[int]], list[int], dict[str, Any]]:
-    """Chooses observed frames by video (or of all), latent ones, and further state."""
+    """Chooses observed frames (per video or one row), latent ones and further state."""
     raise NotImplementedError
 
   def following(self, exists: list[int]) -> list[int]:
@@ -98,7 +98,7 @@ class Scheme:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Autoreg(Scheme):
-  """The next S frames, given the K - S before them."""
+  """Samples the next S frames, given the K - S before them."""
 
   name = "autoreg"
 
@@ -111,7 +111,7 @@ class Autoreg(Scheme):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LongRange(Scheme):
-  """The next S frames, given half as many as there is room for, and given frames.
+  """Samples the next S frames, given recent frames and those given at the start.
 
   Half of the K - S observed frames (rounded down) are the last ones, the others the
   latest of the frames that were given at the start.

@@ -1,4 +1,4 @@
-"""Which frames a model can take as one window."""
+"""Rules for the frames that a model can take as one window."""
 
 import dataclasses
 
@@ -13,8 +13,8 @@ class AnyFrames:
   """Any frames, in any order.
 
   Attributes:
-    recurrent: a window is read where the one before stopped, and what was read is
-      remembered: a video is a roll-out.
+    recurrent: whether a window is read from where the one before stopped, with a state
+      that holds what was read, so that a video is a roll-out.
   """
 
   recurrent = False
@@ -27,7 +27,7 @@ class AnyFrames:
       before: the stage before it, if there is one.
 
     Raises:
-      UserError: it cannot.
+      UserError: the model cannot take it.
     """
 
 
@@ -46,7 +46,7 @@ class Consecutive(AnyFrames):
 
 @dataclasses.dataclass(frozen=True)
 class Recurrent(Consecutive):
-  """Frames from where the window before stopped reading; the last one is latent."""
+  """Frames from where the window before stopped reading on; the last one is latent."""
 
   recurrent = True
 

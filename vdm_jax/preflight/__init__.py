@@ -1,20 +1,20 @@
-"""Will it fit? The real program, compiled for accelerators that are not there.
+"""Whether a config fits: its real program, compiled for accelerators that are absent.
 
-    chips      what TPUs and GPUs have and can do
-    topology   which slices there are, and devices to compile for
-    gpus       the same for GPUs: a card described to the compiler
-    program    the training step or a sampler window, lowered for devices
-    measure    compile it and read off memory, work and collectives
+    chips      memory and speed of TPUs and GPUs
+    topology   slices by name, and their devices to compile for
+    gpus       GPUs, each described to the compiler
+    lowerable  the training step or a sampler window, ready to be lowered
+    measure    compilation; memory, work and collectives of the result
     flops      multiply-adds of a jaxpr
-    estimate   memory of a jaxpr: refuses in seconds what cannot fit
-    peaks      of the devices at hand, by their data sheets
-    rates      of the devices at hand: a product of matrices, a copy
+    estimate   memory of a jaxpr, to refuse in seconds what cannot fit
+    peaks      speeds of the devices at hand, from their data sheets
+    rates      speeds of the devices at hand, measured: a matrix product, a copy
     hlo        collectives and loops of a compiled module
-    cycles     where the TPU compiler expects the time to go
-    worker     does that in a process of its own: a compiler may crash
-    knobs      what to change when it does not fit
-    report     what a person reads
-    table      many configs, as one page
+    cycles     where the TPU compiler expects time to be spent
+    worker     measurement in a separate process, as a compiler may crash
+    knobs      settings to change if it does not fit
+    summary    the report for the user
+    table      many configs on one page
 
 Nothing here needs an accelerator: the compilers are in wheels (`libtpu`, JAX's CUDA
 plugin).

@@ -1,23 +1,23 @@
-"""What chips have and can do, by their makers' tables."""
+"""Memory and speed of chips, from their makers' tables."""
 
 import dataclasses
 import os
 
 GIB = 2**30
-# Of a card's memory that JAX takes, and this variable changes it.
+# Share of a card's memory that JAX takes, and the variable that changes it.
 _FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 _DEFAULT_FRACTION = 0.75
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """One kind of chip; all figures are of a whole chip, not of a core.
+  """One kind of chip; all figures are those of a whole chip, not of a core.
 
   Attributes:
     hbm: bytes of memory.
-    flops: multiply-adds, counted as two, a second in bfloat16 at most.
-    bandwidth: bytes of memory a second at most.
-    example: chips of it as `--topology` wants them.
+    flops: peak operations per second in bfloat16, a multiply-add counted as two.
+    bandwidth: peak bytes of memory per second.
+    example: number or grid of such chips in the form of `--topology`.
   """
 
   hbm: int
@@ -27,7 +27,7 @@ class Chip:
 
   @property
   def usable(self) -> int:
-    """Bytes of memory that a program can have."""
+    """Returns the bytes of memory that a program can use."""
     raise NotImplementedError
 
 
@@ -36,10 +36,10 @@ class Tpu(Chip):
   """A chip of a TPU slice.
 
   Attributes:
-    given: bytes of memory that the compiler hands out; the rest is the runtime's.
-    clock: cycles a second, assumed for the compiler's estimates.
-    dimensions: of the grid of chips in a slice, 2 or 3.
-    options: for `get_topology_desc`.
+    given: bytes of memory that the compiler allocates; the rest is the runtime's.
+    clock: cycles per second, assumed for the compiler's estimates.
+    dimensions: dimensions of the grid of chips in a slice, 2 or 3.
+    options: options for `get_topology_desc`.
   """
 
   given: int
@@ -54,16 +54,16 @@ class Tpu(Chip):
 
 @dataclasses.dataclass(frozen=True)
 class Gpu(Chip):
-  """A card, as XLA's compiler wants it described.
+  """A GPU card, with what XLA's compiler needs of its description.
 
   Attributes:
-    name: what it calls itself.
+    name: name that the card reports.
     capability: CUDA's compute capability.
-    multiprocessors: how many.
-    lanes: of float32, in a multiprocessor.
-    clock: cycles a second at most.
-    shared: bytes of shared memory of a multiprocessor; a block has up to 1 KiB less.
-    l2: bytes of the second cache.
+    multiprocessors: number of multiprocessors.
+    lanes: float32 lanes per multiprocessor.
+    clock: largest number of cycles per second.
+    shared: bytes of shared memory per multiprocessor; a block has up to 1 KiB less.
+    l2: bytes of the level-2 cache.
   """
 
   name: str
@@ -76,9 +76,9 @@ class Gpu(Chip):
 
   @property
   def usable(self) -> int:
-    """What JAX takes of it when it starts; the rest is CUDA's and the libraries'.
+    """Returns the bytes that JAX takes at start; CUDA and libraries use the rest.
 
-    A variable that JAX reads when it runs counts here as it does there.
+    The environment variable that JAX reads for this is respected.
     """
     try:
       fraction = float(os.environ.get(_FRACTION) or _DEFAULT_FRACTION)
@@ -87,13 +87,13 @@ class Gpu(Chip):
     return int(self.hbm * fraction)
 
 
-# Memory, speed and bandwidth: the tables of cloud.google.com/tpu/docs (v4, v5e, v5p,
-# v6e, tpu7x). Given memory: what the compiler of libtpu 0.0.42 says is available
-# when a program exceeds it. A chip of v4 and v5p is one device (its two cores work
-# as one, 'megacore'); a chip of tpu7x is two devices.
-# Clocks: the speed of a device over the multiply-adds of its matrix units in a cycle
+# Memory, speed and bandwidth are from the tables of cloud.google.com/tpu/docs (v4, v5e,
+# v5p, v6e, tpu7x). Given memory is what the compiler of libtpu 0.0.42 reports as
+# available when a program exceeds it. A chip of v4 and v5p is one device (its two cores
+# work as one, 'megacore'); a chip of tpu7x is two devices.
+# Clocks are the speed of a device over the multiply-adds of its matrix units per cycle
 # (131,072 for v5e, counted as two; 262,144 for v4 and v5p; 524,288 for v6e and tpu7x).
-# By them the compiler (O2) expects 83 to 97 % of that speed of a product of 4,096.
+# By them the compiler (O2) expects 83 to 97 % of that speed for a product of 4,096.
 TPUS = {
   "v4": Tpu(
     hbm=32 * GIB,
@@ -143,10 +143,10 @@ TPUS = {
   ),
 }
 
-# Of the cards with NVLink (SXM). Speed and memory bandwidth: NVIDIA's data sheets;
-# multiprocessors, lanes, clocks and caches: its papers on the Ampere and Hopper
-# architectures; shared memory: the table of compute capabilities in the CUDA C++
-# programming guide; memory: what the cards report, as it stands in XLA's own
+# Cards with NVLink (SXM). Speed and memory bandwidth are from NVIDIA's data sheets;
+# multiprocessors, lanes, clocks and caches from its papers on the Ampere and Hopper
+# architectures; shared memory from the table of compute capabilities in the CUDA C++
+# programming guide; memory is what the cards report, according to XLA's own
 # descriptions (xla/backends/gpu/target_config/specs).
 GPUS = {
   "h100": Gpu(
@@ -204,7 +204,7 @@ GPUS = {
 }
 ALL: dict[str, Chip] = {**TPUS, **GPUS}
 
-# What jax calls them.
+# TPUs by the names that JAX reports.
 _KINDS = {
   "TPU v4": "v4",
   "TPU v5 lite": "v5e",
@@ -217,12 +217,12 @@ _KINDS = {
 
 
 def tpu_of(device) -> Tpu | None:
-  """The chip of a device at hand, if it is one of `TPUS`."""
+  """Finds the chip of a device at hand, if it is one of `TPUS`."""
   name = _KINDS.get(device.device_kind)
   return TPUS[name] if name else None
 
 
 def chip_of(device) -> Chip | None:
-  """The chip of a device at hand, if it is one of `ALL`."""
+  """Finds the chip of a device at hand, if it is one of `ALL`."""
   cards = (card for card in GPUS.values() if card.name == device.device_kind)
   return tpu_of(device) or next(cards, None)

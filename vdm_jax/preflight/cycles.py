@@ -1,9 +1,9 @@
-"""Where a TPU's time would go, by the compiler's own estimates.
+"""Where a TPU would spend its time, by the compiler's own estimates.
 
-The TPU compiler writes the cycles that it expects of an operation beside it. They are
-for choosing between forms of a program and tell what is worth a look; collectives and
-hand-written kernels have none, and what waits for memory or for other chips is not in
-them. With little effort (O0) they are several times longer than with much.
+The TPU compiler annotates operations with the cycles that it expects. They serve to
+choose between forms of a program and show what is worth a look. Collectives and
+hand-written kernels have none, and waiting for memory or other chips is not included.
+With little effort (O0) they are several times larger than with much.
 """
 
 import re
@@ -37,23 +37,23 @@ _COSTLY = 10
 def estimate(
   module: hlo.Module, chip: chips.Tpu, repeats: int, flops: float
 ) -> dict[str, Any]:
-  """Adds up a program's estimated cycles, loops multiplied out.
+  """Adds up a program's estimated cycles, with loops multiplied out.
 
   Args:
-    module: compiled for TPU.
-    chip: that it is for.
-    repeats: how often what is reported happens in the program.
-    flops: of what is reported, on a chip, a multiply-add as two.
+    module: module compiled for TPU.
+    chip: chip that it is for.
+    repeats: how often the reported part runs in the program.
+    flops: operations of the reported part on a chip, a multiply-add as two.
 
   Returns:
-    ms: of one repeat, in all.
-    clock: cycles a second that were assumed.
-    share_of_peak: `flops` over what the chip could do in that time.
-    kinds: `ms` and `count` by kind of operation, the costliest first. An attention
-      layer counts as one kind, with its dense layers, norms and copies.
-    costly: `ms`, `count`, `kind` and `source` (where in the program) of the ten that
-      cost most; operations of one source are one.
-    without: counts of what has no estimate.
+    ms: total time of one repeat.
+    clock: assumed cycles per second.
+    share_of_peak: `flops` over the chip's peak in that time.
+    kinds: `ms` and `count` by kind of operation, costliest first. An attention layer
+      counts as one kind, with its dense layers, norms and copies.
+    costly: `ms`, `count`, `kind` and `source` (place in the program) of the ten
+      costliest; operations of the same source count as one.
+    without: counts of operations without an estimate.
   """
   kinds: dict[str, list[float]] = {}
   sources: dict[tuple[str, str], list[float]] = {}
@@ -93,7 +93,7 @@ def estimate(
 
 
 def _without(instruction: hlo.Instruction) -> str | None:
-  """Names what has no estimate, where it may cost something."""
+  """Names the kind of an operation without an estimate, if it may take time."""
   opcode = instruction.opcode
   if opcode.removesuffix("-start") in hlo.COLLECTIVES:
     return "collectives"
@@ -103,9 +103,9 @@ def _without(instruction: hlo.Instruction) -> str | None:
 
 
 def _describe(module: hlo.Module, instruction: hlo.Instruction) -> tuple[str, str]:
-  """(kind, source) of an operation."""
+  """Returns (kind, source) of an operation."""
   parts = [instruction, *_inside(module, instruction)]
-  # The TPU compiler makes convolutions of all products: the source knows which.
+  # The TPU compiler turns all products into convolutions; the source tells them apart.
   products = [part for part in parts if part.opcode in ("convolution", "dot")]
   named = (_SOURCE.search(part.text) for part in (*products, *parts))
   source = next((found[1] for found in named if found), instruction.name)
@@ -127,7 +127,7 @@ def _describe(module: hlo.Module, instruction: hlo.Instruction) -> tuple[str, st
 def _inside(
   module: hlo.Module, instruction: hlo.Instruction
 ) -> Iterator[hlo.Instruction]:
-  """What is fused into an operation."""
+  """Lists what is fused into an operation."""
   if instruction.opcode == "fusion":
     for part in module.called(instruction):
       yield part

@@ -1,8 +1,8 @@
-"""Memory of a program before it is compiled: what its jaxpr keeps alive at once.
+"""Memory of a program before compilation: what its jaxpr keeps alive at once.
 
-Compiling the step of a large network takes minutes; that it cannot fit is known from
-the arrays which the forward pass keeps for the backward pass. Those are counted here,
-in seconds. The compiler fuses and shares buffers, so that it needs less by a part; a
+Compiling the step of a large network takes minutes, but the arrays that the forward
+pass keeps for the backward pass already show that it cannot fit. Those are counted
+here, in seconds. As the compiler fuses and shares buffers, it needs somewhat less; a
 program is refused only if it would not fit with half of them.
 """
 
@@ -15,7 +15,7 @@ from jax.extend import core
 from vdm_jax.errors import UserError
 from vdm_jax.preflight import chips, flops, knobs, lowerable, measure
 
-# Views, or made again where they are used: no memory of their own.
+# Operations without memory of their own: views, and what is recomputed at use.
 _FREE = {
   "broadcast_in_dim",
   "convert_element_type",
@@ -25,18 +25,18 @@ _FREE = {
   "squeeze",
   "stop_gradient",
 }
-_SURE = 0.5  # Of the estimate that a compiled program needs at least.
+_SURE = 0.5  # Share of the estimate that a compiled program needs at least.
 
 
 def check(config: Mapping[str, Any], devices: Sequence[jax.Device]) -> None:
-  """Refuses a training run that cannot fit, with settings that might.
+  """Checks that a training run may fit; the error names settings that might.
 
   Args:
-    config: as a plain dict.
-    devices: that it would run on.
+    config: config as a plain dict.
+    devices: devices to run on.
 
   Raises:
-    UserError: it cannot fit; or the config itself is refused.
+    UserError: the run cannot fit, or the config itself is invalid.
   """
   available = measure.capacity(devices)
   if _small(config, config["train"]["batch_size"], available * len(devices)):
@@ -77,16 +77,16 @@ def check_sampling(
   devices: Sequence[jax.Device],
   batch_size: int,
 ) -> None:
-  """Refuses to sample more videos at a time than can fit, and says how many may.
+  """Checks that a batch of sampled videos may fit; the error says how many might.
 
   Args:
-    config: as a plain dict; `sampling` as the call has it.
-    what: 'sample', or 'enlarge' under the guidance of a smaller video.
-    devices: that it would run on.
-    batch_size: videos at a time.
+    config: config as a plain dict, with the call's `sampling`.
+    what: 'sample', or 'enlarge' for guidance by a smaller video.
+    devices: devices to run on.
+    batch_size: number of videos at a time.
 
   Raises:
-    UserError: so many cannot fit.
+    UserError: the batch cannot fit.
   """
   available = measure.capacity(devices)
   if _small(config, 2 * batch_size, available * len(devices)):
@@ -118,14 +118,14 @@ def sampling(
   devices: Sequence[jax.Device],
   batch_size: int,
 ) -> float:
-  """Estimates the least bytes of sampling a window on a device."""
+  """Estimates a lower bound of the bytes to sample a window on a device."""
   built = lowerable.build(config, what, devices, batch_size)
   alive = peak(built.call, *built.args) / len(devices)
   return built.argument_bytes + _SURE * alive
 
 
 def _small(config: Mapping[str, Any], videos: int, available: int) -> bool:
-  """Tells whether a thousand float32 arrays, as large as the finest level's, fit."""
+  """Tells whether a thousand float32 arrays of the finest level fit."""
   height, width, _ = config["data"]["frame_shape"]
   task, channels = config["task"], config["model"].get("channels", 256)
   frames = task.get("num_frames") or task.get("max_frames") or 1
@@ -136,7 +136,7 @@ def _small(config: Mapping[str, Any], videos: int, available: int) -> bool:
 def training(
   config: Mapping[str, Any], devices: Sequence[jax.Device]
 ) -> tuple[float, dict[str, Any]]:
-  """Estimates the least bytes of a step on a device; also gives what `knobs` wants."""
+  """Estimates a lower bound of a step's bytes on a device, and the input of `knobs`."""
   built = lowerable.build(config, "train", devices)
   found = {
     "what": "train",
@@ -151,17 +151,17 @@ def training(
   sampling = built.argument_bytes + built.sampling_bytes
   if sampling > found["hbm"]["capacity"]:
     return sampling, found
-  # The new state takes the place of the old one, which is donated.
+  # The new state replaces the old one, which is donated.
   state = sum(_bytes(leaf) for leaf in jax.tree.leaves(built.args[0]))
   alive = max(peak(built.call, *built.args) - state, 0) / len(devices)
   return max(built.argument_bytes + _SURE * alive, sampling), found
 
 
 def peak(function: Callable, *args: Any) -> int:
-  """Counts the bytes beside the arguments that a call has alive at once, in all.
+  """Counts the bytes, without arguments, that a call has alive at the same time.
 
   Args:
-    function: traced, not run.
+    function: function, which is traced but not run.
     *args: arrays or `jax.ShapeDtypeStruct`s.
   """
   return _peak(flops.traced(function, *args))
@@ -182,12 +182,12 @@ def _peak(jaxpr: core.Jaxpr) -> int:
     free = equation.primitive.name in _FREE
     made = {var: 0 if free else _bytes(var.aval) for var in equation.outvars}
     sizes |= made
-    # What is inside makes its results, too.
+    # The inner jaxpr makes the results, too.
     most = max(most, alive + max(inner, sum(made.values())))
     alive += sum(made.values())
     read = {var for var in equation.invars if not isinstance(var, core.Literal)}
     for var in {*read, *equation.outvars} - kept:
-      if last.get(var, number) <= number:  # Nobody reads it after this one.
+      if last.get(var, number) <= number:  # Not read after this one.
         alive -= sizes.pop(var, 0)
   return max(most, alive)
 

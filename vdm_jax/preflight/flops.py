@@ -1,10 +1,10 @@
-"""Floating-point operations of a jaxpr: those of its products and convolutions.
+"""Floating-point operations of the products and convolutions of a jaxpr.
 
 XLA's own count takes the body of a loop once, whatever its length; a step with
 micro-batches, or attention in chunks of queries, is such a loop. So operations are
-counted here, before compilation: what is recomputed for the backward pass counts
-each time, elementwise work does not. What nothing uses does not count either: a
-derivative by `jax.vjp` writes down the value too, and the compiler drops it.
+counted here, before compilation. Recomputation for the backward pass counts each time,
+elementwise work does not. Unused results do not count either: `jax.vjp` also computes
+the value, which the compiler drops.
 """
 
 import math
@@ -14,17 +14,17 @@ from jax.extend import core
 
 
 def count(function, *args) -> int:
-  """Operations of one call, a multiply-add as two, over all devices together.
+  """Counts the operations of one call over all devices, a multiply-add as two.
 
   Args:
-    function: traced, not run.
+    function: function, which is traced but not run.
     *args: arrays or `jax.ShapeDtypeStruct`s.
   """
   return _jaxpr(traced(function, *args))
 
 
 def traced(function, *args) -> core.Jaxpr:
-  """The jaxpr of a call; `function` may be jitted, with options for a compiler."""
+  """Traces a call to its jaxpr; `function` may be jitted, with compiler options."""
   if isinstance(function, jax.stages.Wrapped):
     return function.trace(*args).jaxpr.jaxpr
   return jax.make_jaxpr(function)(*args).jaxpr
@@ -47,7 +47,7 @@ def _equation(equation) -> int:
     return _convolution(equation)
   if name == "scan":
     return params["length"] * _jaxpr(params["jaxpr"].jaxpr)
-  if name == "shard_map":  # Its body has what one of the devices has.
+  if name == "shard_map":  # Its body is the work of one device.
     axes = params.get("newly_manual_axes", params.get("manual_axes"))  # By version.
     parts = math.prod(params["mesh"].shape[axis] for axis in axes)
     return parts * _jaxpr(params["jaxpr"])
@@ -55,7 +55,7 @@ def _equation(equation) -> int:
     return math.prod(params["grid_mapping"].grid) * _jaxpr(params["jaxpr"])
   if name == "cond":
     return max(_jaxpr(branch.jaxpr) for branch in params["branches"])
-  # A `while` of unknown length counts once: none of ours holds a product.
+  # A `while` of unknown length counts once, as none of ours holds a product.
   return sum(_jaxpr(inner) for value in params.values() for inner in inside(value))
 
 
@@ -82,6 +82,6 @@ def _convolution(equation) -> int:
   kernel = equation.invars[1].aval.shape
   out_features = kernel[numbers.rhs_spec[0]]
   terms = math.prod(kernel) // out_features
-  # Zeros between the pixels of a dilated input are not multiplied.
+  # The zeros between pixels of a dilated input do not count.
   zeros = math.prod(equation.params["lhs_dilation"])
   return 2 * equation.outvars[0].aval.size * terms // zeros

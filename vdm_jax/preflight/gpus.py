@@ -1,8 +1,9 @@
-"""GPUs that are not there: XLA compiles for a card from its description.
+"""Compilation for absent GPUs, which XLA does from a description of the card.
 
-The wheels of JAX's CUDA plugin hold the compiler; `ptxas`, of `nvidia-cuda-nvcc`,
-assembles. Kernels are usually chosen by timing them on the card, and a convolution's
-workspace is known only then: here nothing is timed, and workspaces count as empty.
+The wheels of JAX's CUDA plugin contain the compiler, and `nvidia-cuda-nvcc` the
+assembler `ptxas`. Kernels are usually chosen by timing them on the card, and a
+convolution's workspace is known only then. Here nothing is timed, and workspaces count
+as empty.
 """
 
 import importlib.metadata
@@ -14,12 +15,12 @@ from collections.abc import Sequence
 from vdm_jax.errors import UserError
 from vdm_jax.preflight import chips
 
-# Cards of one host; more are several hosts.
+# Largest number of cards per host.
 _PER_HOST = 8
 _FLAGS = (
   "--xla_gpu_autotune_level=0",
   "--xla_gpu_shard_autotuning=false",
-  # Its products want tile sizes, which only timing gives.
+  # Triton's products need tile sizes, which only timing gives.
   "--xla_gpu_enable_triton_gemm=false",
 )
 _PLUGIN = "jax-cuda12-plugin"
@@ -27,8 +28,8 @@ _INSTALL = (
   "install the extra cuda-preflight: make venv EXTRAS=test,video,cuda-preflight, or "
   "pip install -c constraints.txt -e '.[cuda-preflight]'"
 )
-# A card's limits that are the same for all of compute capability 8.0 to 9.0, by the
-# CUDA C++ programming guide. Versions are of the libraries of the wheels.
+# Limits that are the same for all cards of compute capability 8.0 to 9.0, by the CUDA
+# C++ programming guide. Versions are those of the libraries in the wheels.
 _DESCRIPTION = """gpu_device_info {{
   threads_per_block_limit: 1024
   threads_per_warp: 32
@@ -57,7 +58,7 @@ device_description_str: "{card.name}"
 
 
 def describe(card: chips.Gpu) -> str:
-  """The card as XLA's `GpuTargetConfigProto`, in text."""
+  """Formats the card as XLA's `GpuTargetConfigProto`, in text."""
   major, minor = card.capability
   return _DESCRIPTION.format(
     card=card,
@@ -69,10 +70,10 @@ def describe(card: chips.Gpu) -> str:
 
 
 def hosts(name: str, shape: Sequence[int]) -> tuple[int, int]:
-  """(hosts, cards of each) of 'h100:8' (8), 'h100:16' (16) or 'h100:2x8' (2, 8).
+  """Parses (hosts, cards of each) of 'h100:8', 'h100:16' or 'h100:2x8'.
 
   Raises:
-    UserError: no such number of cards makes whole hosts.
+    UserError: the number of cards is not that of whole hosts.
   """
   if len(shape) == 1 and shape[0] > _PER_HOST and shape[0] % _PER_HOST == 0:
     shape = (shape[0] // _PER_HOST, _PER_HOST)
@@ -89,7 +90,7 @@ def hosts(name: str, shape: Sequence[int]) -> tuple[int, int]:
 
 
 def environment() -> dict[str, str]:
-  """Variables for a process that compiles for GPUs."""
+  """Returns the variables for a process that compiles for GPUs."""
   return {
     "JAX_PLATFORMS": "cpu",
     "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
@@ -99,7 +100,7 @@ def environment() -> dict[str, str]:
 
 
 def check_compiler() -> None:
-  """Raises UserError if what compiles for GPUs is not installed."""
+  """Raises UserError if the compiler for GPUs is not installed."""
   missing = [
     name
     for name, module in (
@@ -124,26 +125,26 @@ def check_compiler() -> None:
 
 
 def remarks() -> list[str]:
-  """What is to be known of figures for GPUs."""
+  """Returns remarks on figures for GPUs."""
   found = [
-    "memory is a lower bound: how much cuDNN works in is known on a card only, and "
-    "counts as nothing here; usable is what JAX takes of a card "
+    "memory is a lower bound: cuDNN's workspaces are known only on a card and count as "
+    "empty here; usable memory is what JAX takes of a card "
     "(XLA_PYTHON_CLIENT_MEM_FRACTION, 0.75 if unset)"
   ]
   if not _installed("nvidia.cudnn"):
     found.append(
-      "without cuDNN attention is compiled in pieces; on a card it is cuDNN's kernel "
-      "in half precision, which takes less memory. To have it here as well: "
+      "without cuDNN, attention is compiled in pieces; on a card, half precision uses "
+      "cuDNN's kernel, which takes less memory. To compile with it: "
       "pip install --no-deps nvidia-cudnn-cu12"
     )
   return found
 
 
 def devices(card: chips.Gpu, hosts: int, cards: int):
-  """Devices to compile for; what `environment` says must be set.
+  """Makes the devices to compile for; the variables of `environment` must be set.
 
   Raises:
-    UserError: the compiler does not take them.
+    UserError: the compiler does not support them.
   """
   from jax.experimental import topologies
 

@@ -24,11 +24,11 @@ _CHANNEL = re.compile(r"channel_id=(\d+)")
 _BRANCHES = re.compile(
   r"branch_computations=\{([^}]+)\}|(?:true|false)_computation=([^,\s]+)"
 )
-# What a library's kernel works in, at the end of its results: mostly not touched.
+# The workspace of a library's kernel, its last result, which is mostly not touched.
 _WORKSPACE = re.compile(r", [su]8\[(\d+)\]\{0\}\) custom-call\(")
 _PARAMETER = re.compile(r" parameter\((\d+)\)")
 _SLICES = {"dynamic-slice", "slice", "gather"}
-# No data moves for these; what a loop or a branch moves is counted inside it.
+# These move no data; loops and branches are counted by their contents.
 _FREE = {
   "after-all",
   "bitcast",
@@ -44,7 +44,7 @@ _FREE = {
 
 
 class Instruction(NamedTuple):
-  """One line of a computation; sizes in bytes."""
+  """One line of a computation, with sizes in bytes."""
 
   name: str
   opcode: str
@@ -54,11 +54,11 @@ class Instruction(NamedTuple):
 
 
 class Module:
-  """Computations of a compiled module.
+  """The computations of a compiled module.
 
   Attributes:
     computations: instructions by computation.
-    entry: name of the one that runs.
+    entry: name of the computation that runs.
   """
 
   def __init__(self, text: str):
@@ -75,7 +75,7 @@ class Module:
         body.append(_parse(line))
 
   def collectives(self) -> dict[str, dict[str, int]]:
-    """Per device and run: how many, and the bytes that go in or come out of them."""
+    """Counts collectives, and the bytes into or out of them, per device and run."""
     found: dict[str, dict[str, int]] = {}
     gathers: set[str] = set()
     for times, instruction, sizes in self.executed(inside=True):
@@ -84,46 +84,46 @@ class Module:
         continue
       channel = _CHANNEL.search(instruction.text)
       if kind == "all-gather" and channel:
-        # An asynchronous one is written down in each fusion that it runs beside.
+        # An asynchronous collective appears in each fusion that runs beside it.
         if channel[1] in gathers:
           continue
         gathers.add(channel[1])
       read = sum(sizes.get(name, 0) for name in instruction.operands)
       written = instruction.size
       if instruction.opcode.endswith("-start"):
-        written = max(written - read, 0)  # Its result repeats its operands.
+        written = max(written - read, 0)  # The result repeats the operands.
       total = found.setdefault(kind, {"count": 0, "bytes": 0})
       total["count"] += times
       total["bytes"] += times * max(read, written)
     return found
 
   def traffic(self) -> int:
-    """Bytes that one run moves on a device: what each fused operation reads and writes.
+    """Counts the bytes that fused operations read and write in a run on a device.
 
-    Loops are multiplied out. A slice counts as what it takes from its operand, and
-    an update in place as what it writes.
+    Loops are multiplied out. A slice counts as what it takes from its operand, and an
+    update in place as what it writes.
     """
     return self._traffic(self.entry)
 
   def executed(
     self, inside: bool = False
   ) -> Iterator[tuple[int, Instruction, dict[str, int]]]:
-    """Yields what runs: how often, the instruction, and sizes of those around it.
+    """Yields how often each instruction runs, the instruction, and sizes around it.
 
-    Loops are multiplied out; of a condition the branch counts that moves most.
+    Loops are multiplied out; of a conditional the branch counts that moves most.
 
     Args:
-      inside: what is fused counts too.
+      inside: whether to yield fused instructions, too.
     """
     return self._executed(self.entry, 1, inside)
 
   def called(self, instruction: Instruction) -> list[Instruction]:
-    """The instructions fused into one, or called by it."""
+    """Lists the instructions fused into one, or called by it."""
     found = _CALLED.search(instruction.text)
     return self.computations.get(found[1], []) if found else []
 
   def _traffic(self, name: str) -> int:
-    """Bytes that one run of a computation moves."""
+    """Counts the bytes that one run of a computation moves."""
     return sum(
       times * self._moved(instruction, sizes)
       for times, instruction, sizes in self._executed(name, 1, inside=False)
@@ -133,9 +133,9 @@ class Module:
   def _moved(self, instruction: Instruction, sizes: dict[str, int]) -> int:
     read = [sizes.get(name, 0) for name in instruction.operands]
     if instruction.opcode.endswith("-done"):
-      return 0  # Counted where it starts, with operands and results in one tuple.
+      return 0  # Counted at its start, whose tuple holds operands and results.
     if instruction.opcode == "all-reduce-start":
-      return sum(read) + instruction.size  # Its result alone does not repeat operands.
+      return sum(read) + instruction.size  # Only its result does not repeat operands.
     if instruction.opcode.endswith("-start"):
       return instruction.size
     if instruction.opcode in _SLICES:
@@ -173,7 +173,7 @@ class Module:
   def _executed(
     self, name: str, times: int, inside: bool
   ) -> Iterator[tuple[int, Instruction, dict[str, int]]]:
-    """Instructions with how often they run; `inside`: fused ones too."""
+    """Yields instructions with how often they run; with `inside` fused ones, too."""
     instructions = self.computations.get(name, [])
     sizes = {i.name: i.size for i in instructions}
     for instruction in instructions:
@@ -196,8 +196,8 @@ class Module:
   def _trips(self, loop: Instruction, around: list[Instruction]) -> int:
     """Counts how often a loop's body runs.
 
-    The TPU compiler does not always say. Loops count from a constant to one, by 1 or,
-    where they were unrolled, by more.
+    The TPU compiler does not always annotate this. Loops count from one constant to
+    another, by 1 or, if they were unrolled, by more.
     """
     known = _TRIPS.search(loop.text)
     if known:
@@ -232,7 +232,7 @@ class Module:
 
   @staticmethod
   def _element(instructions, names, number) -> Instruction | None:
-    """Finds the instruction behind an element of a tuple that is made among them."""
+    """Finds the instruction behind an element of a tuple made by `instructions`."""
     by_name = {i.name: i for i in instructions}
     made = next((by_name[name] for name in names if name in by_name), None)
     if made is None or made.opcode != "tuple" or number >= len(made.operands):

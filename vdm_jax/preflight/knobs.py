@@ -1,4 +1,4 @@
-"""Preflight: measure a config, and where it does not fit, try what would help."""
+"""Preflight of a config: measurement and, if it does not fit, trial of settings."""
 
 import copy
 import datetime
@@ -26,27 +26,27 @@ def preflight(
   try_knobs: bool = True,
   say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> dict[str, Any]:
-  """Whether a config fits, and how fast it could be.
+  """Finds out whether a config fits, and how fast it could be.
 
   Args:
-    config: as a plain dict.
-    topology: a slice, 'v5e:2x4', or GPUs, 'h100:8'; None: the devices at hand.
+    config: config as a plain dict.
+    topology: a slice, 'v5e:2x4', or GPUs, 'h100:8'; None for the devices at hand.
     what: 'train', one training step; 'sample', one step of the sampler; or 'enlarge',
       the same guided by a video of half the height and width.
-    batch_size: videos at a time, of 'sample'; raised to a multiple of the devices.
-    effort: of the compiler, one of `measure.EFFORTS`; default little for a topology,
-      and as for a program that runs for the devices at hand.
-    try_knobs: if it does not fit, compile with settings that need less memory, the
-      cheapest first, until one fits.
-    say: is told of progress.
+    batch_size: videos at a time for 'sample'; raised to a multiple of the devices.
+    effort: effort of the compiler, one of `measure.EFFORTS`; by default little for a
+      topology, and that of a program that runs for the devices at hand.
+    try_knobs: whether, if it does not fit, to compile with settings that need less
+      memory, cheapest first, until one fits.
+    say: called with messages about progress.
 
   Returns:
-    What `report.render` shows, ready for JSON. `fits` is None if the compiler
-    failed (`error` says how). `tried` lists other settings, and `settings` is the
-    one of them that fits.
+    What `summary.render` shows, JSON-serialisable. `fits` is None if the compiler
+    failed (`error` says how). `tried` lists other settings, and `settings` is the one
+    of them that fits.
 
   Raises:
-    UserError: the config is refused, there is no such slice, or its compiler is not
+    UserError: the config is invalid, there is no such slice, or its compiler is not
       installed.
   """
   if effort is not None and effort not in measuring.EFFORTS:
@@ -113,9 +113,9 @@ def _measure_local(config, what, batch_size, effort):
 
 
 def knobs(config: Mapping[str, Any], found: Mapping[str, Any]) -> list[Changes]:
-  """Settings that need less memory than what was found; the cheapest in time first."""
+  """Lists settings that need less memory, those that cost least time first."""
   devices = found["devices"]
-  rows = found["batch_size"] // devices  # Videos of a device.
+  rows = found["batch_size"] // devices  # Videos per device.
   if found["what"] != "train":
     return [{"batch_size": devices * n} for n in (rows // 4, 1) if 0 < n < rows]
 
@@ -136,7 +136,7 @@ def knobs(config: Mapping[str, Any], found: Mapping[str, Any]) -> list[Changes]:
   now = config["train"]["accumulate"]
   whole = rows // now
   more = [n for n in range(2, whole + 1) if whole % n == 0]
-  # One number in the middle, then one video a device at a time.
+  # A number in between, then one video per device at a time.
   steps += [
     {"train.accumulate": now * n} for n in dict.fromkeys([*more[-2:-1], *more[-1:]])
   ]
@@ -152,7 +152,7 @@ def knobs(config: Mapping[str, Any], found: Mapping[str, Any]) -> list[Changes]:
 
 
 def with_settings(config: Mapping[str, Any], settings: Changes) -> dict[str, Any]:
-  """The config with dotted fields replaced; `batch_size` is none of them."""
+  """Replaces dotted fields of a config; `batch_size` is not among them."""
   changed = copy.deepcopy(dict(config))
   for path, value in settings.items():
     section, _, field = path.partition(".")
@@ -162,7 +162,7 @@ def with_settings(config: Mapping[str, Any], settings: Changes) -> dict[str, Any
 
 
 def flags(settings: Changes) -> str:
-  """The settings as a command's flags."""
+  """Formats the settings as flags of a command."""
   return " ".join(
     f"--config.{path}={value}" if "." in path else f"--{path}={value}"
     for path, value in settings.items()

@@ -14,25 +14,24 @@ from vdm_jax.sampling import window
 from vdm_jax.sampling.settings import SamplerSettings
 from vdm_jax.training import program as training
 
-# 'enlarge' is sampling under the guidance of a video of half the height and width, as a
-# cascade does.
+# 'enlarge' is sampling guided by a video of half the height and width, as in a cascade.
 WHAT = ("train", "sample", "enlarge")
 
 
 class Lowerable(NamedTuple):
-  """A program for devices, not lowered yet.
+  """A program for devices, which can be lowered.
 
   Attributes:
-    call: what to trace.
+    call: function to trace.
     lower: () -> `jax.stages.Lowered`.
     args: shapes of the arguments.
-    argument_bytes: of the arguments, on each device.
-    parameters: number of the network's.
-    batch_size: over all devices.
-    mesh: sizes of its axes.
-    repeats: how often what is reported happens in a call: the sampler's steps.
-    sampling_bytes: that sampling between training steps holds beside the state on a
-      device, activations aside.
+    argument_bytes: bytes of the arguments on each device.
+    parameters: number of parameters of the network.
+    batch_size: batch size over all devices.
+    mesh: sizes of the mesh's axes.
+    repeats: how often the reported part runs in a call: the sampler's steps.
+    sampling_bytes: bytes that sampling between training steps holds on a device beside
+      the state, without activations.
   """
 
   call: Callable
@@ -52,16 +51,16 @@ def build(
   devices: Sequence[jax.Device],
   batch_size: int | None = None,
 ) -> Lowerable:
-  """The program of a config for devices.
+  """Builds the program of a config for devices.
 
   Args:
-    config: as a plain dict.
+    config: config as a plain dict.
     what: one of `WHAT`.
-    devices: that need not be there.
-    batch_size: videos at a time, of `sample`; training has that of the config.
+    devices: devices, which need not exist.
+    batch_size: videos at a time for `sample`; training has that of the config.
 
   Raises:
-    UserError: a field of the config is refused, or the mesh does not fit.
+    UserError: a field of the config is invalid, or the mesh does not fit.
   """
   system = systems.build(config)
   if what == "train":
@@ -89,10 +88,10 @@ def _training(config, system, devices) -> Lowerable:
 
 
 def _sampled(config, system, programs) -> int:
-  """Bytes of the averages as `sampling.Model` holds them between steps.
+  """Counts the bytes of averages that `sampling.Model` holds between training steps.
 
-  One process samples on the mesh that it trains on, with the arrays of the state. Of
-  several, each has all weights on its own devices.
+  A single process samples on the mesh that it trains on, with the arrays of the state.
+  Of several processes each has all weights on its own devices.
   """
   train = config["train"]
   samples = train["num_samples"] and train["sample_every"]
@@ -106,13 +105,13 @@ def _sampled(config, system, programs) -> int:
 
 
 def _of_a_process(mesh) -> list[jax.Device]:
-  """Devices that one process has; all processes have as many."""
+  """Lists the devices of one process; all processes have equally many."""
   devices = list(mesh.devices.flat)
   return [d for d in devices if d.process_index == devices[0].process_index]
 
 
 def _sampling(config, system, devices, batch_size, enlarges) -> Lowerable:
-  """The program of `sampling.Model`: weights as it places them, videos split."""
+  """Builds the program of `sampling.Model`, with its sharding of weights and videos."""
   mesh = sharding.for_sampling(config, devices)
   size = -(-batch_size // mesh.size) * mesh.size
   settings = SamplerSettings.from_config(config["sampling"])
@@ -124,7 +123,7 @@ def _sampling(config, system, devices, batch_size, enlarges) -> Lowerable:
       window.sample_window,
       system,
       settings,
-      # Guidance towards given frames is what costs most: a backward pass.
+      # The costliest case is guidance towards given frames, with a backward pass.
       any_observed=enlarges or bool(settings.towards_given),
     ),
     mesh,
@@ -157,10 +156,10 @@ def _sampling(config, system, devices, batch_size, enlarges) -> Lowerable:
 
 
 def _half(system, size) -> window.LowRes:
-  """A video of half the height and width.
+  """Describes a video of half the height and width.
 
   Raises:
-    UserError: there is none.
+    UserError: height or width is odd, or the system is recurrent.
   """
   height, width, channels = system.frame_shape
   if height % 2 or width % 2 or system.windows.recurrent:
@@ -180,7 +179,7 @@ def _count(shapes) -> int:
 
 
 def _bytes(shapes, placement) -> int:
-  """Bytes of arrays on each device."""
+  """Counts the bytes of arrays on each device."""
 
   def one(leaf, place):
     held = jax.ShapeDtypeStruct(place.shard_shape(leaf.shape), leaf.dtype)

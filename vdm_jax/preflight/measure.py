@@ -1,4 +1,4 @@
-"""Compiles a program and reads off memory, work and collectives."""
+"""Measures memory, work and collectives of a program by compiling it."""
 
 import contextlib
 import importlib.metadata
@@ -14,10 +14,10 @@ import jax
 from vdm_jax.preflight import chips as makers
 from vdm_jax.preflight import cycles, flops, hlo, lowerable
 
-# How hard the compiler tries; without one, as it does for programs that run.
+# Efforts of the compiler; None is that for programs that run.
 EFFORTS = ("O0", "O1", "O2", "O3")
-# For programs that nothing will run: passes that matter to speed are skipped, which
-# makes the TPU compiler about four times faster; memory differs by some percent.
+# For programs that are never run: skipping passes that matter only for speed makes the
+# TPU compiler about four times faster; memory differs by a few percent.
 LITTLE = "O0"
 _CONTAINER = pathlib.Path("/sys/fs/cgroup/memory.max")
 _GPU_PACKAGES = ("jax-cuda12-pjrt", "nvidia-cuda-nvcc-cu12", "nvidia-cudnn-cu12")
@@ -40,25 +40,26 @@ def measure(
   batch_size: int | None = None,
   effort: str | None = None,
 ) -> dict[str, Any]:
-  """Compiles a program of a config for devices and says what it needs.
+  """Compiles a program of a config for devices and measures its needs.
 
   Args:
-    config: as a plain dict.
+    config: config as a plain dict.
     what: 'train', 'sample' or 'enlarge'.
-    devices: that need not be there.
-    chip: what they are made of, if known.
-    chips: how many chips they are; default as many as devices.
-    usable: bytes of memory of a chip; default what the devices, at hand, say.
-    batch_size: of 'sample'.
-    effort: of the compiler, one of `EFFORTS`; default as for a program that runs.
+    devices: devices, which need not exist.
+    chip: chip of the devices, if known.
+    chips: number of chips; default that of the devices.
+    usable: bytes of memory of a chip; default what the devices, if at hand, report.
+    batch_size: batch size of 'sample'.
+    effort: effort of the compiler, one of `EFFORTS`; default that for programs that
+      run.
 
   Returns:
-    What `preflight` returns, but for the names and the knobs. All figures are per
-    chip, and those of `sample` per sampler step. `fits` is None, with `error`, if
-    the compiler failed for another reason than memory.
+    What `preflight` returns, without names and knobs. All figures are per chip, and
+    those of `sample` per sampler step. `fits` is None, with `error`, if the compiler
+    failed for another reason than memory.
 
   Raises:
-    UserError: the config is refused, or does not fit the number of devices.
+    UserError: the config is invalid, or does not fit the number of devices.
   """
   per_chip = len(devices) // (chips or len(devices))
   built = lowerable.build(config, what, devices, batch_size)
@@ -88,7 +89,7 @@ def measure(
     "versions": versions(devices[0].platform),
   }
   hbm = found["hbm"]
-  # The arguments alone: known before anything is compiled.
+  # The arguments' size is known before anything is compiled.
   for least, reason in (
     (hbm["arguments"], "the arguments alone exceed the memory"),
     (
@@ -128,7 +129,7 @@ def measure(
 
 
 def _read(found, compiled, chip, per_chip, repeats) -> None:
-  """Fills in what a compiled program tells."""
+  """Adds the figures of a compiled program."""
   memory, hbm = compiled.memory_analysis(), found["hbm"]
   outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
   parts = {
@@ -155,7 +156,7 @@ def _read(found, compiled, chip, per_chip, repeats) -> None:
 
 @contextlib.contextmanager
 def _trying(effort: str | None) -> Iterator[None]:
-  """Has the compiler try as hard as said."""
+  """Sets the compiler's effort within the context."""
   before = jax.config.jax_optimization_level
   jax.config.update("jax_optimization_level", effort or before)
   try:
@@ -165,7 +166,7 @@ def _trying(effort: str | None) -> Iterator[None]:
 
 
 def out_of_memory(message: str) -> tuple[float, float] | None:
-  """(needed, available) bytes of a compiler's out-of-memory error; None: it is none."""
+  """Parses (needed, available) bytes of an out-of-memory error; None for others."""
   for pattern in _OUT_OF_MEMORY:
     match = pattern.search(message)
     if match:
@@ -178,7 +179,7 @@ def out_of_memory(message: str) -> tuple[float, float] | None:
 
 
 def versions(platform: str) -> dict[str, str]:
-  """Finds the versions of what decides about figures for a platform."""
+  """Finds the versions of the packages that determine a platform's figures."""
   found = {"jax": jax.__version__}
   names = _GPU_PACKAGES if platform in ("cuda", "gpu") else ("libtpu",)
   for name in names:
@@ -190,13 +191,13 @@ def versions(platform: str) -> dict[str, str]:
 
 
 def capacity(devices: Sequence[jax.Device]) -> int:
-  """Bytes that a device at hand has: of CPU devices, its share of the machine's."""
-  # Only local devices report it; all are assumed alike.
+  """Returns the bytes of a device at hand; a CPU device has a share of the host's."""
+  # Only local devices report it; all are assumed to be alike.
   devices = [d for d in devices if d.process_index == jax.process_index()] or devices
   limit = (devices[0].memory_stats() or {}).get("bytes_limit")
   if limit:
     return limit
   total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-  with contextlib.suppress(OSError, ValueError):  # A container may have less.
+  with contextlib.suppress(OSError, ValueError):  # A container may have a lower limit.
     total = min(total, int(_CONTAINER.read_text()))
   return total // len(devices)

@@ -1,12 +1,12 @@
-"""What a device at hand can do at most, by the name that it gives itself."""
+"""Peak speeds of devices at hand, by the names that they report."""
 
 import jax
 
 from vdm_jax.preflight import chips
 
-# Dense products in bfloat16, of NVIDIA's data sheets; TPUs, and the cards that
+# Dense products in bfloat16, from NVIDIA's data sheets; TPUs, and the cards that
 # preflight describes, are in `chips`. The first name that a device's kind starts with
-# counts: an NVL card is a slower one.
+# counts, as NVL cards are slower.
 _GPUS = {
   "NVIDIA A100": chips.GPUS["a100"].flops,
   "NVIDIA H100 NVL": 835e12,
@@ -18,14 +18,14 @@ _GPUS = {
 
 
 def peak(device: jax.Device) -> float | None:
-  """Looks up a device's operations a second in bfloat16, a multiply-add as two.
+  """Looks up a device's operations per second in bfloat16, a multiply-add as two.
 
   Returns:
-    The figure of its data sheet; None of a kind that is not in the tables.
+    The figure of its data sheet; None if the tables lack the device.
   """
   chip = chips.tpu_of(device)
   if chip is not None:
-    # A chip of tpu7x is two devices, of the others one.
+    # A chip of tpu7x is two devices, any other chip is one.
     return chip.flops / (2 if chip is chips.TPUS["tpu7x"] else 1)
   kind = device.device_kind
   return next((peak for name, peak in _GPUS.items() if kind.startswith(name)), None)

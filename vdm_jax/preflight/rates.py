@@ -1,4 +1,4 @@
-"""How fast the devices at hand are: a product of matrices, and a copy."""
+"""Measured speeds of the devices at hand: a matrix product and a copy."""
 
 import time
 from typing import Any
@@ -8,23 +8,24 @@ import jax.numpy as jnp
 
 from vdm_jax import sharding
 
-_COPIED = 128 << 20  # Bytes a device: more than a cache holds.
-_SECONDS = 0.5  # Of a measurement.
+_COPIED = 128 << 20  # Bytes per device, more than a cache holds.
+_SECONDS = 0.5  # Duration of a measurement.
 
 
 def rates() -> dict[str, Any]:
   """Measures all devices together.
 
   Returns:
-    dtype: of both, bfloat16 but on CPU.
-    matmul_tflops: of a product of square matrices, TFLOP/s, a multiply-add as two.
-    copy_gbs: of a copy, GB/s read and written.
+    dtype: dtype of both measurements, bfloat16 except on CPU.
+    matmul_tflops: speed of a product of square matrices in TFLOP/s, a multiply-add as
+      two.
+    copy_gbs: speed of a copy in GB/s, read and written.
   """
   accelerator = jax.devices()[0].platform != "cpu"
   dtype = jnp.bfloat16 if accelerator else jnp.float32
   mesh = sharding.make_mesh()
   size = 8192 if accelerator else 1024
-  # Noise: with equal numbers a chip draws less power and is faster than in training.
+  # Noise, as with equal numbers a chip draws less power and is faster than in training.
   rows = _noise((size * mesh.size, size), dtype, sharding.batch(mesh))
   square = _noise((size, size), dtype, sharding.replicated(mesh))
   product, copy = jax.jit(jnp.matmul), jax.jit(lambda x: x + 1)
@@ -46,8 +47,8 @@ def _noise(shape, dtype, placement):
 
 
 def _timed(call) -> float:
-  """Times a call: the best of those that a moment has room for."""
-  jax.block_until_ready(call())  # Compiles.
+  """Times a call: the fastest of those made in a short while."""
+  jax.block_until_ready(call())  # Compiles it first.
   best, until = float("inf"), time.perf_counter() + _SECONDS
   while time.perf_counter() < until or best == float("inf"):
     start = time.perf_counter()

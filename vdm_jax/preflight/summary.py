@@ -1,4 +1,4 @@
-"""What preflight found, for a person to read."""
+"""The report of preflight for the user."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,10 +8,10 @@ from vdm_jax.preflight.chips import GIB
 
 
 def render(found: Mapping[str, Any]) -> str:
-  """A short table.
+  """Formats a short table.
 
   Args:
-    found: by `preflight`.
+    found: result of `preflight`.
   """
   if found["fits"] is None and "error" in found:
     return f"unknown: {found['error']}"
@@ -56,7 +56,7 @@ def render(found: Mapping[str, Any]) -> str:
 
 
 def memory(hbm: Mapping[str, Any]) -> str:
-  """Where the memory goes."""
+  """Formats the parts of memory use."""
   names = ("arguments", "temporaries", "code", "total")
   parts = [
     f"{name} {hbm[name] / GIB:.2f}" for name in names if hbm.get(name) is not None
@@ -65,7 +65,7 @@ def memory(hbm: Mapping[str, Any]) -> str:
 
 
 def collectives(found: Mapping[str, Mapping[str, float]]) -> str:
-  """How many of each kind, and their bytes."""
+  """Formats the number and bytes of each kind of collectives."""
   if not found:
     return "none"
   return ", ".join(
@@ -81,7 +81,7 @@ def _fits(found) -> str:
 
 
 def _estimate(estimate, effort, per) -> list[tuple[str, str]]:
-  """What the compiler expects: in all, by kind of operation, and what costs most."""
+  """Formats the compiler's estimate: total, kinds of operations, costliest ones."""
   text = (
     f"{estimate['ms']:,.1f} ms, {estimate['share_of_peak']:.0%} of the chip's peak: "
     f"the compiler's, for ranking, of a program compiled with effort {effort}, at "

@@ -1,9 +1,9 @@
-"""Many preflights as one page of Markdown: `docs/results/preflight.md`.
+"""Formats many preflights as one page of Markdown, `docs/results/preflight.md`.
 
     python -m vdm_jax.preflight.table RESULT.json ... > docs/results/preflight.md
 
-Each RESULT.json is what one `vdm-jax preflight --json` printed; the name of the file
-is that of its row. How they are made is written on the page.
+Each RESULT.json is the output of one `vdm-jax preflight --json`, and its name is that
+of a row. The page says how they are made.
 """
 
 import json
@@ -69,7 +69,7 @@ _COLUMNS = (
 
 
 def page(results: Mapping[str, Mapping[str, Any]]) -> str:
-  """The page of results by row name."""
+  """Formats the page of results by row name."""
   versions = sorted(
     {
       ", ".join(f"{k} {v}" for k, v in found["versions"].items())

@@ -1,4 +1,4 @@
-"""Devices by name ('v5e:2x4', 'h100:8'), to compile for without having them."""
+"""Devices by name ('v5e:2x4', 'h100:8'), for compilation without having them."""
 
 import dataclasses
 import importlib.util
@@ -9,8 +9,8 @@ import re
 from vdm_jax.errors import UserError
 from vdm_jax.preflight import chips, gpus
 
-# Before libtpu loads: ask no metadata server who we are, and let several processes
-# load it, as none of them touches a TPU.
+# Must be set before libtpu is loaded: it must not query the metadata server, and
+# several processes may load it, as none of them uses a TPU.
 _ENVIRONMENT = {
   "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
   "JAX_PLATFORMS": "cpu",
@@ -24,7 +24,7 @@ _ENVIRONMENT = {
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-  """A slice of `chips.TPUS`, as a grid of chips; or hosts and their `chips.GPUS`."""
+  """A slice of `chips.TPUS` as a grid of chips, or hosts with `chips.GPUS`."""
 
   generation: str
   shape: tuple[int, ...]
@@ -47,11 +47,11 @@ class Topology:
 
 
 def parse(name: str) -> Topology:
-  """The slice of a name such as 'v4:4x4x8', or the cards of 'h100:8' or 'h100:2x8'.
+  """Parses the name of a slice, such as 'v4:4x4x8', or of cards, such as 'h100:2x8'.
 
   Raises:
-    UserError: there is no such chip, or the name has another form; lists those
-      that there are.
+    UserError: there is no such chip (the message lists those that exist), or the name
+      has another form.
   """
   match = re.fullmatch(r"([\w-]+):(\d+(?:x\d+)*)", name)
   generation = match[1] if match else name.partition(":")[0]
@@ -70,7 +70,7 @@ def parse(name: str) -> Topology:
 
 
 def environment(topology: Topology) -> dict[str, str]:
-  """Variables for a process that compiles for these devices."""
+  """Returns the variables for a process that compiles for these devices."""
   return gpus.environment() if topology.is_gpu else _ENVIRONMENT
 
 
@@ -87,7 +87,7 @@ def check_compiler(topology: Topology) -> None:
 
 
 def devices(topology: Topology):
-  """Devices to compile for; what `environment` says must be set.
+  """Makes the devices to compile for; the variables of `environment` must be set.
 
   Raises:
     UserError: no slice has this shape.

@@ -1,7 +1,7 @@
-"""Measures in a process of its own, so that a crash of the compiler is a result.
+"""Measurement in a separate process, so that a compiler crash is only a result.
 
-The process sets what `topology.environment` says before anything loads the compiler,
-takes no accelerator that is there, and writes what it found as JSON.
+The process sets the variables of `topology.environment` before anything loads the
+compiler, uses no accelerator of this machine, and writes its result as JSON.
 """
 
 import json
@@ -26,13 +26,13 @@ def measure(
   batch_size: int | None = None,
   effort: str | None = None,
 ) -> dict[str, Any]:
-  """`measure.measure` for a slice, in a new process; default effort: little.
+  """Runs `measure.measure` for a slice in a new process, by default with little effort.
 
   Returns:
-    As it; or `fits` None and `error`, if the compiler failed.
+    The same result; or `fits` None and `error`, if the compiler failed.
 
   Raises:
-    UserError: as it, or the compiler is not installed.
+    UserError: as there, or the compiler is not installed.
   """
   slices.check_compiler(topology)
   request = {
@@ -77,12 +77,12 @@ def _died(code: int, log: str) -> str:
 
 
 def main(asked: str, answered: str) -> None:
-  """Reads a request, measures, writes the result."""
+  """Reads a request, measures, and writes the result."""
   import jax
 
   from vdm_jax.preflight import measure as measuring
 
-  # A cached program would tell a wrong compile time.
+  # A cached program would give a wrong compile time.
   jax.config.update("jax_enable_compilation_cache", False)
   request = json.loads(pathlib.Path(asked).read_text())
   try:
@@ -100,7 +100,7 @@ def main(asked: str, answered: str) -> None:
     result["remarks"] = gpus.remarks() if topology.is_gpu else []
   except UserError as error:
     result = {"user_error": str(error)}
-  # Whole or not at all: a crash at exit must not leave half a result.
+  # Renamed when complete, as a crash at exit must not leave half a result.
   part = pathlib.Path(answered).with_suffix(".part")
   part.write_text(json.dumps(result))
   part.rename(answered)

@@ -1,1 +1,1 @@
-"""The page of a run: what was trained, how it went, what it makes."""
+"""The page of a run, which shows its config, its training and its samples."""

@@ -1,4 +1,4 @@
-"""What a workdir holds that its page shows."""
+"""The contents of a workdir that its page shows."""
 
 import json
 import re
@@ -14,10 +14,10 @@ _STEP = re.compile(r"step_(\d+)\.(gif|png)$")
 
 
 class Sample(NamedTuple):
-  """What a run made after so many steps.
+  """Samples of a run in training.
 
   Attributes:
-    step: of training.
+    step: step of training.
     film: a GIF, or None.
     still: its frames side by side, a PNG, or None.
   """
@@ -28,7 +28,7 @@ class Sample(NamedTuple):
 
 
 class Films(NamedTuple):
-  """A folder that `vdm-jax sample` wrote: its record, and a file for each video."""
+  """A folder of `vdm-jax sample`, with its record and a file for each video."""
 
   folder: epath.Path
   record: Mapping[str, Any]
@@ -36,7 +36,7 @@ class Films(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-  """A folder that `vdm-jax eval` wrote: results, their table, pictures."""
+  """A folder of `vdm-jax eval`, with results, their table and pictures."""
 
   folder: epath.Path
   results: Mapping[str, Any]
@@ -45,18 +45,18 @@ class Evaluation(NamedTuple):
 
 
 class Run(NamedTuple):
-  """A workdir as it was read.
+  """A workdir that was read.
 
   Attributes:
-    workdir: as it was named.
-    meta: of config.json; `config` is a dict, whatever the file is of.
-    lines: of metrics.jsonl, by step.
-    steps: of the checkpoints.
+    workdir: workdir as the user named it.
+    meta: contents of config.json, in which `config` is always a dict.
+    lines: lines of metrics.jsonl, by step.
+    steps: steps of the checkpoints.
     best: step of the best checkpoint, or None.
-    samples: by step.
-    films: folders of samples, the newest first.
+    samples: samples by step.
+    films: folders of samples, newest first.
     evaluations: folders of results, by name.
-    notes: what is missing or could not be read, in sentences.
+    notes: sentences on what is missing or could not be read.
   """
 
   workdir: str
@@ -74,7 +74,7 @@ class Run(NamedTuple):
     return self.meta["config"]
 
   def field(self, path: str, default: Any = None) -> Any:
-    """A field of the config by its dotted name, for configs of any age."""
+    """Returns a field of the config by its dotted name, for configs of any age."""
     value = self.config
     for key in path.split("."):
       if not isinstance(value, Mapping) or key not in value:
@@ -84,14 +84,14 @@ class Run(NamedTuple):
 
 
 def read(workdir: str, others: Sequence[str] = ()) -> Run:
-  """Reads all of a workdir but its weights.
+  """Reads everything in a workdir but its weights.
 
-  Results of `vdm-jax eval` and samples of `vdm-jax sample` count where they lie in a
-  folder of the workdir.
+  Results of `vdm-jax eval` and samples of `vdm-jax sample` are found in folders of the
+  workdir.
 
   Args:
-    workdir: of a run or an export.
-    others: folders of such results and samples that lie elsewhere.
+    workdir: workdir of a run, or an export.
+    others: folders of such results and samples elsewhere.
 
   Raises:
     UserError: there is no run, its config.json cannot be read, or one of `others`
@@ -145,7 +145,7 @@ def _meta(root: epath.Path) -> dict[str, Any]:
 
 
 def _json(path: epath.Path) -> Any:
-  """What a JSON file holds; None where it is damaged."""
+  """Reads a JSON file; None if it is damaged."""
   try:
     return json.loads(path.read_bytes())
   except (OSError, ValueError, RecursionError):
@@ -165,7 +165,7 @@ def _samples(folder: epath.Path) -> list[Sample]:
 
 
 def _folders(root, others, notes) -> tuple[list[Films], list[Evaluation]]:
-  """Samples and results in folders of the workdir, and in those that are named."""
+  """Finds samples and results in folders of the workdir and in `others`."""
   inside = [path for path in root.iterdir() if path.is_dir()]
   films, evaluations = [], []
   for path in sorted(inside, key=lambda path: path.name):
@@ -181,7 +181,7 @@ def _folders(root, others, notes) -> tuple[list[Films], list[Evaluation]]:
 
 
 def _sort(path, films, evaluations, notes) -> bool:
-  """Adds a folder to the list that it belongs to; whether it belongs to one."""
+  """Adds a folder to the list that it belongs to, and tells whether there is one."""
   known = False
   for name in ("results.json", "record.json"):
     file = path / name
@@ -201,7 +201,7 @@ def _sort(path, films, evaluations, notes) -> bool:
 
 
 def _film_files(folder: epath.Path) -> list[epath.Path]:
-  """One file for each video: what browsers play with controls, else the GIF."""
+  """Lists one file per video: the MP4, which has controls, or else the GIF."""
   found: dict[str, epath.Path] = {}
   if folder.is_dir():
     for path in sorted(folder.iterdir(), key=lambda path: path.name):

@@ -1,4 +1,4 @@
-"""Which curves of a run are drawn, and together with which."""
+"""The curves of a run that are drawn, and their grouping in charts."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from vdm_jax.training import optimizer
 
 _BAND = re.compile(r"loss_logsnr_(-?[\w.]+)_(-?[\w.]+)$")
 _VALIDATION = "validation_"
-# No curves: the axis, the clock, what a chart of another metric shows.
+# Not drawn: the axis, the clock, and what the chart of another metric shows.
 _NOT_DRAWN = {"step", "time", "steps_per_second", "bad_in_row", "fvd_error"}
 _TITLES = {
   "grad_norm": "Gradient norm",
@@ -29,10 +29,10 @@ _FIRST = ("grad_norm", "learning_rate", "videos_per_second", "fvd", "kvd")
 
 
 def charts(runs: Sequence[Run]) -> tuple[str, str]:
-  """The charts of one run, or of several over each other.
+  """Draws the charts of one run, or of several over each other.
 
   Returns:
-    HTML of those that everyone wants, and of all other metrics; '' without any.
+    HTML of the main charts, and of all other metrics; '' if there are none.
   """
   logged = [_with_rate(run) for run in runs]
   names = ["", ""] if len(runs) == 1 else [f"{chr(65 + i)}: " for i in range(len(runs))]
@@ -61,7 +61,7 @@ def charts(runs: Sequence[Run]) -> tuple[str, str]:
 
 
 def series(lines: Iterable[Mapping[str, Any]], name: str) -> np.ndarray:
-  """(step, value) rows float64 [N, 2] of a metric; the last of a step counts."""
+  """Extracts a metric's rows (step, value), float64 [N, 2], the last of each step."""
   found = {
     line["step"]: line[name]
     for line in lines
@@ -71,18 +71,18 @@ def series(lines: Iterable[Mapping[str, Any]], name: str) -> np.ndarray:
 
 
 def _with_rate(run: Run) -> list[dict[str, Any]]:
-  """A run's lines with its learning rate: as logged, else as its config has it."""
+  """Adds the learning rate to a run's lines, by its config if it was not logged."""
   if any("learning_rate" in line for line in run.lines) or not run.lines:
     return run.lines
   try:
     if optimizer.by_time(run.config["optimizer"]):
-      return run.lines  # It fell with a clock that nobody wrote down.
+      return run.lines  # It followed a clock that was not logged.
     rate = optimizer.learning_rate(
       run.config["optimizer"], run.config["train"]["num_steps"]
     )
     steps = np.array([line["step"] for line in run.lines])
     values = np.asarray(rate(steps - 1), np.float64) * np.ones(len(steps))
-  except (KeyError, TypeError, UserError):  # A config of another age.
+  except (KeyError, TypeError, UserError):  # The config is of an older version.
     return run.lines
   return [
     {**line, "learning_rate": float(value)}
@@ -91,7 +91,7 @@ def _with_rate(run: Run) -> list[dict[str, Any]]:
 
 
 def _metrics(logged) -> set[str]:
-  """Names of everything numeric, validation's counted to training's."""
+  """Lists the names of all numeric metrics, validation's with training's."""
   names = {
     name
     for lines in logged
@@ -145,7 +145,7 @@ def _metric(logged, names, name) -> list[svg.Line]:
     kind = "training" if len(held_out) else ""
     words = f"{run}{kind}".rstrip(": ")
     if len(points):
-      # Few points, as of FVD, are seen better as dots.
+      # A few points, as of FVD, are better visible as dots.
       few = len(points) < 30
       found.append(svg.Line(words, points, colour, dashed=bool(number), dots=few))
     if len(held_out):

@@ -1,4 +1,4 @@
-"""One HTML file of its own: the style that all pages share, and small parts."""
+"""Self-contained HTML files: the style of all pages, and small parts of them."""
 
 import base64
 import html
@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from etils import epath
 
-# Colours are variables, so that SVG follows the scheme too. Text has a contrast of
-# 4.5 : 1 or more to what it stands on, lines of 3 : 1, in both schemes.
+# Colours are variables, so that SVG follows the scheme, too. Text has a contrast of at
+# least 4.5 : 1 to its background, lines of 3 : 1, in both schemes.
 _STYLE = """
 :root { color-scheme: light dark; --ink: #222; --paper: #fff; --soft: #555;
   --rule: #e0e0e0; --strong: #222; --box: #f4f5f7; --mark: #e8effc; --link: #1a56c4;
@@ -60,19 +60,17 @@ def write(
   style: str = "",
   script: str = "",
 ) -> None:
-  """Writes an HTML file that needs no other one.
-
-  The file appears whole or not at all.
+  """Writes a self-contained HTML file, all or nothing.
 
   Args:
-    path: of the file.
-    title: of the page.
-    parts: of its body, as HTML.
-    style: CSS beside what all pages share.
-    script: JavaScript that runs when the page is there.
+    path: path of the file.
+    title: title of the page.
+    parts: parts of its body, as HTML.
+    style: CSS in addition to the style of all pages.
+    script: JavaScript that runs when the page is loaded.
 
   Raises:
-    OSError: it cannot be written.
+    OSError: the file cannot be written.
   """
   path = epath.Path(path)
   code = f"<script>{script}</script>\n" if script else ""
@@ -94,18 +92,18 @@ def write(
 
 
 def paragraph(text: str, kind: str = "") -> str:
-  """A paragraph of `words`, of a class of the style."""
+  """Makes a paragraph of `words`, of a class of the style."""
   attribute = f' class="{kind}"' if kind else ""
   return f"<p{attribute}>{words(text)}</p>"
 
 
 def words(text: str) -> str:
-  """Plain text as HTML; what stands between backticks is code."""
+  """Converts plain text to HTML; text between backticks becomes code."""
   return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def facts(items: Mapping[str, str]) -> str:
-  """Names and values as a list."""
+  """Makes a list of names and values."""
   inner = "".join(
     f"<dt>{html.escape(name)}</dt><dd>{html.escape(str(value))}</dd>"
     for name, value in items.items()
@@ -114,12 +112,12 @@ def facts(items: Mapping[str, str]) -> str:
 
 
 def table(cells: Sequence[Sequence[str]], kind: str = "numbers", title="") -> str:
-  """Rows of plain text as a table, the header first.
+  """Makes a table of rows of plain text, header first.
 
   Args:
-    cells: of one length.
+    cells: rows of equal length.
     kind: class of the style.
-    title: what it shows; '' for none.
+    title: title of the table; '' for none.
   """
   head, *body = cells
   top = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in head)
@@ -135,10 +133,10 @@ def table(cells: Sequence[Sequence[str]], kind: str = "numbers", title="") -> st
 
 
 def data_address(content: bytes, kind: str) -> str:
-  """Content as a data: address, so that the page needs no other file.
+  """Encodes content as a data: URL, so that the page needs no other file.
 
   Args:
-    content: of a file.
-    kind: its media type, such as 'image/png'.
+    content: content of a file.
+    kind: media type of the file, such as 'image/png'.
   """
   return f"data:{kind};base64,{base64.b64encode(content).decode()}"

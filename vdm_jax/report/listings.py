@@ -1,4 +1,4 @@
-"""Configs, results and commands of runs as parts of the page."""
+"""Parts of the page for configs, results and commands of runs."""
 
 import html
 import json
@@ -11,11 +11,11 @@ from vdm_jax.report import document, pictures
 from vdm_jax.report.contents import Evaluation, Run
 
 _ABSENT = "(absent)"
-_MOST_PICTURES = 4  # Of an evaluation.
+_MOST_PICTURES = 4  # Largest number of pictures per evaluation.
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-  """A nested config as dotted names and values in JSON."""
+  """Flattens a nested config to dotted names and values in JSON."""
   found = {}
   for key, value in config.items():
     if isinstance(value, Mapping) and value:
@@ -26,10 +26,10 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def configs(runs: Sequence[Run], base: tuple[str, Mapping[str, Any]] | None) -> str:
-  """What was set, what differs, and the whole of it.
+  """Lists the fields that were set, those that differ, and all of them.
 
   Args:
-    runs: one or two.
+    runs: one or two runs.
     base: a config file's name and its defaults, or None.
   """
   parts = []
@@ -65,7 +65,7 @@ def configs(runs: Sequence[Run], base: tuple[str, Mapping[str, Any]] | None) -> 
 
 
 def evaluation(one: Evaluation, room: pictures.Room) -> str:
-  """A folder of results: what it is of, its table, its pictures."""
+  """Shows a folder of results: its subject, its table, its pictures."""
   protocol = one.results.get("protocol", "results")
   settings = one.results.get("settings")
   parts = [f"<h3>{html.escape(f'{protocol}: {one.folder.name}')}</h3>"]
@@ -80,14 +80,14 @@ def evaluation(one: Evaluation, room: pictures.Room) -> str:
 
 
 def commands(run: Run, name: str) -> str:
-  """How to resume a run, look at it and sample from it."""
+  """Lists commands that resume a run, show it and sample from it."""
   folder = shlex.quote(run.workdir)
   plain = run.workdir.rstrip("/")
   quoted = run.meta.get("command")
   exported = "exported_from" in run.meta
   lines, note = [], ""
   if not exported:
-    # Wherever the page is read, the run's name is what it was called by.
+    # The command as it was typed, wherever the page is read.
     lines.append(
       str(quoted) if quoted else f"vdm-jax train --config=CONFIG --workdir={folder}"
     )
@@ -96,7 +96,7 @@ def commands(run: Run, name: str) -> str:
         "CONFIG is the config file that the run was started with, and after it come "
         "the same --config.section.field=value; the run does not say which."
       )
-  if run.field("diffusion"):  # Not what only measures: a classifier, a regressor.
+  if run.field("diffusion"):  # Not for classifiers and regressors, which do not sample.
     given = run.field("task.num_context") or run.field("task.num_obs")
     options = [
       "--label=0" * bool(run.field("model.num_labels")),
@@ -122,7 +122,7 @@ def commands(run: Run, name: str) -> str:
 
 
 def names(runs: Sequence[Run]) -> list[str]:
-  """What runs are called on the page; '' where there is but one."""
+  """Returns the names of runs on the page; '' if there is only one."""
   if len(runs) == 1:
     return [""]
   return [f"{chr(65 + i)}: {run.workdir}" for i, run in enumerate(runs)]
@@ -133,7 +133,7 @@ def _of(name: str) -> str:
 
 
 def _overrides(run: Run) -> list[list[str]]:
-  """Fields that the command set, as it set them."""
+  """Lists the fields that the command set, as written there."""
   try:
     words = shlex.split(str(run.meta.get("command", "")))
   except ValueError:
@@ -160,10 +160,10 @@ def _differences(sides, title: str, same: str) -> str:
 
 
 def _tables(text: str) -> list[str]:
-  """The tables of a table.txt (`evaluation.protocol.table`) as HTML.
+  """Converts the tables of a table.txt (`evaluation.protocol.table`) to HTML.
 
-  A block is a header, a rule of dashes, and rows whose cells stand two spaces or
-  more apart; what is none stays as it is.
+  A block is a header, a rule of dashes, and rows whose cells are two or more spaces
+  apart; everything else is kept as it is.
   """
   parts = []
   for block in re.split(r"\n\s*\n", text.strip("\n")):
@@ -175,7 +175,7 @@ def _tables(text: str) -> list[str]:
         parts.append(_scrolled(document.table([head, *body], "numbers plain"), head[0]))
         continue
     parts.append(f'<pre tabindex="0">{html.escape(block)}</pre>')
-  # Many lead times, many rows: the first table says it, the rest is at hand.
+  # Tables by lead time have many rows, so only the first table is shown at once.
   if len(parts) > 2:
     rest = "".join(parts[2:])
     parts[2:] = [f"<details><summary>More tables</summary>{rest}</details>"]
@@ -183,12 +183,12 @@ def _tables(text: str) -> list[str]:
 
 
 def _wide(rows: Sequence[Sequence[str]], title: str = "") -> str:
-  """A table of fields, which a narrow screen scrolls."""
+  """Makes a table of fields that scrolls on narrow screens."""
   return _scrolled(document.table(rows, "numbers plain config", title), rows[0][0])
 
 
 def _scrolled(table: str, name: str) -> str:
-  """What may be wider than the screen; the keyboard scrolls it too."""
+  """Makes a wide table scroll, by keyboard, too."""
   words = html.escape(f"Table: {name}")
   return (
     f'<div class="wide" tabindex="0" role="region" aria-label="{words}">{table}</div>'

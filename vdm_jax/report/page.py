@@ -62,20 +62,20 @@ def write(
   base: tuple[str, Mapping[str, Any]] | None = None,
   megabytes: float = 20.0,
 ) -> None:
-  """Writes the page: an HTML file that needs no other one.
+  """Writes the page, a self-contained HTML file.
 
   Args:
-    path: of the file.
-    runs: one, or two to compare.
-    base: a config file's name and its defaults, to say what the runs changed.
-    megabytes: size of the page at most, but for charts and text; samples are thinned
-      out, and what is left out is said.
+    path: path of the file.
+    runs: one run, or two to compare.
+    base: a config file's name and its defaults, to show what the runs changed.
+    megabytes: largest size of the page without charts and text; samples are thinned
+      out, with a note on what is left out.
   """
   room = pictures.Room(megabytes)
   main, rest = curves.charts(runs)
   sections = {
     "Curves": main + _details("Other metrics", rest),
-    # What lies ready is small; samples of training take what it leaves.
+    # Existing files are small; samples of training take the rest of the room.
     "Evaluation": _each(
       runs,
       lambda run: "".join(listings.evaluation(e, room) for e in run.evaluations),
@@ -136,7 +136,7 @@ def _said(notes: Sequence[str]) -> str:
 
 
 def _summary(runs: Sequence[Run]) -> str:
-  """How the runs are doing, a column each."""
+  """Summarises the runs, one column each."""
   facts = list(map(_facts, runs))
   head = ["", *(name or "this run" for name in listings.names(runs))]
   rows = [[key, *(one[key] for one in facts)] for key in facts[0]]
@@ -185,8 +185,8 @@ def _moment(seconds: Any) -> str:
 
 
 def _samples(runs: Sequence[Run], room: pictures.Room) -> str:
-  """A slider over steps, which all runs follow."""
-  # Each may take its part of what is left.
+  """Makes a slider over steps, which all runs follow."""
+  # Each run may take its part of the remaining room.
   found = [
     pictures.samples(run, room, 1 / (len(runs) - place))
     for place, run in enumerate(runs)
@@ -221,7 +221,7 @@ def _data(runs: Sequence[Run], room: pictures.Room) -> str:
 
 
 def _each(runs: Sequence[Run], make, nothing: str) -> str:
-  """A part of each run, under its name where there are two."""
+  """Makes a part for each run, under its name if there are two."""
   parts = []
   for run, name in zip(runs, listings.names(runs), strict=True):
     heading = f"<h3>{html.escape(name)}</h3>" if name else ""

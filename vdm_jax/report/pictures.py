@@ -1,4 +1,4 @@
-"""Films and pictures inside the page, up to a number of bytes."""
+"""Embedding of videos and pictures in the page, up to a number of bytes."""
 
 import html
 import io
@@ -15,35 +15,35 @@ from vdm_jax.errors import UserError
 from vdm_jax.report import document
 from vdm_jax.report.contents import Films, Run, Sample
 
-MOST_STEPS = 30  # Of samples.
-_MOST_FILMS = 8  # Of a folder.
-_MOST_FOLDERS = 2  # Of films: the latest.
-_MOST_SHEET = 6  # Videos of the data set.
-_MOST_WIDTH = 1400  # Pixels of their sheet, so that large frames stay small files.
+MOST_STEPS = 30  # Largest number of steps with samples.
+_MOST_FILMS = 8  # Largest number of videos per folder.
+_MOST_FOLDERS = 2  # Number of latest folders of videos.
+_MOST_SHEET = 6  # Number of videos of the data set.
+_MOST_WIDTH = 1400  # Largest width of their sheet in pixels, for small files.
 _KINDS = {".gif": "image/gif", ".png": "image/png", ".mp4": "video/mp4"}
 
 T = TypeVar("T")
 
 
 class Room:
-  """What may still go into the page.
+  """The remaining room in the page.
 
   Attributes:
-    left: bytes of files.
-    notes: what was left out, and why, in sentences.
+    left: bytes of files that may be added.
+    notes: sentences on what was left out, and why.
   """
 
   def __init__(self, megabytes: float):
-    # A file takes 4 characters for 3 bytes; charts and text take little.
+    # Encoding takes 4 characters for 3 bytes; charts and text take little.
     self.left = int(megabytes * 1e6 * 3 / 4)
     self.notes: list[str] = []
 
   def take(self, path: epath.Path, share: float = 1.0) -> bytes | None:
-    """A file's content; None, and a note, where it would take too much.
+    """Reads a file; None, with a note, if it takes too much room.
 
     Args:
-      path: of the file.
-      share: how much of what is left it may take.
+      path: path of the file.
+      share: share of the remaining room that it may take.
     """
     try:
       size = path.stat().length
@@ -60,12 +60,12 @@ class Room:
 
 
 def picture(room: Room, path: epath.Path, words: str, kind: str = "") -> str:
-  """An image; '' if it does not go into the page, or is none.
+  """Embeds an image; '' if there is no room for it or it is not an image.
 
   Args:
-    room: of the page.
-    path: of a GIF or PNG.
-    words: what it shows, for who does not see it.
+    room: remaining room in the page.
+    path: path of a GIF or PNG.
+    words: description of the image, for readers who do not see it.
     kind: class of the style.
   """
   content = room.take(path, 0.5)
@@ -79,12 +79,12 @@ def picture(room: Room, path: epath.Path, words: str, kind: str = "") -> str:
 
 
 def samples(run: Run, room: Room, share: float) -> str:
-  """A figure for each step: the film, and its frames side by side.
+  """Makes a figure for each step: the video, and its frames side by side.
 
   Args:
-    run: of which.
-    room: of the page.
-    share: of what is left that these may take.
+    run: run that made the samples.
+    room: remaining room in the page.
+    share: share of the remaining room that these may take.
   """
   chosen, limit = run.samples, share * room.left
   if len(chosen) > MOST_STEPS:
@@ -102,12 +102,12 @@ def samples(run: Run, room: Room, share: float) -> str:
 
 
 def shown_steps(figures: str) -> list[int]:
-  """The steps of `samples`' figures."""
+  """Lists the steps of the figures made by `samples`."""
   return [int(part.partition('"')[0]) for part in figures.split('data-step="')[1:]]
 
 
 def films(found: Sequence[Films], room: Room) -> str:
-  """The latest films of `vdm-jax sample`."""
+  """Shows the latest videos of `vdm-jax sample`."""
   parts = []
   for one in found[:_MOST_FOLDERS]:
     shown = []
@@ -138,13 +138,13 @@ def films(found: Sequence[Films], room: Room) -> str:
     )
   if len(found) > _MOST_FOLDERS:
     room.notes.append(
-      f"Films of the {_MOST_FOLDERS} latest folders of {len(found)} are shown."
+      f"Videos of the {_MOST_FOLDERS} latest folders of {len(found)} are shown."
     )
   return "".join(parts)
 
 
 def data_sheet(run: Run, room: Room) -> str:
-  """The first videos of the data set, frame by frame, where it is on this machine."""
+  """Shows the first videos of the data set as frames, if it is on this machine."""
   name, folder = run.field("data.name"), run.field("data.data_dir") or None
   if not name:
     return ""
@@ -165,7 +165,7 @@ def data_sheet(run: Run, room: Room) -> str:
   image.save(buffer, format="PNG")
   room.left -= buffer.tell()
   shape = "x".join(map(str, source.frame_shape))
-  words = f"The first {count} training videos of {name}, a row each: " + "; ".join(
+  words = f"The first {count} training videos of {name}, one per row: " + "; ".join(
     captions
   )
   address = document.data_address(buffer.getvalue(), "image/png")
@@ -179,7 +179,7 @@ def data_sheet(run: Run, room: Room) -> str:
 
 
 def evenly(items: Sequence[T], count: int) -> list[T]:
-  """So many of the items, evenly spaced, the last and (of two or more) the first."""
+  """Selects `count` evenly spaced items, with the last and, if several, the first."""
   if count == 1:
     return [items[-1]]
   places = np.linspace(0, len(items) - 1, count).round().astype(int)
@@ -189,14 +189,14 @@ def evenly(items: Sequence[T], count: int) -> list[T]:
 def _figure(one: Sample, room: Room) -> str:
   words = f"Samples at step {one.step:,}"
   film = (
-    picture(room, one.film, f"{words}, films side by side", "film") if one.film else ""
+    picture(room, one.film, f"{words}, videos side by side", "film") if one.film else ""
   )
   still = (
     picture(room, one.still, f"{words}, frame by frame", "frames") if one.still else ""
   )
   if not (film or still):
     return ""
-  # Of one kind alone, there is nothing to switch to.
+  # With only one of the two there is nothing to switch to.
   if not (film and still):
     film, still = (part.replace(' class="film"', "").replace(' class="frames"', "")
                    for part in (film, still))  # fmt: skip
@@ -211,12 +211,12 @@ def _bytes(one: Sample) -> int:
 
 
 def _size(content: bytes) -> tuple[int, int] | None:
-  """Width and height of a picture; None if it is none, or is cut off."""
+  """Reads width and height of a picture; None if it is not one, or incomplete."""
   try:
     with PIL.Image.open(io.BytesIO(content)) as image:
       image.load()
       return image.size
-  except Exception:  # Decoders raise what they like.
+  except Exception:  # Decoders may raise anything.
     return None
 
 
@@ -229,7 +229,7 @@ def _image(address: str, size: tuple[int, int], words: str, kind: str) -> str:
 
 
 def _made(films: Films) -> str:
-  """How samples were made, in a sentence."""
+  """Describes in a sentence how samples were made."""
   record = films.record
   settings = record.get("settings")
   settings = settings if isinstance(settings, dict) else {}

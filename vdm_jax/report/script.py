@@ -1,6 +1,6 @@
-"""What moves on the page: the slider of samples, films, the read-out of charts.
+"""The script of the page: the slider of samples, videos, the read-out of charts.
 
-Without it everything is still there: all samples one after the other, charts with
+Without it everything is still shown: all samples one after the other, and charts with
 their numbers in tables.
 """
 
@@ -20,7 +20,7 @@ function samples(part) {
     output.textContent = 'step ' + step.toLocaleString('en');
     slider.setAttribute('aria-valuetext', output.textContent);
     for (const figures of panels) {
-      // The newest that was there by then; before the first, the first.
+      // The newest up to this step; the first if there is none.
       let chosen = figures[0];
       for (const figure of figures) {
         if (Number(figure.dataset.step) <= step) chosen = figure;

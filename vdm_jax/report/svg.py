@@ -1,4 +1,4 @@
-"""Line charts as SVG that follows the page's colours and can be read by keyboard."""
+"""Line charts as SVG with the page's colours and a read-out by keyboard."""
 
 import html
 import json
@@ -12,8 +12,8 @@ from vdm_jax.report import document
 
 _WIDTH, _HEIGHT = 640, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 10, 40
-_MOST_POINTS = 400  # Of a line: more than the chart has pixels help nobody.
-_MOST_ROWS = 24  # Of the table beside it.
+_MOST_POINTS = 400  # Largest number of points per line; more exceed the pixels.
+_MOST_ROWS = 24  # Largest number of rows of the chart's table.
 
 STYLE = """
 .charts { display: grid; gap: 1rem 2rem;
@@ -42,13 +42,12 @@ class Line(NamedTuple):
   """A line of a chart.
 
   Attributes:
-    name: for the legend.
-    points: (step, value) rows float64 [N, 2] by step; values that are not finite are
-      left out.
-    colour: 0 to 7, of the page's.
-    faint: drawn thin, behind the others.
-    dashed: as another line of the same colour is not.
-    dots: a dot on each point.
+    name: name in the legend.
+    points: rows (step, value), float64 [N, 2], by step; non-finite values are left out.
+    colour: number of a colour of the page, 0 to 7.
+    faint: whether to draw it thin, behind the others.
+    dashed: whether to dash it, to tell it from a line of the same colour.
+    dots: whether to draw a dot on each point.
   """
 
   name: str
@@ -60,16 +59,16 @@ class Line(NamedTuple):
 
 
 def chart(key: str, title: str, lines: Sequence[Line], *, from_zero=False) -> str:
-  """A figure: legend, SVG, a read-out, and the numbers as a table.
+  """Draws a figure: legend, SVG, a read-out, and the numbers as a table.
 
-  The vertical axis is logarithmic where all values are positive and span a factor
-  of five or more.
+  The vertical axis is logarithmic if all values are positive and span a factor of five
+  or more.
 
   Args:
-    key: id of the figure, of its own on the page.
-    title: what is drawn.
-    lines: of which some may be empty.
-    from_zero: linear, and zero is shown.
+    key: id of the figure, unique on the page.
+    title: title of the figure.
+    lines: lines, some of which may be empty.
+    from_zero: whether the axis is linear and includes zero.
 
   Returns:
     HTML; '' if there is no value to draw.
@@ -104,7 +103,7 @@ def chart(key: str, title: str, lines: Sequence[Line], *, from_zero=False) -> st
 
 
 def thinned(points: np.ndarray, most: int = _MOST_POINTS) -> np.ndarray:
-  """At most so many of the points [N, 2]; the extremes of each stretch stay."""
+  """Thins points [N, 2] to at most `most`, but keeps the extremes of each stretch."""
   if len(points) <= most:
     return points
   kept = {0, len(points) - 1}
@@ -114,12 +113,12 @@ def thinned(points: np.ndarray, most: int = _MOST_POINTS) -> np.ndarray:
 
 
 def number(value: float) -> str:
-  """A value with four digits that count."""
+  """Formats a value with four significant digits."""
   return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 class _Axis:
-  """From values to places along one side of the chart."""
+  """A map from values to places along one side of the chart."""
 
   def __init__(self, low, high, log, start, stop, pad=False):
     self.log, self.start, self.stop = log, start, stop
@@ -136,7 +135,7 @@ class _Axis:
     return self.start + share * (self.stop - self.start)
 
   def ticks(self, about: int = 6) -> list[float]:
-    """Round values, about so many."""
+    """Lists about `about` round values."""
     span = self.high - self.low
     if self.log and span > 0.8:
       per = (1, 2, 5) if span < 2.5 else (1,)
@@ -164,7 +163,7 @@ def _grid(x: _Axis, y: _Axis) -> str:
   bottom = _HEIGHT - _BOTTOM
   for tick in x.ticks(about=8):
     at = f"{float(x(tick)):.1f}"
-    # The last label must not leave the picture.
+    # The last label must stay inside the picture.
     anchor = "end" if float(x(tick)) > _WIDTH - 40 else "middle"
     parts.append(
       f'<line class="grid" x1="{at}" x2="{at}" y1="{bottom}" y2="{bottom + 5}"/>'
@@ -198,7 +197,7 @@ def _classes(line: Line) -> str:
 
 def _legend(lines: Sequence[Line]) -> str:
   if len(lines) == 1:
-    return ""  # The title says it.
+    return ""  # The title suffices.
   items = []
   for line in lines:
     dot = f'<circle class="dot s{line.colour}" cx="14" cy="6" r="3"/>' * line.dots
@@ -211,7 +210,7 @@ def _legend(lines: Sequence[Line]) -> str:
 
 
 def _in_words(lines: Sequence[Line], log: bool) -> str:
-  """What a reader who sees no picture wants to know first."""
+  """Describes the lines, for readers who do not see the picture."""
   said = []
   for line in lines:
     steps, values = line.points.T
@@ -241,7 +240,7 @@ def _for_script(lines: Sequence[Line], x: _Axis) -> str:
 
 
 def _numbers(title: str, lines: Sequence[Line]) -> str:
-  """Some of the values as a table, for who reads rather than looks."""
+  """Makes a table of some of the values."""
   steps = sorted({int(step) for line in lines for step in line.points[:, 0]})
   if len(steps) > _MOST_ROWS:
     places = np.linspace(0, len(steps) - 1, _MOST_ROWS).round().astype(int)
@@ -249,7 +248,7 @@ def _numbers(title: str, lines: Sequence[Line]) -> str:
   values = [{int(s): number(v) for s, v in line.points} for line in lines]
   rows = [["step", *(line.name for line in lines)]]
   rows += [[f"{step:,}", *(of.get(step, "") for of in values)] for step in steps]
-  shown = document.table(rows, "numbers plain", f"{title}, at some of the steps")
+  shown = document.table(rows, "numbers plain", f"{title}, at some steps")
   return (
     "<details><summary>Numbers</summary>"
     f'<div class="wide" tabindex="0" role="region" aria-label="{html.escape(title)}, '

@@ -1,4 +1,4 @@
-"""Sampling: windows of a plan through a sampler, videos out."""
+"""Sampling of videos: runs the windows of a plan through a sampler."""
 
 from vdm_jax.sampling.model import Model, load
 from vdm_jax.sampling.settings import SamplerSettings

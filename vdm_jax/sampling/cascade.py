@@ -1,9 +1,9 @@
-"""A cascade: models that make the videos of the one before longer, or larger.
+"""A cascade of models, each of which makes the videos of the last longer or larger.
 
-VDM's section 3.1: a model at frameskip 4 makes a video; one at frameskip 1 puts the
-frames in between; one of larger frames makes a video that becomes the smaller one when
-it is averaged to its size, longer and larger at once where it also has a smaller
-frameskip. Each goes by guidance alone, so that it may be any unconditional model.
+As in VDM, section 3.1, a model at frameskip 4 makes a video and one at frameskip 1 adds
+the frames in between. A model of larger frames makes a video that, averaged to the
+smaller size, is the smaller video; it also becomes longer if its frameskip is smaller.
+Each stage is conditioned by guidance only, so that any unconditional model can serve.
 """
 
 from typing import Any
@@ -15,14 +15,14 @@ from vdm_jax.errors import UserError
 from vdm_jax.sampling.model import Model
 from vdm_jax.systems.system import DiffusionSystem
 
-_SEEDS = 7919  # Between the seeds of two stages: equal noise would correlate them.
+_SEEDS = 7919  # Distance between the seeds of stages: equal noise would correlate them.
 
 
 def factors(below: DiffusionSystem, above: DiffusionSystem) -> tuple[int, int]:
-  """Finds how many frames above there are for one below, and pixels along an edge.
+  """Finds the factors of length and of frame size between two models of a cascade.
 
   Raises:
-    UserError: frame rates or sizes do not divide, or nothing becomes longer or larger.
+    UserError: frame rates or sizes are not divisible, or nothing becomes larger.
   """
   if below.stride % above.stride:
     raise UserError(
@@ -45,10 +45,10 @@ def factors(below: DiffusionSystem, above: DiffusionSystem) -> tuple[int, int]:
 
 
 def length(model: Model, below: DiffusionSystem, frames: int) -> int:
-  """Counts the frames that a model makes of so many.
+  """Counts the frames that a model makes out of `frames`.
 
   Raises:
-    UserError: the models do not chain, or they are fewer than a window.
+    UserError: the models do not chain, or the frames are fewer than a window.
   """
   if model.system.windows == "recurrent":
     raise UserError("cascade: a roll-out takes no frames between or below its own")
@@ -64,21 +64,21 @@ def length(model: Model, below: DiffusionSystem, frames: int) -> int:
 def enlarge(
   model: Model, below: DiffusionSystem, videos: np.ndarray, stage: int, **options: Any
 ) -> np.ndarray:
-  """Samples a longer, or larger, version of each video.
+  """Samples a longer or larger version of each video.
 
-  Where the model's frames have the same size, these are given; where they are larger,
-  these guide them as their low-resolution version.
+  The videos are given frames if the model's frames have the same size; otherwise they
+  guide sampling as a low-resolution version of its videos.
 
   Args:
-    model: of this stage.
+    model: model of this stage.
     below: system that made the videos.
     videos: float32 [N, T, h, w, C] in [-1, 1].
     stage: number of this stage, from 1 on.
-    **options: of `Model.sample`; `seed` is that of the whole cascade.
+    **options: arguments of `Model.sample`; `seed` is that of the whole cascade.
 
   Returns:
-    float32 [N, T s, H, W, C], s the ratio of the frameskips: as the paper's 16 frames
-    become 64, of which the last three have no given frame after them.
+    float32 [N, T s, H, W, C], where s is the ratio of the frameskips. The paper's 16
+    frames, for instance, become 64, of which the last three follow the last given one.
 
   Raises:
     UserError: the models do not chain, or the videos are shorter than a window.

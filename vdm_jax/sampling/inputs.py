@@ -1,4 +1,4 @@
-"""What a caller gives `Model.sample` to start from, checked and in shape."""
+"""Checks and reshapes what a caller gives `Model.sample` to start from."""
 
 from collections.abc import Sequence
 
@@ -20,10 +20,10 @@ def given_frames(
   """Checks given frames [T0, H, W, C], or [N, T0, H, W, C], and their places.
 
   Returns:
-    float32 [N, T0, H, W, C], or None, and where in the video they are.
+    The frames, float32 [N, T0, H, W, C] or None, and their places in the video.
 
   Raises:
-    UserError: they do not fit the model, or the places do not fit them.
+    UserError: the frames do not fit the model, or the places do not fit the frames.
   """
   if given is None:
     if len(frames):
@@ -45,13 +45,13 @@ def low_res(
   num_videos: int,
   length: int,
 ) -> LowRes | None:
-  """Spreads low-resolution video, [T1, h, w, C] or one each, over all L frames.
+  """Spreads low-resolution video, [T1, h, w, C] or one per video, over all L frames.
 
   Returns:
-    [N, L, h, w, C], and which of the L frames it has; None for none.
+    [N, L, h, w, C], and which of the L frames it holds; None if there is no such video.
 
   Raises:
-    UserError: its frames do not fit the model's, or the places do not fit them.
+    UserError: the frames do not fit the model, or the places do not fit the frames.
   """
   if video is None:
     if len(frames):
@@ -88,18 +88,18 @@ def cond(
   guidance: float,
   against: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
-  """Puts label and caption where the network wants them.
+  """Makes the conditioning signals of the network from label and caption.
 
   Args:
-    system: whose network.
-    num_videos: N.
+    system: system whose network takes them.
+    num_videos: number of videos N.
     label: class of all videos, or of each.
     tokens: embedded caption of all videos, or of each.
-    guidance: weight w.
+    guidance: weight w of classifier-free guidance.
     against: embedded caption that guidance moves away from.
 
   Raises:
-    UserError: the model does not know them, or there is nothing to guide towards.
+    UserError: the model does not take them, or there is nothing to guide towards.
   """
   spec = system.cond
   found = jax.tree.map(
@@ -151,7 +151,7 @@ def _put_tokens(
 
 
 def _of_each(name: str, video: np.ndarray, num_videos: int) -> np.ndarray:
-  """Gives every video its own: [T, H, W, C] or [N, T, H, W, C] to the latter."""
+  """Broadcasts [T, H, W, C] to [N, T, H, W, C], and checks one that has N already."""
   video = np.asarray(video, np.float32)
   if video.ndim == 4:
     video = np.broadcast_to(video, (num_videos, *video.shape))
@@ -164,7 +164,7 @@ def _of_each(name: str, video: np.ndarray, num_videos: int) -> np.ndarray:
 
 
 def _places(name: str, frames: Sequence[int], video: np.ndarray) -> list[int]:
-  """Says where given frames are in the video; one after the other by default."""
+  """Returns the places of given frames in the video, by default the first ones."""
   places = list(frames) if len(frames) else list(range(video.shape[1]))
   if len(places) != video.shape[1]:
     raise UserError(f"{name}: {len(places)} places for {video.shape[1]} frames")

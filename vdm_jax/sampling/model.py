@@ -1,4 +1,4 @@
-"""A trained model that samples: load a workdir, call `sample`, get an array."""
+"""Trained models: `load` a workdir, then call `sample` for an array of videos."""
 
 import dataclasses
 import functools
@@ -24,12 +24,12 @@ from vdm_jax.systems.system import DiffusionSystem
 class Model:
   """A system with weights, ready to sample on every device of this process.
 
-  Several processes share the videos of a call among them, a batch each in turn; each
-  has all weights, split over its own devices as `config.mesh.fsdp` says.
+  Several processes share the videos of a call, batch by batch; each holds all weights,
+  split over its own devices as `config.mesh.fsdp` says.
 
   Attributes:
-    system: the paper it belongs to.
-    params: its (averaged) weights.
+    system: the system, which is that of a paper.
+    params: the (averaged) weights.
     info: config, checkpoint step and origin.
   """
 
@@ -41,7 +41,7 @@ class Model:
     self._compiled: dict[Any, Callable[..., jax.Array]] = {}
 
   def set_params(self, params: Any) -> None:
-    """Puts other weights in place, or none (None); compiled programs stay."""
+    """Replaces the weights, or drops them (None), but keeps compiled programs."""
     rules = sharding.rules_of(self.info["config"])
     self._placed = sharding.state(self._mesh, params, rules)
     self.params = jax.device_put(processes.whole(params), self._placed)
@@ -70,42 +70,43 @@ class Model:
   ) -> np.ndarray:
     """Samples videos.
 
-    A video depends on the seed and its number alone, not on the batch size or on
-    how many devices share the work.
+    A video depends only on the seed and its number, not on the batch size or on the
+    number of devices that share the work.
 
     Args:
-      num_videos: N.
-      seed: of the noise.
-      draws: seed and number of each video [N], which are then those of as many jobs;
+      num_videos: number of videos N.
+      seed: seed of the noise.
+      draws: seed and number of each video [N], as if they came from separate jobs;
         default (seed, 0) to (seed, N - 1).
       length: frames of each video; default the model's window.
-      label: class of all videos or of each [N]; None: unconditional.
+      label: class of all videos, or of each [N]; None is unconditional.
       tokens: embedded caption of all videos, ([L, D], mask [L]), or of each,
         ([N, L, D], mask [N, L]).
-      against: of a negative caption, which guidance moves away from instead of from
-        no caption.
+      against: embedded negative caption, which takes the place of no caption in
+        guidance.
       given: float32 in [-1, 1], [T0, H, W, C] or one per video [N, T0, H, W, C]:
         frames to start from.
-      given_frames: where in the video the given frames are; default 0 .. T0 - 1.
+      given_frames: places of the given frames in the video; default 0 .. T0 - 1.
       low_res: float32 in [-1, 1], [T1, h, w, C] or one per video: a low-resolution
-        video that guides the sampled one, which becomes it when it is averaged to its
-        size (VDM, section 3.1).
-      low_res_frames: where in the video its frames are; default 0 .. T1 - 1.
+        video that guides the sampled one, whose average at that size it becomes (VDM,
+        section 3.1).
+      low_res_frames: places of its frames in the video; default 0 .. T1 - 1.
       plan: name of the sampling plan; default the system's.
-      plan_options: of the plan, over those of the config.
+      plan_options: options of the plan, which override those of the config.
       batch_size: videos at a time; raised to a multiple of the devices.
-      whole: compile a roll-out as one program for all of its frames. The same
-        videos; progress, and a stop, between batches alone.
-      progress: show a progress bar.
-      unfinished: folder for what is done of a long job. If the same call was stopped
-        there, it resumes after its last finished stage and ends with the same
-        videos. Gone when the job is done. Several processes have one, on a disk that
-        all of them see.
+      whole: whether to compile a roll-out as one program for all of its frames. The
+        videos are the same, but the job reports progress and can be stopped only
+        between batches.
+      progress: whether to show a progress bar.
+      unfinished: folder for the finished stages of a long job. If the same call was
+        stopped, it resumes after its last finished stage and ends with the same videos.
+        The folder is removed when the job is done. Several processes share one folder,
+        on a disk that all of them see.
       **settings: fields of `SamplerSettings` that replace the config's. Its guidance
         is not used without a label or a caption.
 
     Returns:
-      float32 [N, T, H, W, C] in [-1, 1], the given frames in place.
+      float32 [N, T, H, W, C] in [-1, 1], with the given frames in place.
 
     Raises:
       UserError: an argument does not fit the model.
@@ -177,8 +178,8 @@ class Model:
     )
     with bar:
       for batch, start in mine:
-        # The last batch is filled up with more videos that are thrown away: one
-        # compiled shape serves all.
+        # The last batch is filled up with videos that are then discarded, so that one
+        # compiled shape serves all batches.
         numbers = np.arange(start, start + batch_size)
         rows, seeds = np.minimum(numbers, num_videos - 1), seed
         if draws is not None:
@@ -198,28 +199,28 @@ class Model:
     return videos
 
   def settings(self, signals: bool, **overrides: Any) -> SamplerSettings:
-    """What `sample` samples with: the config's settings under some others.
+    """Returns the settings of `sample`: those of the config, with overrides.
 
     Args:
       signals: whether there is a label or a caption; without one the config's guidance
-        has nothing to guide towards, and is 0.
-      **overrides: as of `sample`.
+        has nothing to guide towards and is 0.
+      **overrides: as the settings of `sample`.
 
     Raises:
-      UserError: a field is unknown or has a value it cannot have.
+      UserError: a field is unknown or its value is invalid.
     """
     if not signals and overrides.get("guidance") is None:
       overrides["guidance"] = 0.0
     return SamplerSettings.from_config(self.info["config"]["sampling"], **overrides)
 
   def _plan(self, name, options):
-    """Name and options of the plan: the system's, unless the caller says other."""
+    """Returns name and options of the plan, by default the system's."""
     defaults = self.system.plan_options if name in (None, self.system.plan) else {}
     options = {k: v for k, v in (options or {}).items() if v is not None}
     return name or self.system.plan, {**defaults, **options}
 
   def _check_plan(self, plan, whole) -> int:
-    """Checks all stages before the first is sampled; returns how many there are."""
+    """Checks all stages before the first one is sampled, and counts them."""
     before, count = None, 0
     for frames in plans.stages(plan):
       self.system.windows.check(frames, before)
@@ -232,13 +233,13 @@ class Model:
     return count
 
   def window(self, settings, video, frames, cond, keys, state=None, low_res=None):
-    """One window: arrays of a batch in, see `window.sample_window`."""
+    """Samples one window of a batch, see `window.sample_window`."""
     program = self._program(settings, bool(np.any(frames.observed)))
     rows = (video, frames, cond, keys, state, low_res)
     return program(self.params, *jax.device_put(rows, sharding.batch(self._mesh)))
 
   def rollout(self, settings, given, cond, keys):
-    """A roll-out as one program, see `rollout_scan.sample_rollout`."""
+    """Samples a roll-out as one program, see `rollout_scan.sample_rollout`."""
     key = (settings, "rollout")
     if key not in self._compiled:
       rows = sharding.batch(self._mesh)
@@ -252,7 +253,7 @@ class Model:
     return self._compiled[key](self.params, *inputs_of)
 
   def _program(self, settings, any_observed):
-    """The jitted window sampler; jit keeps one program per shape."""
+    """Makes the jitted window sampler; jit keeps one program per shape."""
     key = (settings, any_observed)
     if key not in self._compiled:
       rows = sharding.batch(self._mesh)
@@ -271,13 +272,13 @@ class Model:
 def load(workdir: str, *, rate: str | None = None, **pick: Any) -> Model:
   """Loads the model of a workdir or export.
 
-  Where `config.system` names a function of the user's, its code is imported and run:
-  load only what you trust.
+  If `config.system` names a function of the user's, its code is imported and executed,
+  so load only what you trust.
 
   Args:
     workdir: a folder, or a file that ends with .safetensors; local or gs://.
-    rate: which average of the weights; default the config's first.
-    **pick: `step=` one checkpoint, `best=True` that of the best validation loss.
+    rate: which average of the weights to take; default the config's first.
+    **pick: `step=` for a checkpoint, `best=True` for that of the best validation loss.
 
   Raises:
     UserError: there is no such checkpoint, or it cannot be read.
@@ -287,7 +288,7 @@ def load(workdir: str, *, rate: str | None = None, **pick: Any) -> Model:
 
 
 def _digest(arrays) -> str:
-  """A hash of arrays on the host."""
+  """Computes a hash of arrays on the host."""
   total = hashlib.sha256()
   for leaf in jax.tree.leaves(arrays):
     total.update(np.ascontiguousarray(leaf).tobytes())

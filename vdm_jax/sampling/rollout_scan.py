@@ -1,4 +1,4 @@
-"""A whole roll-out as one program: a scan over frames around that over noise levels."""
+"""A whole roll-out as one program: a scan over frames around one over noise levels."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,24 +20,24 @@ def sample_rollout(
   cond: Mapping[str, jax.Array],
   keys: jax.Array,
 ) -> jax.Array:
-  """Samples frames one after the other, the recurrent state handed on.
+  """Samples frames one after the other, with a recurrent state.
 
-  The same frames as window by window (plan `rollout`) with the same keys.
+  The frames equal those of the plan `rollout`, window by window, with the same keys.
 
   Args:
-    system: whose network samples; recurrent.
-    settings: how.
-    params: of the network.
+    system: system with a recurrent network.
+    settings: settings of the sampler.
+    params: parameters of the network.
     given: [B, K, H, W, C] in [-1, 1], the first frames of the videos.
     cond: conditioning signals, [B, G, ...].
-    keys: [B, N], one for each video and new frame.
+    keys: [B, N], one key per video and new frame.
 
   Returns:
     float32 [B, N, H, W, C], the frames after the given ones.
   """
 
   def following(before, start, key, state):
-    """The frame [B, 1, H, W, C] after some frames, the first of which is `start`."""
+    """Samples the frame [B, 1, H, W, C] after some frames that begin at `start`."""
     batch, count = before.shape[:2]
     slots = jnp.arange(count + 1)
     latent = jnp.broadcast_to(slots == count, (batch, count + 1))

@@ -1,4 +1,4 @@
-"""A batch of videos on its way through a plan."""
+"""Sampling of one batch of videos by a plan, stage by stage."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from vdm_jax.sampling.unfinished import Stage
 
 
 class SampledBatch:
-  """A batch of videos on its way through a plan."""
+  """A batch of videos that is sampled by a plan."""
 
   def __init__(self, model, settings, plan, seed, numbers, cond, low_res=None):
     self.model = model
@@ -32,8 +32,8 @@ class SampledBatch:
       bar.update()
     while (following := self.plan.next(state, video)) is not None:
       frames, state = following
-      # Again: a plan that looks at the video may choose other frames than it did
-      # when there was none.
+      # Checked again, as a plan that depends on the video may choose other frames than
+      # in the dry run.
       exists = plans.check_stage(self.plan, frames, exists)
       new, slots, carried = self._stage(video, frames, carried, number)
       rows, index = slots
@@ -46,7 +46,7 @@ class SampledBatch:
     return video
 
   def run_whole(self, video, batch, store, bar) -> np.ndarray:
-    """As `run`, all stages of a roll-out as one."""
+    """Samples all stages of a roll-out as one; otherwise like `run`."""
     rows, state, stages = np.arange(len(video))[:, None], self.plan.start(), []
     while (following := self.plan.next(state, None)) is not None:
       frames, state = following
@@ -54,7 +54,7 @@ class SampledBatch:
     for stage in store.stages(batch) if store is not None else ():
       video[stage.rows, stage.index] = stage.values
       bar.update(len(stages))
-      return video  # There is one stage, of all frames.
+      return video  # The only stage holds all frames.
     if not stages:
       return video
     index = np.stack([frames.index[0, -1] for frames in stages])
@@ -71,7 +71,7 @@ class SampledBatch:
     return video
 
   def _stage(self, video, frames, carried, number):
-    """The new frames [K, ...] of a stage, their (rows, index), and the state."""
+    """Samples new frames [K, ...] of a stage; returns (rows, index) and state, too."""
     size = len(video)
     frames = jax.tree.map(
       lambda row: np.broadcast_to(np.asarray(row), (size, *row.shape[1:])), frames
@@ -79,7 +79,7 @@ class SampledBatch:
     rows = np.arange(size)[:, None]
     window = video[rows, frames.index]
     system = self.model.system
-    if isinstance(carried, list):  # From disk: leaves without their tree.
+    if isinstance(carried, list):  # Read from disk, as leaves without their tree.
       carried = self._with_structure(window, frames, carried)
     wide = frames.replace(index=frames.index * system.stride)
     keys = _keys(self.seed, self.numbers, number)
@@ -105,7 +105,7 @@ class SampledBatch:
 
 @jax.jit
 def _keys(seed, numbers, stage):
-  """One key per video and stage; one seed for all videos or one each."""
+  """Makes one key per video and stage, from one seed for all videos or one each."""
 
   def one(seed, number):
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), number), stage)

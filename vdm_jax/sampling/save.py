@@ -1,4 +1,4 @@
-"""What sampling leaves on disk: lossless frames, videos, a sheet and a record."""
+"""Writes samples to disk: lossless frames, videos, a contact sheet and a record."""
 
 import importlib.util
 import json
@@ -16,7 +16,7 @@ from vdm_jax.pixels import to_uint8
 
 
 def tile(videos: np.ndarray, gap: int = 1) -> np.ndarray:
-  """Lays videos [N, T, H, W, C] side by side in one video, as square as it gets.
+  """Tiles videos [N, T, H, W, C] into one video, as square as possible.
 
   Returns:
     [T, rows * (H + gap) + gap, columns * (W + gap) + gap, C] of the same dtype.
@@ -44,12 +44,12 @@ def save_overview(
   """Writes NAME.gif (all videos tiled) and NAME.png (frame by frame).
 
   Args:
-    folder: created if missing.
-    name: of the files.
+    folder: folder, created if missing.
+    name: name of the files, without suffix.
     videos: uint8 [N, T, H, W, C].
-    captions: of each video, for the sheet.
+    captions: caption of each video, for the sheet.
     borders: see `sheet.contact_sheet`.
-    fps: of the GIF.
+    fps: frames per second of the GIF.
 
   Returns:
     The path of the GIF.
@@ -77,18 +77,18 @@ def save(
 ) -> None:
   """Writes a folder of samples.
 
-  `videos.npz` holds the frames without loss (uint8 [N, T, H, W, C] under
-  `videos`), `films/` a GIF of each video and, with the extra `video`, an MP4;
-  `sheet.png` and `sheet.gif` show all of them, `record.json` says how they were made.
+  `videos.npz` holds the lossless frames (uint8 [N, T, H, W, C] under `videos`) and
+  `films/` a GIF of each video and, with the extra `video`, an MP4; `sheet.png` and
+  `sheet.gif` show all of them, and `record.json` describes how they were made.
 
   Args:
     out: folder; must not hold samples already.
     videos: float [N, T, H, W, C] in [-1, 1].
-    record: JSON-able; written last, so that a folder with it is complete.
-    captions: of each video.
+    record: JSON-serialisable; written last, so that a folder that has it is complete.
+    captions: caption of each video.
     observed: bool [T], frames that were given; framed in colour on the sheet.
-    fps: of the videos.
-    films: write these as well.
+    fps: frames per second of the videos.
+    films: whether to write `films/`.
 
   Raises:
     UserError: `out` holds samples already.
@@ -114,7 +114,7 @@ def save(
 def _write_films(folder, pixels, fps):
   folder.mkdir(exist_ok=True)
   scale = video.visible_scale(*pixels.shape[2:4])
-  # GIFs need no extra; what was sampled for hours is not lost for want of one.
+  # GIFs need no extra, so hours of sampling are not lost for want of one.
   encodes = importlib.util.find_spec("av") is not None
   for i, clip in enumerate(pixels):
     video.write_gif(folder / f"{i:04d}.gif", clip, fps=fps, scale=scale)
@@ -125,7 +125,7 @@ def _write_films(folder, pixels, fps):
 
 
 def describe(model: Any, **facts: Any) -> dict[str, Any]:
-  """The record of samples: which model made them, and what the caller adds."""
+  """Makes the record of samples: the model that made them, and the caller's facts."""
   info = model.info
   return {
     "workdir": info["workdir"],
@@ -137,22 +137,22 @@ def describe(model: Any, **facts: Any) -> dict[str, Any]:
 
 
 def as_written(record: Mapping[str, Any]) -> dict[str, Any]:
-  """Gives a record as `read_record` would."""
+  """Converts a record to what `read_record` would return."""
   return json.loads(json.dumps(record))
 
 
 def is_complete(folder: epath.PathLike) -> bool:
-  """Tells whether a folder holds all that `save` writes."""
+  """Tells whether a folder holds everything that `save` writes."""
   return (epath.Path(folder) / "record.json").exists()
 
 
 def read_record(folder: epath.PathLike) -> dict[str, Any]:
-  """The record of a complete folder of samples."""
+  """Reads the record of a complete folder of samples."""
   return json.loads((epath.Path(folder) / "record.json").read_text())
 
 
 def read(folder: epath.PathLike) -> np.ndarray:
-  """The videos uint8 [N, T, H, W, C] of a folder of samples."""
+  """Reads the videos, uint8 [N, T, H, W, C], of a folder of samples."""
   with (epath.Path(folder) / "videos.npz").open("rb") as file, np.load(file) as found:
     return found["videos"]
 

@@ -1,4 +1,4 @@
-"""How to sample: the fields of `config.sampling`, checked."""
+"""Settings of sampling, which are the fields of `config.sampling`."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,32 +17,32 @@ METHODS = ("", "replacement", "reconstruction")
 
 @dataclasses.dataclass(frozen=True)
 class SamplerSettings:
-  """Sampler, its options, and what is wrapped around the denoiser.
+  """Settings of the sampler and of what is wrapped around the denoiser.
 
   Attributes:
     sampler: 'ancestral', 'ddim', 'dpmpp_2m' or 'langevin' (ancestral steps with
       Langevin corrections).
-    steps: N, intervals of the grid of noise levels; 0: every step of a discrete
-      schedule.
-    respacing: of a discrete schedule, in place of `steps`: 'ddim50', or counts of equal
-      sections, '10,15,20' (see `diffusion.respacing.retained_steps`).
-    gamma: variance of ancestral steps, 0 lower to 1 upper bound.
-    eta: of 'ddim', 0 deterministic to 1 ancestral.
+    steps: number N of intervals of the grid of noise levels; 0 takes every step of a
+      discrete schedule.
+    respacing: steps of a discrete schedule, in place of `steps`: 'ddim50', or counts of
+      equal sections, '10,15,20' (see `diffusion.respacing.retained_steps`).
+    gamma: variance of ancestral steps, from the lower bound (0) to the upper one (1).
+    eta: noise of 'ddim', from deterministic (0) to ancestral (1).
     langevin_delta: step size of 'langevin'.
     threshold: 'none', 'static' (clip to [-1, 1]) or 'dynamic'.
-    percentile: of 'dynamic', a fraction.
+    percentile: quantile of 'dynamic', a fraction.
     guidance: classifier-free weight w in (1 + w) cond - w uncond; 0 is none.
-    method: how a model that is not told of given frames (VDM) is shown them:
-      'replacement' or 'reconstruction' guidance on top of it; '' is the latter where
-      the weight is above 0.
+    method: how given frames condition a model whose network does not take them (VDM):
+      by 'replacement', or by 'reconstruction' guidance on top of it; '' is the latter
+      if its weight is above 0.
     reconstruction_weight: weight w_r of reconstruction guidance towards observed
       frames; 0 is replacement alone.
-    super_resolution_weight: weight w_r per pixel of a low-resolution video that
-      guides; 0 is the number of pixels averaged into one, which makes it exact.
-    resample: times that each step of 'ancestral' or 'ddim' is taken where frames are
-      given, diffusing back in between (RePaint); 1 is once.
-    restore_given: given frames come back as they were given. False leaves what the
-      network makes of them, as RaMViD's own code does.
+    super_resolution_weight: weight w_r per pixel of a guiding low-resolution video; 0
+      takes the number of pixels averaged into one, which makes it exact.
+    resample: how often each step of 'ancestral' or 'ddim' is taken if frames are given,
+      diffusing back in between (RePaint); 1 is once.
+    restore_given: whether given frames are returned as they were given, or, as in
+      RaMViD's own code, as the network leaves them.
   """
 
   sampler: str = "ancestral"
@@ -82,7 +82,7 @@ class SamplerSettings:
 
   @property
   def towards_given(self) -> float:
-    """The weight of reconstruction guidance; 0 for replacement alone."""
+    """Returns the weight of reconstruction guidance; 0 for replacement alone."""
     return 0.0 if self.method == "replacement" else self.reconstruction_weight
 
   @classmethod
@@ -92,7 +92,7 @@ class SamplerSettings:
     """Reads `config.sampling`; overrides that are None are left out.
 
     Raises:
-      UserError: a field is unknown or has a value it cannot have.
+      UserError: a field is unknown or its value is invalid.
     """
     fields = {f.name for f in dataclasses.fields(cls)}
     merged = {**config, **{k: v for k, v in overrides.items() if v is not None}}
@@ -134,7 +134,7 @@ class SamplerSettings:
     low: float | jax.Array = -1.0,
     high: float | jax.Array = 1.0,
   ) -> samplers.Denoiser:
-    """Puts a denoiser under the threshold; a static one clips to [low, high]."""
+    """Applies the threshold to a denoiser; a static one clips to [low, high]."""
     if self.threshold == "static":
       return guidance.threshold_static(denoiser, low, high)
     if self.threshold == "dynamic":

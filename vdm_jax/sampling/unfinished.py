@@ -1,8 +1,8 @@
-"""What an unfinished sampling job leaves on disk, so that it can resume.
+"""The files of an unfinished sampling job, from which it can be resumed.
 
-One small file a stage, written aside and renamed: a job that is killed loses the stage
-at hand, never one that is done. Reading them back in order puts every frame, the plan
-and the recurrent state where they were.
+Each stage is one small file, written under another name and then renamed: a job that is
+killed loses the current stage, never a finished one. Reading the files in order
+restores every frame, the plan's state and the recurrent state.
 """
 
 import io
@@ -24,10 +24,10 @@ class Stage(NamedTuple):
   """A finished stage of a batch of videos.
 
   Attributes:
-    rows: int [K], which video of the batch each new frame belongs to.
-    index: int [K], which frame of it.
-    values: float32 [K, H, W, C].
-    plan_state: of the plan, after the stage.
+    rows: int [K], the video of the batch that each new frame belongs to.
+    index: int [K], the place of each new frame in its video.
+    values: float32 [K, H, W, C], the new frames.
+    plan_state: state of the plan after the stage.
     carried: leaves of the recurrent state after the stage; empty if there is none, or
       if a later stage has replaced it.
   """
@@ -40,14 +40,14 @@ class Stage(NamedTuple):
 
 
 class Unfinished:
-  """The stages of a job that are done, in a folder of its own."""
+  """The finished stages of a job, in a folder of their own."""
 
   def __init__(self, folder: epath.PathLike, description: Mapping[str, Any]):
     """Opens the folder, or makes it.
 
     Args:
-      folder: of this job alone.
-      description: JSON-able, all that the result depends on.
+      folder: folder of this job alone.
+      description: everything that the result depends on, JSON-serialisable.
 
     Raises:
       UserError: the folder holds the stages of a job with another description.
@@ -67,7 +67,7 @@ class Unfinished:
       self._write(_DESCRIPTION, json.dumps(description, indent=2).encode())
 
   def stages(self, batch: int) -> Iterator[Stage]:
-    """The finished stages of a batch, in their order."""
+    """Yields the finished stages of a batch, in order."""
     number = 0
     while (path := self._path(batch, number)).exists():
       with np.load(io.BytesIO(path.read_bytes())) as archive:
@@ -82,9 +82,9 @@ class Unfinished:
       number += 1
 
   def save(self, batch: int, number: int, stage: Stage) -> None:
-    """Keeps a stage: everything of it is on disk, or nothing is."""
+    """Writes a stage to disk, all of it or nothing."""
     if stage.carried:
-      # Before the stage itself: a stage that is there has its state.
+      # Written before the stage itself, so that a stage on disk always has its state.
       self._write_arrays(
         self._carried_path(batch, number).name,
         {f"leaf_{i}": leaf for i, leaf in enumerate(stage.carried)},
@@ -102,7 +102,7 @@ class Unfinished:
       self._carried_path(batch, number - 1).unlink(missing_ok=True)
 
   def remove(self) -> None:
-    """Removes the folder: the job is finished."""
+    """Removes the folder of a finished job."""
     self._folder.rmtree(missing_ok=True)
 
   def _path(self, batch: int, number: int) -> epath.Path:
@@ -130,5 +130,5 @@ class Unfinished:
 
 
 def leaves(state: Any) -> list[np.ndarray]:
-  """A recurrent state as arrays on the host, in the order of its tree."""
+  """Lists a recurrent state's arrays on the host, in the order of its tree."""
   return [np.asarray(leaf) for leaf in jax.tree.leaves(jax.device_get(state))]

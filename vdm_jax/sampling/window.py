@@ -1,4 +1,4 @@
-"""One window through a sampler: the program that sampling compiles."""
+"""Sampling of one window, the program that sampling compiles."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,11 +13,11 @@ from vdm_jax.systems.system import DiffusionSystem
 
 
 class LowRes(NamedTuple):
-  """A video that the sampled one should become when it is averaged to its size.
+  """A low-resolution video that the sampled one, averaged to its size, should match.
 
   Attributes:
     video: float32 [B, T, h, w, C] in [-1, 1].
-    known: bool [B, T], frames that it has.
+    known: bool [B, T], the frames that it holds.
   """
 
   video: jax.Array
@@ -40,22 +40,22 @@ def sample_window(
   """Samples the latent frames of a batch of windows given the observed ones.
 
   Args:
-    system: whose network samples.
-    settings: how.
-    params: of the network.
-    video: [B, T, H, W, C] in [-1, 1]; only observed frames are looked at.
-    frames: which are observed and latent.
+    system: system whose network samples.
+    settings: settings of the sampler.
+    params: parameters of the network.
+    video: [B, T, H, W, C] in [-1, 1]; only observed frames are read.
+    frames: roles of the frames.
     cond: conditioning signals, [B, G, ...]; under 'against' those that guidance moves
-      away from, none by default.
-    keys: one per video [B]: a video belongs to its key, not to the batch.
-    state: recurrent state after the window before, None for the first one.
-    low_res: a low-resolution video that guides it, None for none.
-    any_observed: False skips all work for observed frames.
+      away from, by default none.
+    keys: one key per video [B]; a video depends on its key, not on the batch.
+    state: recurrent state after the window before; None for the first one.
+    low_res: low-resolution video that guides sampling; None for none.
+    any_observed: whether any frame is observed; False skips the work for it.
 
   Returns:
-    float32 [B, T, H, W, C]: the observed frames as given (unless the settings leave
-    them as they come out), the others sampled; and the recurrent state, None for a
-    network that has none.
+    float32 [B, T, H, W, C], with observed frames as given (unless the settings say
+    otherwise) and the others sampled; and the recurrent state, None for a network
+    without one.
   """
   observed = frames.observed[..., None, None, None]
   video = jnp.where(observed, video, 0.0)
@@ -101,7 +101,7 @@ def sample_window(
 
 
 def _paired(first: Any, second: Any) -> Any:
-  """Arrays of 2 B rows: of each example that of the first tree, then the second's."""
+  """Interleaves two trees of B rows: each row of the first, then that of the second."""
   return jax.tree.map(
     lambda a, b: jnp.stack([a, b], axis=1).reshape(-1, *a.shape[1:]), first, second
   )

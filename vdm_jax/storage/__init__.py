@@ -1,1 +1,1 @@
-"""What a workdir holds: checkpoints, config, metrics."""
+"""The contents of a workdir: checkpoints, config, metrics."""

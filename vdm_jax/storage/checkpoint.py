@@ -1,7 +1,7 @@
-"""Checkpoints of a run: state, data position, and what they belong to.
+"""Checkpoints of a run: state, data position and metadata.
 
-Orbax writes each checkpoint to a temporary folder and renames it when all is
-on disk, so a killed or failed save leaves nothing that could be picked up.
+Orbax writes each checkpoint to a temporary folder and renames it once everything is on
+disk, so a killed or failed save leaves nothing that could be mistaken for one.
 """
 
 import json
@@ -22,8 +22,8 @@ FORMAT = 1
 class Checkpoints:
   """The checkpoints of one workdir.
 
-  `latest` ones live in `checkpoints/`, the one that is best by `train.best_by` in
-  `best/`. Saves are asynchronous; `close` or `wait` makes sure they are done.
+  The latest ones are in `checkpoints/`, the best one by `train.best_by` in `best/`.
+  Saves are asynchronous; `close` or `wait` makes sure that they are done.
   """
 
   def __init__(
@@ -34,15 +34,15 @@ class Checkpoints:
     keep_every: int = 0,
     read_only: bool = False,
   ):
-    """Opens (and creates, unless read_only) the checkpoint folders.
+    """Opens the checkpoint folders, and creates them unless `read_only`.
 
     Args:
       workdir: folder of the run, local or gs://.
-      keep_last: how many of the newest stay.
-      keep_every: steps divisible by it stay too; 0 for none.
-      read_only: never write or delete.
+      keep_last: number of newest checkpoints to keep.
+      keep_every: checkpoints at steps divisible by this are kept, too; 0 for none.
+      read_only: whether to never write or delete.
     """
-    # Orbax takes absolute paths alone; an address such as gs:// is one already.
+    # Orbax takes only absolute paths, which URLs such as gs:// are already.
     workdir = str(workdir)
     self._root = epath.Path(workdir if "://" in workdir else os.path.abspath(workdir))
 
@@ -72,12 +72,12 @@ class Checkpoints:
     self._best_value = np.inf
     if not read_only and self._best.latest_step() is not None:
       best = self.meta(best=True)
-      # Before other measures than the loss could choose, it was the only one.
+      # Older runs could choose the best one only by the loss.
       self._best_value = best.get("best_value", best.get("validation_loss"))
 
   @property
   def steps(self) -> list[int]:
-    """Steps of the checkpoints that can be restored, oldest first."""
+    """Lists the steps of the checkpoints that can be restored, oldest first."""
     return sorted(self._latest.all_steps())
 
   @property
@@ -91,7 +91,7 @@ class Checkpoints:
     self._guard(lambda: self._latest.save(step, args=_pack(state, data, meta)))
 
   def save_best(self, step: int, value: float, state: Any, data: Any, meta) -> None:
-    """Keeps this state if its value, a loss or a distance, is the lowest so far."""
+    """Saves this state if its value, a loss or a distance, is the lowest so far."""
     if step in self._best.all_steps() or not value < self._best_value:
       return
     self._best_value = value
@@ -99,7 +99,7 @@ class Checkpoints:
     self._guard(lambda: self._best.save(step, args=_pack(state, data, meta)))
 
   def meta(self, step: int | None = None, best: bool = False) -> dict[str, Any]:
-    """What a checkpoint belongs to: config, data fingerprint, format, versions."""
+    """Reads a checkpoint's metadata: config, data fingerprint, format, versions."""
     manager, step = self._pick(step, best)
     meta = self._read(manager, step, ocp.args.Composite(meta=ocp.args.JsonRestore()))
     if meta.meta["format"] > FORMAT:
@@ -110,7 +110,7 @@ class Checkpoints:
     return meta.meta
 
   def shapes(self, step: int | None = None, best: bool = False) -> Any:
-    """The tree of arrays in a checkpoint, as `jax.ShapeDtypeStruct`s."""
+    """Reads the tree of arrays in a checkpoint, as `jax.ShapeDtypeStruct`s."""
     manager, step = self._pick(step, best)
     try:
       tree = manager.item_metadata(step)["state"].tree
@@ -121,16 +121,16 @@ class Checkpoints:
   def restore(
     self, shapes: Any, sharding: Any = None, step: int | None = None, best: bool = False
   ) -> tuple[Any, Any]:
-    """Reads (state, data position); onto whatever devices `sharding` names.
+    """Reads (state, data position), onto the devices of `sharding`.
 
     Args:
       shapes: `jax.ShapeDtypeStruct`s of what to read: a State or a part of one.
-      sharding: of the same structure; None: this process's first device.
-      step: which checkpoint; default the newest.
-      best: read the best one.
+      sharding: shardings of the same structure; None for this process's first device.
+      step: step of the checkpoint; default the newest.
+      best: whether to read the best one.
 
     Raises:
-      UserError: there is none, or it lost a file, or its arrays have other
+      UserError: there is no checkpoint, it lacks a file, or its arrays have other
         shapes.
     """
     manager, step = self._pick(step, best)
@@ -184,7 +184,7 @@ class Checkpoints:
   def _read(self, manager, step, args):
     try:
       return manager.restore(step, args=args)
-    except Exception as error:  # Orbax passes on whatever a file's reader raises.
+    except Exception as error:  # Orbax passes on any error of a file's reader.
       raise self._unreadable(manager, step, error) from error
 
   def _unreadable(self, manager, step, error):
@@ -198,7 +198,7 @@ class Checkpoints:
   def _guard(self, write):
     try:
       if jax.process_count() > 1:
-        # Two saves under way at once would meet at each other's barriers.
+        # Two concurrent saves would meet at each other's barriers.
         self._latest.wait_until_finished()
         self._best.wait_until_finished()
       write()
@@ -211,7 +211,7 @@ class Checkpoints:
 
 
 def newest(workdir: str) -> int | None:
-  """The step of a workdir's newest checkpoint, by the names of its folders alone."""
+  """Finds the step of a workdir's newest checkpoint, by the names of folders only."""
   folder = epath.Path(workdir) / "checkpoints"
   names = [path.name for path in folder.iterdir()] if folder.exists() else []
   found = [int(name) for name in names if name.isdigit()]
@@ -227,7 +227,7 @@ def _pack(state, data, meta):
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
-  """Dotted keys at which two nested configs differ, with both values."""
+  """Lists the dotted keys at which two nested configs differ, with both values."""
   if isinstance(old, dict) and isinstance(new, dict):
     found = []
     for key in sorted({*old, *new}, key=str):

@@ -1,4 +1,4 @@
-"""A run's averaged weights and config alone, as a folder or as one file."""
+"""Exports of a run, averaged weights and config, as a folder or as one file."""
 
 import datetime
 from typing import Any
@@ -13,12 +13,12 @@ def folder(workdir: str, out: str, **pick: Any) -> None:
   """Writes a slim folder that `sample` loads: averaged weights, config, origin.
 
   Args:
-    workdir: of a run, or an export.
+    workdir: workdir of a run, or an export.
     out: the new folder.
     **pick: `rate`, `step` and `best` of `workdirs.read_weights`.
 
   Raises:
-    UserError: `out` holds something already, or the run has no checkpoint.
+    UserError: `out` is not empty, or the run has no checkpoint.
   """
   if str(out).endswith(weights_file.SUFFIX):
     raise UserError(f"{out}: expected a folder, found the name of a file")
@@ -35,16 +35,16 @@ def folder(workdir: str, out: str, **pick: Any) -> None:
 
 
 def file(workdir: str, out: str, **pick: Any) -> None:
-  """Writes the same as one safetensors file, which `sample` and `load` take.
+  """Writes the same as one safetensors file, which `sample` and `load` read.
 
   Args:
-    workdir: of a run, or an export.
-    out: the new file; its name ends with .safetensors.
+    workdir: workdir of a run, or an export.
+    out: the new file, whose name ends with .safetensors.
     **pick: `rate`, `step` and `best` of `workdirs.read_weights`.
 
   Raises:
-    UserError: the name of `out` ends otherwise, or something is there already, or the
-      run has no checkpoint.
+    UserError: the name of `out` ends differently, `out` exists already, or the run has
+      no checkpoint.
   """
   weights_file.check_free(out)
   params, meta = _read(workdir, **pick)
@@ -52,7 +52,7 @@ def file(workdir: str, out: str, **pick: Any) -> None:
 
 
 def _read(workdir: str, **pick: Any) -> tuple[Any, dict[str, Any]]:
-  """Weights, and what an export says of them: its average is the only one."""
+  """Reads weights, and makes the metadata of an export, which has a single average."""
   params, info = workdirs.read_weights(workdir, **pick)
   kept = (
     "config",

@@ -1,8 +1,9 @@
-"""One file that holds a model: its weights, and what they belong to.
+"""A file that holds a whole model: its weights and their metadata.
 
-A safetensors file, so that any tool can read the arrays and no code is run. Arrays are
-named by their Flax paths ('backbone/stem/kernel'). Every value of the metadata is JSON:
-the config, the step, the rate of the average, versions, and a checksum of all of it.
+It is a safetensors file, so that any tool can read the arrays and no code is run.
+Arrays are named by their Flax paths ('backbone/stem/kernel'). Every value of the
+metadata is JSON: the config, the step, the rate of the average, versions, and a
+checksum of everything.
 """
 
 import contextlib
@@ -24,20 +25,20 @@ from vdm_jax.errors import UserError
 
 SUFFIX = ".safetensors"
 FORMAT = 1
-# What a file must tell about its arrays.
+# Metadata that every file must have.
 _NEEDED = ("file_format", "checksum", "config", "step", "ema", "vdm_jax")
 
 
 def is_one(path: epath.PathLike) -> bool:
-  """Tells whether a path is that of such a file, by its name."""
+  """Tells, by its name, whether a path is that of such a file."""
   return str(path).endswith(SUFFIX) and not epath.Path(path).is_dir()
 
 
 def check_free(path: epath.PathLike) -> None:
-  """Checks that a new file may have this path.
+  """Checks that a new file can be written to this path.
 
   Raises:
-    UserError: its name ends otherwise, or something is there already.
+    UserError: the path ends differently, or exists already.
   """
   if not str(path).endswith(SUFFIX):
     raise UserError(f"{path}: expected the name of a new file that ends with {SUFFIX}")
@@ -46,12 +47,12 @@ def check_free(path: epath.PathLike) -> None:
 
 
 def write(path: epath.PathLike, params: Any, meta: Mapping[str, Any]) -> None:
-  """Writes a file; it is there complete or not at all.
+  """Writes a file, all or nothing.
 
   Args:
-    path: local or in a bucket.
+    path: path, local or in a bucket.
     params: nested dicts of arrays.
-    meta: 'config', 'step', 'ema', 'vdm_jax' and whatever else JSON can hold.
+    meta: 'config', 'step', 'ema', 'vdm_jax' and other JSON-serialisable values.
 
   Raises:
     UserError: the path is taken, or the file cannot be written.
@@ -68,12 +69,12 @@ def write(path: epath.PathLike, params: Any, meta: Mapping[str, Any]) -> None:
   texts["checksum"] = json.dumps(_checksum(arrays, texts))
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
-    if "://" in str(path):  # A bucket shows an object when all of it is there.
+    if "://" in str(path):  # Buckets show only complete objects.
       target.write_bytes(safetensors.numpy.save(arrays, texts))
       return
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-      # Its writer lets no one else read what it makes; this one travels.
+      # safetensors makes files that only their owner can read; this one is for sharing.
       temporary.touch()
       mode = os.stat(temporary).st_mode
       safetensors.numpy.save_file(arrays, os.fspath(temporary), texts)
@@ -89,14 +90,14 @@ def read(path: epath.PathLike) -> tuple[Any, dict[str, Any]]:
   """Reads a file.
 
   Args:
-    path: local or in a bucket.
+    path: path, local or in a bucket.
 
   Returns:
-    (params, meta): nested dicts of arrays in the host's memory, and what was given to
-    `write`.
+    (params, meta): nested dicts of arrays in the host's memory, and the metadata given
+    to `write`.
 
   Raises:
-    UserError: there is no such file, it is damaged, or `write` did not make it.
+    UserError: there is no such file, it is damaged, or it was not made by `write`.
   """
   if not epath.Path(path).exists():
     raise UserError(f"{path}: no such file")
@@ -133,7 +134,7 @@ def read(path: epath.PathLike) -> tuple[Any, dict[str, Any]]:
 
 @contextlib.contextmanager
 def _local(path: epath.PathLike) -> Iterator[str]:
-  """The path of the file on this machine: its own, or that of a copy."""
+  """Yields a local path of the file, its own or that of a copy."""
   if "://" not in str(path):
     yield os.fspath(path)
     return
@@ -144,7 +145,7 @@ def _local(path: epath.PathLike) -> Iterator[str]:
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> str:
-  """Of everything in a file, whatever the order it lies in."""
+  """Computes a checksum of everything in a file, in any order."""
   total = hashlib.sha256(json.dumps(sorted(texts.items())).encode())
   for name, array in sorted(arrays.items()):
     total.update(f"{name} {array.dtype} {array.shape}\n".encode())

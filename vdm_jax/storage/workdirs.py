@@ -1,4 +1,4 @@
-"""What a workdir holds besides checkpoints, and whether two runs are the same."""
+"""The contents of a workdir besides checkpoints, and the comparison of two runs."""
 
 import contextlib
 import errno
@@ -18,8 +18,8 @@ from vdm_jax import processes
 from vdm_jax.errors import UserError
 from vdm_jax.storage import checkpoint, weights_file
 
-# Config keys (and all below them) that a resumed run may change: where and how
-# fast it runs, what it reports, how long it trains. All else is the run.
+# Config keys (and all below them) that a resumed run may change: where and how fast it
+# runs, what it reports, how long it trains. All other keys define the run.
 FREE = (
   "data.data_dir",
   "data.num_threads",
@@ -55,13 +55,13 @@ def describe(
   text_checksum: str = "",
   command: str = "",
 ) -> dict[str, Any]:
-  """What is stored beside each checkpoint.
+  """Makes the metadata that is stored beside each checkpoint.
 
   Args:
-    config: of the run.
-    fingerprint: of its data.
-    text_checksum: of the encoder of captions, '' for none.
-    command: that a user typed, '' for none.
+    config: config of the run.
+    fingerprint: fingerprint of its data.
+    text_checksum: checksum of the encoder of captions; '' for none.
+    command: command that the user typed; '' for none.
   """
   return {
     "config": json.loads(json.dumps(config, default=str)),
@@ -76,10 +76,10 @@ def describe(
 def check_same_run(
   old: Mapping[str, Any], new: Mapping[str, Any], workdir: str
 ) -> None:
-  """Refuses to resume in a workdir of another run.
+  """Checks that a run may resume in a workdir.
 
   Raises:
-    UserError: names each config key that differs, or the data set.
+    UserError: the workdir is of another run; names each key, or the data, that differs.
   """
   found = [
     line
@@ -106,9 +106,9 @@ def check_same_run(
 
 
 def _with_fields_off(old: Any, new: Any) -> Any:
-  """An old config with the fields that only the new one has, where those are off.
+  """Adds to an old config the fields that only the new one has and that are off.
 
-  A field that was added since, and is off, changes nothing.
+  A field that was added since then, and is off, changes nothing.
   """
   if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
     return old
@@ -119,12 +119,12 @@ def _with_fields_off(old: Any, new: Any) -> Any:
 
 @contextlib.contextmanager
 def locked(workdir: str) -> Iterator[None]:
-  """Holds a workdir against a second run; a process that dies lets go of it.
+  """Locks a workdir against a second run, for the life of this process at most.
 
-  A workdir in a bucket, or on a file system without locks, is not held.
+  A workdir in a bucket, or on a file system without locks, is not locked.
 
   Raises:
-    UserError: another run holds it.
+    UserError: another run holds the lock.
   """
   if "://" in str(workdir):
     yield
@@ -150,23 +150,23 @@ def locked(workdir: str) -> Iterator[None]:
 
 
 def write_description(workdir: str, meta: Mapping[str, Any]) -> None:
-  """Leaves the config where people look for it: `config.json`."""
+  """Writes the config to `config.json`, for people to read."""
   path = epath.Path(workdir)
   path.mkdir(parents=True, exist_ok=True)
   (path / "config.json").write_text(json.dumps(meta, indent=2) + "\n")
 
 
 def read_weights(workdir: str, rate: str | None = None, **pick) -> tuple[Any, dict]:
-  """Averaged weights of a run or of an export, on the host's first device.
+  """Reads averaged weights of a run or an export, onto the host's first device.
 
   Args:
-    workdir: of a run, or an export: a folder, or a file that ends with .safetensors.
-    rate: which average; default the first one, or the raw parameters where the
-      run keeps none.
+    workdir: workdir of a run, or an export: a folder, or a .safetensors file.
+    rate: which average to take; default the first one, or the raw parameters if the run
+      has none.
     **pick: `step` and `best` of `Checkpoints.restore`.
 
   Returns:
-    (params, info): info has `config`, `step`, `ema` and the rest of the meta.
+    (params, info), where info has `config`, `step`, `ema` and the other metadata.
 
   Raises:
     UserError: there is nothing to load, or no average of this rate.
@@ -199,7 +199,7 @@ def read_weights(workdir: str, rate: str | None = None, **pick) -> tuple[Any, di
 def _read_file(
   path: str, rate: str | None, step: int | None = None, best: bool = False
 ) -> tuple[Any, dict]:
-  """`read_weights` of a file, which holds one step and one average."""
+  """Does `read_weights` for a file, which holds one step and one average."""
   params, info = weights_file.read(path)
   if best or step not in (None, info["step"]):
     raise UserError(
@@ -214,9 +214,9 @@ def _read_file(
 
 
 def warm_start(state: Any, workdir: str) -> Any:
-  """A new state with another run's averaged weights where names and shapes match.
+  """Puts another run's averaged weights into a new state if names and shapes match.
 
-  Prints what did not match. Raises UserError if nothing does.
+  Prints what does not match; raises UserError if nothing does.
   """
   params, _ = read_weights(workdir)
   old = dict(jax.tree_util.tree_leaves_with_path(params))
@@ -232,7 +232,7 @@ def warm_start(state: Any, workdir: str) -> Any:
       misshaped.append(f"{name} ({found.shape} there, {leaf.shape} here)")
       return leaf
     host = np.asarray(found).astype(leaf.dtype)
-    # Of any sharding, over the devices of several processes too.
+    # Works for any sharding, even over devices of several processes.
     return jax.make_array_from_callback(leaf.shape, leaf.sharding, host.__getitem__)
 
   taken = jax.tree_util.tree_map_with_path(take, state.params)
@@ -260,10 +260,10 @@ def _replaced(state: Any, params: Any) -> Any:
 
 
 def status(workdir: str) -> dict[str, Any]:
-  """What a workdir holds and how it is doing, for `vdm-jax status`.
+  """Describes the contents and progress of a workdir, for `vdm-jax status`.
 
   Raises:
-    UserError: it holds no run.
+    UserError: the workdir holds no run.
   """
   root = epath.Path(workdir)
   if not (root / "config.json").exists():
@@ -278,7 +278,7 @@ def status(workdir: str) -> dict[str, Any]:
     "system": meta["config"]["system"],
     "data": meta["config"]["data"]["name"],
     "steps_planned": meta["config"]["train"]["num_steps"],
-    # Of a run that its clock stops; 0 of others.
+    # Limit of a run that stops by time; 0 for others.
     "seconds_planned": meta["config"]["train"].get("max_seconds", 0.0),
     "checkpoints": checkpoints.steps,
     "best_checkpoint": checkpoints.best_step,
@@ -293,16 +293,16 @@ def status(workdir: str) -> dict[str, Any]:
 
 
 def read_metrics(workdir: str) -> list[dict[str, Any]]:
-  """The lines of a workdir's metrics.jsonl; a half-written last line is left out."""
+  """Reads the lines of a workdir's metrics.jsonl, without an incomplete last one."""
   return scan_metrics(workdir)[0]
 
 
 def scan_metrics(workdir: str) -> tuple[list[dict[str, Any]], list[int]]:
-  """The lines of a workdir's metrics.jsonl, and which of them are damaged.
+  """Reads the lines of a workdir's metrics.jsonl, and finds the damaged ones.
 
   Returns:
-    The lines that can be read, none without a file, and the numbers, from 1, of
-    those that are no JSON object with a step.
+    The readable lines (none if there is no file), and the numbers, from 1, of those
+    that are not a JSON object with a step.
   """
   path = epath.Path(workdir) / "metrics.jsonl"
   if not path.exists():
@@ -311,7 +311,7 @@ def scan_metrics(workdir: str) -> tuple[list[dict[str, Any]], list[int]]:
   for number, text in enumerate(path.read_bytes().splitlines(), start=1):
     try:
       line = json.loads(text)
-    except (ValueError, RecursionError):  # No JSON, or no UTF-8.
+    except (ValueError, RecursionError):  # Not JSON, or not UTF-8.
       line = None
     if isinstance(line, dict) and isinstance(line.get("step"), int):
       lines.append(line)

@@ -1,4 +1,4 @@
-"""Systems: one paper each, built from a config; what the commands talk to."""
+"""Systems: one paper each, built from a config; the interface of all commands."""
 
 from vdm_jax.systems import fdm, position, ramvid, rvd, vdm
 from vdm_jax.systems.registry import build, register

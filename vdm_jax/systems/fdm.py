@@ -1,4 +1,4 @@
-"""FDM (Harvey et al. 2022): any frames of a video given any others."""
+"""FDM (Harvey et al. 2022), which samples any frames of a video given any others."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +11,13 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
   """Builds the system of a config with `config.system = 'fdm'`.
 
   Raises:
-    UserError: the frame does not fit the network, or a field has no such value.
+    UserError: the network does not take the frame, or a field's value is invalid.
   """
   height, width, _ = config["data"]["frame_shape"]
   network = sections.network(fdm.FdmSettings, config)
   network.check(height, width)
   shared = sections.shared(config)
-  # With `random_subsets` nothing need be given.
+  # Tasks without `num_obs`, such as `random_subsets`, need no given frames.
   min_given = getattr(shared["task"], "num_obs", 0)
   return system.DiffusionSystem(
     network=fdm.FdmUNet(network), min_given=min_given, **shared

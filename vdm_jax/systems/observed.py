@@ -1,7 +1,7 @@
-"""How observed frames enter a model: the papers know three ways.
+"""How observed frames enter a model: the three ways of the papers.
 
-One object a way says what noising does to observed frames, and what sampling wraps
-around the network; generic code calls it and never asks which paper it serves.
+For each way, an object defines what noising does to observed frames and what sampling
+wraps around the network. Generic code calls it and never asks which paper it serves.
 """
 
 import dataclasses
@@ -18,11 +18,11 @@ from vdm_jax.diffusion.schedule import Level
 
 
 class Sampling(NamedTuple):
-  """What sampling does for observed frames.
+  """Additions to sampling for the sake of observed frames.
 
   Attributes:
-    constrain: runs on z before every network call; None for nothing.
-    towards: what guidance moves the estimate towards.
+    constrain: applied to z before every network call; None for nothing.
+    towards: observations that guidance moves the estimate towards.
   """
 
   constrain: Constrain | None = None
@@ -31,10 +31,10 @@ class Sampling(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ByNetwork:
-  """The network's `encode` is given observed frames (FDM, RVD).
+  """Observed frames are input of the network's `encode` (FDM, RVD).
 
   Attributes:
-    told: the network learns of observed frames in training.
+    told: whether the network takes observed frames in training.
   """
 
   told = True
@@ -47,17 +47,17 @@ class ByNetwork:
     given: jax.Array,
     observed: jax.Array,
   ) -> tuple[jax.Array, jax.Array]:
-    """Diffuses what the network is trained on.
+    """Diffuses the input of a training step.
 
     Args:
-      x: clean, [B, T, H, W, C].
-      eps: standard normal.
-      level: [B] or [B, T].
-      given: observed frames as the network is shown them, of x's shape.
-      observed: bool [B, T].
+      x: clean video [B, T, H, W, C].
+      eps: standard normal noise of x's shape.
+      level: noise level of shape [B] or [B, T].
+      given: observed frames in the form that the network takes, of x's shape.
+      observed: bool [B, T], which frames are observed.
 
     Returns:
-      z, and the noise that the network should find in it.
+      z, and the noise that the network should predict from it.
     """
     del given, observed
     return process.forward(x, eps, level), eps
@@ -65,17 +65,17 @@ class ByNetwork:
   def denoiser(
     self, denoiser: Denoiser, given: jax.Array, observed: jax.Array
   ) -> Denoiser:
-    """The denoiser of any z, with observed frames in it as the network wants them."""
+    """Wraps a denoiser so that z holds observed frames in the network's form."""
     del given, observed
     return denoiser
 
   def sampling(self, given: jax.Array, observed: jax.Array, weight: float) -> Sampling:
-    """What sampling does for observed frames.
+    """Returns what sampling adds for observed frames.
 
     Args:
-      given: [B, T, H, W, C], what is diffused of observed frames.
-      observed: bool [B, T].
-      weight: of reconstruction guidance, for networks that are not told.
+      given: [B, T, H, W, C], the residuals (see `Encoded`) of observed frames.
+      observed: bool [B, T], which frames are observed.
+      weight: weight of reconstruction guidance, for networks that are not told.
     """
     del given, observed, weight
     return Sampling()
@@ -83,7 +83,7 @@ class ByNetwork:
 
 @dataclasses.dataclass(frozen=True)
 class Pasted(ByNetwork):
-  """Observed frames stand clean among the noisy ones (RaMViD)."""
+  """Observed frames are clean frames of z among the noisy ones (RaMViD)."""
 
   def noised(self, x, eps, level, given, observed):
     where = process.expand(observed, x.ndim)
@@ -101,7 +101,7 @@ class Pasted(ByNetwork):
 
 @dataclasses.dataclass(frozen=True)
 class ByGuidance(ByNetwork):
-  """The network is not told of observed frames; the sampler puts them in (VDM)."""
+  """Observed frames enter by guidance of the sampler, not by the network (VDM)."""
 
   told = False
 

@@ -1,4 +1,4 @@
-"""What a system is made of beside its network: objective, noise, conditioning."""
+"""Parts of a system beside its network: objective, noise, conditioning signals."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -20,15 +20,15 @@ class Objective:
   """How a prediction is scored; see `diffusion.loss`.
 
   Attributes:
-    predict: what the network's output is: 'x', 'eps', 'v' or 'flow'.
-    space: in which of these the error is taken.
-    weighting: named weighting of the noise levels.
+    predict: what the network predicts: 'x', 'eps', 'v' or 'flow'.
+    space: in which of these the error is measured.
+    weighting: name of the weighting of noise levels.
     norm: 'l2' or 'l1'.
-    where: which frames count: 'latent', 'unobserved' (padding too) or 'all'.
+    where: which frames count: 'latent', 'unobserved' (including padding) or 'all'.
     normalise: how the error is averaged: 'selected', 'example' or 'all'.
     kind: 'mse', the error of the prediction; or 'kl', the bound's term at the drawn
-      step of a discrete schedule, in bits and times the number of steps. The other
-      fields but `predict`, `where` and `normalise` are the mse's alone.
+      step of a discrete schedule, in bits and times the number of steps, which uses
+      only `predict`, `where` and `normalise` of the other fields.
   """
 
   predict: str
@@ -58,13 +58,13 @@ class Objective:
 
 
 class Noise(NamedTuple):
-  """What diffuses a batch.
+  """The noise of a batch.
 
   Attributes:
-    level: of shape [B] or [B, T].
-    eps: [B, T, H, W, C].
-    step: int32, of level's shape: the step of a discrete schedule, None of a
-      continuous one.
+    level: noise level of shape [B] or [B, T].
+    eps: standard normal noise [B, T, H, W, C].
+    step: step of a discrete schedule, int32 of level's shape; None for a continuous
+      one.
   """
 
   level: schedule.Level
@@ -76,11 +76,11 @@ class Scored(NamedTuple):
   """A batch's loss and what it was computed from.
 
   Attributes:
-    loss: scalar.
-    per_example: [B], see `losses.Loss`.
-    latent: [B], the same of latent frames alone, each averaged over its own.
-    z: [B, T, H, W, C], what the network saw.
-    output: what it answered.
+    loss: the scalar loss.
+    per_example: [B], see `diffusion.loss.Loss`.
+    latent: [B], the loss of latent frames only, averaged per example.
+    z: [B, T, H, W, C], the network's input.
+    output: the network's output.
   """
 
   loss: jax.Array
@@ -95,10 +95,10 @@ class CondSpec:
   """Which conditioning signals the network takes.
 
   Attributes:
-    num_labels: classes; 0 for no label.
+    num_labels: number of classes; 0 for no label.
     token_dim: width of text tokens; 0 for no text.
-    max_tokens: tokens a caption is cut or padded to.
-    drop: probability that training hides an example's signals.
+    max_tokens: number of tokens that a caption is cut or padded to.
+    drop: probability that training hides the signals of a group.
   """
 
   num_labels: int = 0
@@ -118,7 +118,7 @@ class CondSpec:
     return spec
 
   def hide(self, cond: Mapping[str, jax.Array], hidden: jax.Array):
-    """Takes away the signals of the groups `hidden` [B, G]."""
+    """Removes the signals of the groups `hidden`, bool [B, G]."""
     cond = dict(cond)
     if "label" in cond:
       cond["label"] = jnp.where(hidden, -1, cond["label"])
@@ -127,7 +127,7 @@ class CondSpec:
     return cond
 
   def hide_all(self, cond: Mapping[str, jax.Array]):
-    """Takes away all signals, for unconditional sampling."""
+    """Removes all signals, for unconditional sampling."""
     return jax.tree.map(
       lambda leaf: (
         jnp.full_like(leaf, -1) if leaf.dtype == jnp.int32 else jnp.zeros_like(leaf)

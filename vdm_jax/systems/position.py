@@ -1,7 +1,6 @@
-"""The position regressor: trained like any system, samples nothing.
+"""The position regressor, a system that trains like the others but cannot sample.
 
-It reads single frames, so the task may deliver any clips: every frame counts for
-itself.
+It reads single frames, so any task will do: every frame of a clip counts by itself.
 """
 
 import dataclasses
@@ -19,24 +18,24 @@ from vdm_jax.models import position_regressor
 from vdm_jax.pixels import to_float
 from vdm_jax.systems import parts, sections
 
-# Fields of config.model that are not the network's.
+# Fields of config.model that are not settings of the network.
 _OWN = ("extra", "extra_width", "regression_weight", "brightness", "blur")
 
 
 @dataclasses.dataclass(frozen=True)
 class PositionRegressor:
-  """From a frame to where it was seen.
+  """Predicts the position from which a frame was seen.
 
   Attributes:
-    network: the pair of heads.
+    network: network with the heads for cell and position.
     grid: cells of the map.
-    task: which frames are read.
+    task: task that chooses the frames.
     frame_shape: (H, W, C).
     extra: per-frame extra of the data set whose first two values are (x, y).
-    extra_width: values of that extra.
-    regression_weight: of the squared error of positions, in cells.
-    brightness: training scales pixels by 1 +- this, and shifts them as much.
-    blur: training blurs frames by at most this share of a 3 x 3 mean, twice.
+    extra_width: number of values of that extra.
+    regression_weight: weight of the squared error of positions, in cells.
+    brightness: augmentation scales pixels by 1 +- this, and shifts them as much.
+    blur: augmentation mixes in at most this share of a 3 x 3 mean, twice.
   """
 
   network: position_regressor.PositionNetwork
@@ -74,9 +73,9 @@ class PositionRegressor:
   def loss(
     self, params: Any, batch: Mapping[str, Any], key: jax.Array, train: bool
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Computes the cell's cross-entropy plus the squared error of the true cell's head.
+    """Computes the cells' cross-entropy plus the squared error of the true cell's head.
 
-    Frames outside the map count in the metric `outside` alone.
+    Frames outside the map count only in the metric `outside`.
     """
     video = to_float(batch["video"])
     dropout = None
@@ -118,15 +117,15 @@ class PositionRegressor:
     """Predicts positions float32 [..., 2] and cells int32 [...].
 
     Args:
-      params: of the network.
-      frames: uint8 [..., H, W, C].
+      params: parameters of the network.
+      frames: frames, uint8 [..., H, W, C].
     """
     answer = self.network.apply({"params": params}, to_float(frames))
     cell = answer.logits.argmax(-1)
     return position_regressor.position(self.grid, answer, cell), cell
 
   def _augment(self, key: jax.Array, clip: jax.Array) -> jax.Array:
-    """A clip [T, H, W, C] as another camera might have seen it, all frames alike."""
+    """Augments a clip [T, H, W, C] by brightness and blur, the same for all frames."""
     gain, shift, weight = jax.random.uniform(key, (3,), minval=-1.0)
     weight = self.blur * jnp.abs(weight)
     for _ in range(2):
@@ -142,7 +141,7 @@ def build(config: Mapping[str, Any]) -> PositionRegressor:
   """Builds the system of a config with `config.system = 'position_regressor'`.
 
   Raises:
-    UserError: a field has no such value, or the frame does not fit the network.
+    UserError: a field's value is invalid, or the network does not take the frame.
   """
   model = dict(config["model"])
   grid = position_regressor.Grid(tuple(model.pop("bounds")), model.pop("cells"))

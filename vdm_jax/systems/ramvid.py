@@ -1,4 +1,4 @@
-"""RaMViD (Höppe et al. 2022): given frames stand clean among the noisy ones."""
+"""RaMViD (Höppe et al. 2022), whose given frames are clean among the noisy ones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
   """Builds the system of a config with `config.system = 'ramvid'`.
 
   Raises:
-    UserError: the clip does not fit the network, or a field has no such value.
+    UserError: the network does not take the clip, or a field's value is invalid.
   """
   model = dict(config["model"])
   drop = model.pop("cond_drop")

@@ -1,4 +1,4 @@
-"""Which systems a config can name: those registered here, and code of one's own."""
+"""Registry of the systems that a config can name, and import of the user's own."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from vdm_jax import names
 from vdm_jax.errors import UserError
 
-# What training asks of any system; samplers and protocols ask more where they need it.
+# What training needs of any system; samplers and protocols check for what they need.
 _NEEDED = ("batch_spec", "init", "loss")
 
 _REGISTRY: names.Registry[Callable[[Mapping[str, Any]], Any]] = names.Registry(
@@ -15,14 +15,14 @@ _REGISTRY: names.Registry[Callable[[Mapping[str, Any]], Any]] = names.Registry(
 
 
 def register(name: str, build_system: Callable[[Mapping[str, Any]], Any]) -> None:
-  """Makes a system nameable as `config.system` in this process.
+  """Registers a name for `config.system`, in this process.
 
-  A run that other processes load, too (`vdm-jax sample`), names the function itself:
-  see `build`.
+  A run that other processes load, such as `vdm-jax sample`, must name the function
+  itself instead, see `build`.
 
   Args:
-    name: that configs use.
-    build_system: makes the system of a config, of plain dicts and lists.
+    name: name for configs to use.
+    build_system: function that builds a system from a config of plain dicts and lists.
   """
   _REGISTRY.register(name, build_system)
 
@@ -32,11 +32,11 @@ def build(config: Mapping[str, Any]) -> Any:
 
   `config.system` is a registered name, or a function of the user's as
   `package.module:function` or `path/to/file.py:function`. That code is imported and
-  run, also when a run is loaded: name, and load, only what you trust.
+  executed, even when a run is only loaded, so name and load only what you trust.
 
   Raises:
     UserError: `config.system` is unknown or names no such function, or a field of the
-      config is refused.
+      config is invalid.
   """
   name = config["system"]
   make = _REGISTRY.find_or_import(name)

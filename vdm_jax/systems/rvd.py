@@ -1,10 +1,10 @@
-"""RVD (Yang et al. 2022): predict the next frame, diffuse what the prediction missed.
+"""RVD (Yang et al. 2022), which predicts the next frame and diffuses the residual.
 
-The objective is the released one: frames from `task.num_context` on are scored, each
-given all true frames before it, at one diffusion step a clip; nothing scores the
-prediction by itself. What the release leaves out is an option: a loss on the
-prediction, a step of its own for every frame, no gradient from the denoiser into the
-predictor; and training in two stages, the predictor by itself first, then the rest.
+The objective is that of the released code: frames from `task.num_context` on are
+scored, each given all true frames before it, at one diffusion step per clip; no loss
+scores the prediction by itself. Options that the release lacks: a loss on the
+prediction, a diffusion step per frame, no gradient from the denoiser into the
+predictor, and training in two stages, first the predictor by itself, then the rest.
 """
 
 import dataclasses
@@ -22,17 +22,17 @@ from vdm_jax.frames import Frames
 from vdm_jax.models import rvd
 from vdm_jax.systems import parts, sections, system
 
-# What is trained, in `config.diffusion.train_only`; '' is everything.
+# Values of `config.diffusion.train_only`; '' trains everything.
 STAGES = ("", "predictor", "denoiser")
-# Estimates of a residual: a frame and its prediction are both in [-1, 1].
+# Largest residual, as a frame and its prediction are both in [-1, 1].
 RESIDUAL_BOUND = 2.0
-# Multiples of it, modulo one, are spread evenly however many there are.
+# Any number of its multiples, modulo one, is evenly spread.
 _GOLDEN_RATIO = 0.6180339887
 
 
 @dataclasses.dataclass(frozen=True)
 class Diffusion(sections.Diffusion):
-  """`config.diffusion` of RVD; see `RvdSystem` for what it adds."""
+  """The section `config.diffusion` of RVD; its own fields are those of `RvdSystem`."""
 
   regression_weight: float = 0.0
   step_per_frame: bool = False
@@ -41,17 +41,17 @@ class Diffusion(sections.Diffusion):
 
 
 class Scored(NamedTuple):
-  """See `parts.Scored`; arrays hold the S scored frames alone.
+  """A batch's loss as `parts.Scored`, with arrays of the S scored frames only.
 
   Attributes:
-    loss: scalar.
-    per_example: [B], of the denoiser.
-    latent: [B].
-    z: [B, S, H, W, C]; None where the predictor is trained by itself.
-    output: of z's shape.
+    loss: the scalar loss.
+    per_example: [B], loss of the denoiser.
+    latent: [B], see `parts.Scored`.
+    z: [B, S, H, W, C], the denoiser's input; None if only the predictor is trained.
+    output: the denoiser's output, of z's shape; None with z.
     mu: predictions of z's shape, in [-1, 1]; None without a predictor.
-    mu_error: [B], how far they are off, in the norm of the loss; None with mu.
-    mu_square: [B], their mean squared error; None with mu.
+    mu_error: [B], error of the predictions in the norm of the loss; None with mu.
+    mu_square: [B], mean squared error of the predictions; None with mu.
   """
 
   loss: jax.Array
@@ -69,11 +69,12 @@ class RvdSystem(system.DiffusionSystem):
   """A `DiffusionSystem` that scores only the frames that have a past.
 
   Attributes:
-    regression_weight: of a loss on the prediction itself, in the objective's norm.
-    step_per_frame: every frame at a diffusion step of its own.
-    stop_gradient: the denoiser's loss does not reach the predictor.
-    train_only: 'predictor' is trained by the loss on its prediction alone; 'denoiser'
-      (and the context net) under a predictor that stays as it is; '' trains all.
+    regression_weight: weight of a loss on the prediction itself, in the objective's
+      norm.
+    step_per_frame: whether every frame has its own diffusion step.
+    stop_gradient: whether the denoiser's loss is kept from the predictor.
+    train_only: 'predictor' trains only the predictor, by the loss on its prediction;
+      'denoiser' trains denoiser and context net with a fixed predictor; '' trains all.
   """
 
   regression_weight: float = 0.0
@@ -82,9 +83,9 @@ class RvdSystem(system.DiffusionSystem):
   train_only: str = ""
 
   def noise(self, u: jax.Array, eps: jax.Array) -> parts.Noise:
-    """As `DiffusionSystem.noise`; levels are [B, T] with a step per frame."""
+    """Makes noise as `DiffusionSystem.noise`; levels are [B, T] if `step_per_frame`."""
     if self.step_per_frame:
-      # Uniform for every frame, and those of a clip are spread.
+      # Uniform for every frame, and evenly spread within a clip.
       offsets = _GOLDEN_RATIO * jnp.arange(eps.shape[1])
       u = jnp.mod(u[:, None] + offsets, 1.0)
     return super().noise(u, eps)
@@ -101,7 +102,7 @@ class RvdSystem(system.DiffusionSystem):
     valid: jax.Array | None = None,
     dropout: jax.Array | None = None,
   ) -> Scored:
-    """As `DiffusionSystem.score`; the first `task.num_context` frames are read only."""
+    """Scores frames as `DiffusionSystem.score`, from number `task.num_context` on."""
     first = self.task.num_context
     if self.train_only == "denoiser" and "predictor" in params:
       fixed = jax.lax.stop_gradient(params["predictor"])
@@ -118,7 +119,7 @@ class RvdSystem(system.DiffusionSystem):
     residual, mu, of_mu = target, None, (None, None, None)
     if encoded.base is not None:
       mu = encoded.base[:, first:]
-      # Before the clamp: behind it a prediction out of range would stay there.
+      # The unclamped prediction, as clamping has no gradient out of range.
       regression = self._error(encoded.context.mu, target, where).mean
       square = losses.masked_mean(
         jnp.square(target - mu), where=where, normalise="selected"
@@ -147,7 +148,7 @@ class RvdSystem(system.DiffusionSystem):
   def _metrics(self, scored, frames, level, valid) -> dict[str, jax.Array]:
     metrics = super()._metrics(scored, frames, level, valid)
     if scored.mu is not None:
-      # A clamped prediction has no gradient: if all of them are, it stays so.
+      # Clamped predictions have no gradient: once all are clamped, learning stops.
       clamped = jnp.mean(jnp.abs(scored.mu) >= 1.0, axis=(1, 2, 3, 4))
       count = jnp.sum(valid.astype(jnp.float32))
       for name, values in (
@@ -160,7 +161,7 @@ class RvdSystem(system.DiffusionSystem):
 
 
 def _from(first: int, noise: parts.Noise) -> parts.Noise:
-  """The noise of the frames from `first` on; a level [B] is that of all frames."""
+  """Selects the noise of the frames from `first` on; a level [B] holds for all."""
   noise = noise._replace(eps=noise.eps[:, first:])
   if noise.level.logsnr.ndim == 1:
     return noise
@@ -173,7 +174,7 @@ def build(config: Mapping[str, Any]) -> RvdSystem:
   """Builds the system of a config with `config.system = 'rvd'`.
 
   Raises:
-    UserError: the frame does not fit the networks, or a field has no such value.
+    UserError: the networks do not take the frame, or a field's value is invalid.
   """
   height, width, _ = config["data"]["frame_shape"]
   network = sections.network(rvd.RvdSettings, config)

@@ -1,4 +1,4 @@
-"""What systems read out of a config in the same way."""
+"""Sections of a config that all systems read in the same way."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -27,13 +27,13 @@ def read(cls: type[T], values: Mapping[str, Any], section: str, **fields: Any) -
   """Reads a section of a config into a dataclass.
 
   Args:
-    cls: whose fields with defaults may be missing: runs from before they were there.
+    cls: dataclass whose fields with defaults may be missing, as in older runs.
     values: the section.
-    section: its name, of errors: 'config.model'.
-    **fields: of `cls`, that are not the section's.
+    section: its name for error messages, such as 'config.model'.
+    **fields: fields of `cls` that the section does not hold.
 
   Raises:
-    UserError: a field is unknown or missing, or its value is refused.
+    UserError: a field is unknown or missing, or its value is invalid.
   """
   known = {f.name: f for f in dataclasses.fields(cls) if f.name not in fields}
   for name in values:
@@ -48,15 +48,15 @@ def read(cls: type[T], values: Mapping[str, Any], section: str, **fields: Any) -
 def network(
   cls: type[T], config: Mapping[str, Any], model: Mapping[str, Any] | None = None
 ) -> T:
-  """Reads `config.model` into the settings of a network that gives frames.
+  """Reads `config.model` into the settings of a network that predicts frames.
 
   Args:
-    cls: of the settings.
-    config: complete.
-    model: the section without what is not the network's; None for all of it.
+    cls: class of the settings.
+    config: complete config.
+    model: the part of the section that is the network's; None for all of it.
 
   Raises:
-    UserError: as `read`, or there is no such dtype.
+    UserError: as in `read`, or there is no such dtype.
   """
   return read(
     cls,
@@ -69,11 +69,11 @@ def network(
 
 @dataclasses.dataclass(frozen=True)
 class Diffusion:
-  """`config.diffusion`, as configs/common.py explains its fields.
+  """The section `config.diffusion`, whose fields configs/common.py explains.
 
   Attributes:
-    cosine_s, max_beta: of 'cosine_steps', see `DiscreteSchedule.cosine`.
-    rescale_time: of lists of steps, see `DiscreteSchedule`.
+    cosine_s, max_beta: for 'cosine_steps', see `DiscreteSchedule.cosine`.
+    rescale_time: for discrete schedules, see `DiscreteSchedule.from_betas`.
   """
 
   schedule: str
@@ -95,10 +95,10 @@ class Diffusion:
   given_noise: float = 0.0
 
   def make_schedule(self) -> Schedule:
-    """The schedule of noise levels.
+    """Makes the schedule of noise levels.
 
     'cosine' and 'straight' are in continuous time; 'cosine_steps' and 'linear_steps'
-    are lists of `num_steps` levels.
+    have `num_steps` discrete levels.
 
     Raises:
       UserError: there is no such schedule.
@@ -125,10 +125,10 @@ class Diffusion:
     raise errors.unknown("config.diffusion.schedule", self.schedule, SCHEDULES)
 
   def objective(self) -> parts.Objective:
-    """How a prediction is scored.
+    """Makes the objective by which predictions are scored.
 
     Raises:
-      UserError: a field has no such value.
+      UserError: a field's value is invalid.
     """
     return parts.Objective(
       predict=self.predict,
@@ -142,7 +142,7 @@ class Diffusion:
 
 
 def plan(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-  """Reads name and options of the plan in `config.plan`; without one, `blocks`."""
+  """Reads name and options of the plan in `config.plan`; the default is `blocks`."""
   options = dict(config.get("plan") or {"name": "blocks"})
   return options.pop("name"), options
 
@@ -150,14 +150,14 @@ def plan(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 def shared(
   config: Mapping[str, Any], diffusion: Diffusion | None = None
 ) -> dict[str, Any]:
-  """Arguments of `DiffusionSystem` that are read alike for every paper.
+  """Reads the arguments of `DiffusionSystem` that are alike for every paper.
 
   Args:
-    config: complete.
-    diffusion: its section, where a paper has read it already.
+    config: complete config.
+    diffusion: its section `diffusion`, if the paper has read it already.
 
   Raises:
-    UserError: a field has no such value.
+    UserError: a field's value is invalid.
   """
   task = tasks.from_config(config["task"])
   d = diffusion or read(Diffusion, config["diffusion"], "config.diffusion")

@@ -1,4 +1,4 @@
-"""What all four papers share: a network under a diffusion, trained by a task."""
+"""The system that all four papers share: a network, a diffusion and a task."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,34 +21,35 @@ from vdm_jax.systems.observed import ByNetwork
 from vdm_jax.systems.parts import CondSpec, Noise, Objective, Scored
 from vdm_jax.tasks import Task
 
-# Edges of the log-SNR bands in which the loss is reported.
+# Edges of the log-SNR bands by which the loss is reported.
 BANDS = (-np.inf, -10.0, -5.0, 0.0, 5.0, 10.0, np.inf)
 
 
 @dataclasses.dataclass(frozen=True)
 class DiffusionSystem:
-  """A paper: network, diffusion, task; pure functions of parameters.
+  """A paper's network, diffusion and task, with pure functions of parameters.
 
   Attributes:
     network: Linen module, see `models.network.Network`.
-    schedule: of noise levels.
+    schedule: schedule of noise levels.
     objective: how a prediction is scored.
     task: training distribution over frames.
     frame_shape: (H, W, C).
-    cond: conditioning signals.
+    cond: conditioning signals that the network takes.
     observed: how observed frames enter.
-    window: frames that sampling takes at a time.
-    stride: distance in source frames of neighbouring frames of a sampled video.
-    gamma: variance of the reverse process in the bound, where it is not learned.
-    threshold_bound: sampling clips estimates of what is diffused to +- this; None
-      clips the frames that they stand for to [-1, 1].
+    window: number of frames that sampling takes at a time.
+    stride: distance between neighbouring frames of a sampled video, in source frames.
+    gamma: variance of the reverse process in the bound, if it is not learned.
+    threshold_bound: sampling clips estimated residuals to +- this; None clips the
+      frames that they imply to [-1, 1].
     plan: name of the default sampling plan.
-    plan_options: of that plan.
-    min_given: frames at the start of a video that a model of this training wants to
-      be given; samples during training begin with so many.
+    plan_options: options of that plan.
+    min_given: number of frames that a video must start with for a model trained like
+      this; samples during training are given as many.
     windows: which frames a sampled window may hold.
-    given_noise: training adds noise to observed frames, of a standard deviation drawn
-      evenly from 0 to this: what a long video observes is the model's own, and worn.
+    given_noise: training adds noise to observed frames, with a standard deviation drawn
+      uniformly from 0 to this, because long videos observe the model's own, imperfect
+      frames.
   """
 
   network: Network
@@ -67,7 +68,7 @@ class DiffusionSystem:
   min_given: int = 0
   windows: plans.AnyFrames = plans.AnyFrames()
   given_noise: float = 0.0
-  # What the training loop asks of any system, diffusion or not.
+  # Attributes that the training loop needs of any system, diffusion or not.
   can_sample = True
   pipeline_extras = ()
 
@@ -86,7 +87,7 @@ class DiffusionSystem:
       )
 
   def batch_spec(self, batch_size: int) -> dict[str, Any]:
-    """Shapes and dtypes of a training batch."""
+    """Describes shapes and dtypes of a training batch."""
     b, t = batch_size, self.task.num_frames
     return {
       "video": jax.ShapeDtypeStruct((b, t, *self.frame_shape), jnp.uint8),
@@ -96,12 +97,12 @@ class DiffusionSystem:
 
   @property
   def pipeline_cond(self) -> tuple[str, ...]:
-    """Which signals the input pipeline must deliver."""
+    """Lists the signals that the input pipeline must deliver."""
     label = ("label",) if self.cond.num_labels else ()
     return label + (("tokens",) if self.cond.token_dim else ())
 
   def init(self, key: jax.Array) -> Any:
-    """Float32 parameters."""
+    """Makes float32 parameters."""
     batch = jax.tree.map(
       lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self.batch_spec(1)
     )
@@ -113,17 +114,17 @@ class DiffusionSystem:
   def loss(
     self, params: Any, batch: Mapping[str, Any], key: jax.Array, train: bool
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The training loss of a batch and [total, count] metrics.
+    """Computes the training loss of a batch and its metrics, each [total, count].
 
     Noise levels are stratified over the global batch (Kingma et al. 2021,
-    appendix I.1); every draw belongs to an example's place in the global batch.
+    appendix I.1); every draw depends on an example's place in the global batch.
 
     Args:
-      params: of the network.
-      batch: as `batch_spec`, with `example` and `stratum` (see
+      params: parameters of the network.
+      batch: a batch as in `batch_spec`, with `example` and `stratum` (see
         `training.program.Trainable`).
-      key: of this step.
-      train: dropout, and hiding of conditioning signals.
+      key: key of this step.
+      train: whether to apply dropout and to hide conditioning signals.
     """
     video, frames, cond = to_float(batch["video"]), batch["frames"], batch["cond"]
     time_key, noise_key, drop_key, dropout_key = jax.random.split(key, 4)
@@ -148,7 +149,7 @@ class DiffusionSystem:
       if self.given_noise:
         seen = self._worn(video, frames, jax.random.fold_in(key, 4), per_example)
     noise = self.noise(u, eps)
-    # Validation fills its last batch with rows that do not count.
+    # Validation pads its last batch with rows that do not count.
     valid = batch.get("valid", jnp.ones(len(u), bool))
     scored = self.score(
       params, video, frames, cond, noise, seen=seen, valid=valid, dropout=dropout
@@ -156,7 +157,7 @@ class DiffusionSystem:
     return scored.loss, self._metrics(scored, frames, noise.level, valid)
 
   def _worn(self, video, frames, key, per_example):
-    """The video with noise on given frames, as strong as uniform draws say."""
+    """Adds noise of a uniformly drawn strength to the observed frames of a video."""
 
     def draw(key):
       strength, noise = jax.random.split(key)
@@ -167,7 +168,7 @@ class DiffusionSystem:
     return jnp.where(given, video + per_example(key, draw), video)
 
   def noise(self, u: jax.Array, eps: jax.Array) -> Noise:
-    """The noise at uniform times u in [0, 1)."""
+    """Makes the noise for uniform times u in [0, 1)."""
     if isinstance(self.schedule, schedules.DiscreteSchedule):
       step = self.schedule.step(u)
       return Noise(self.schedule.level(step), eps, step)
@@ -185,17 +186,17 @@ class DiffusionSystem:
     valid: jax.Array | None = None,
     dropout: jax.Array | None = None,
   ) -> Scored:
-    """The loss at given noise: a function of its arguments, dropout aside.
+    """Computes the loss at given noise; deterministic unless there is dropout.
 
     Args:
-      params: of the network.
+      params: parameters of the network.
       video: float32 [B, T, H, W, C] in [-1, 1].
-      frames: [B, T].
+      frames: roles of the frames, [B, T].
       cond: conditioning signals.
-      noise: what diffuses the video.
-      seen: the video as the network is given it; None for `video`.
+      noise: noise that diffuses the video.
+      seen: the video whose observed frames the network takes; None for `video`.
       valid: bool [B], examples that count; None for all.
-      dropout: a key of each example [B], of what the network drops; None for nothing.
+      dropout: a dropout key per example [B]; None for no dropout.
     """
     seen = video if seen is None else seen
     encoded = self._apply(params, "encode", seen, frames, cond)
@@ -259,7 +260,7 @@ class DiffusionSystem:
     if self.objective.where != "latent":
       some = valid & frames.latent.any(axis=1)
       metrics["loss_latent"] = mean_where(scored.latent, some)
-    # Frames with levels of their own have no band in common.
+    # Frames with a level each do not share a band.
     if level.logsnr.ndim == 1:
       for low, high in zip(BANDS, BANDS[1:], strict=False):
         inside = (level.logsnr >= low) & (level.logsnr < high)
@@ -268,11 +269,11 @@ class DiffusionSystem:
     return metrics
 
   def encode(self, params, video, frames: Frames, cond, state=None):
-    """`Network.encode`: once per window, see `models.network.Encoded`."""
+    """Runs `Network.encode`, once per window; see `models.network.Encoded`."""
     return self._apply(params, "encode", video, frames, cond, state)
 
   def denoiser(self, params, frames: Frames, context) -> sampler.Denoiser:
-    """The denoiser of a window: (z, level) -> Estimate."""
+    """Makes the denoiser of a window: (z, level) -> Estimate."""
 
     def denoise(z, level):
       level = jax.tree.map(lambda a: jnp.broadcast_to(a, z.shape[:1]), level)

@@ -1,4 +1,4 @@
-"""VDM (Ho et al. 2022): the space-time U-Net under a continuous-time diffusion."""
+"""VDM (Ho et al. 2022), a space-time U-Net with a continuous-time diffusion."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
   """Builds the system of a config with `config.system = 'vdm'`.
 
   Raises:
-    UserError: the frame does not fit the network, or a field has no such value.
+    UserError: the network does not take the frame, or a field's value is invalid.
   """
   model = dict(config["model"])
   drop = model.pop("cond_drop")
@@ -26,7 +26,7 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
       f"{shared['task'].num_sources - 1} independent images; expected "
       "config.task.num_images = 0"
     )
-  # Joint training's independent images are no part of a sampled window.
+  # Sampled windows do not hold the independent images of joint training.
   shared["window"] = config["task"]["num_frames"]
   return system.DiffusionSystem(
     network=vdm.VdmUNet(network),

@@ -1,4 +1,4 @@
-"""Tasks: training distributions over Frames, drawn on the host."""
+"""Tasks, which are training distributions over Frames, drawn on the host."""
 
 from vdm_jax.tasks.clips import JointImages, Unconditional, joint_images
 from vdm_jax.tasks.masks import PastFuture

@@ -1,4 +1,4 @@
-"""Tasks of VDM: whole clips, with or without independent images."""
+"""VDM's tasks: whole clips, with or without independent images."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from vdm_jax.tasks.task import Selection
 
 @dataclasses.dataclass(frozen=True)
 class Unconditional:
-  """Every frame of a random clip is latent.
+  """A random clip, all of whose frames are latent.
 
   Attributes:
-    num_frames: T, frames of a clip.
-    stride: distance in source frames between neighbours ("frameskip").
-    flip: mirror half of the clips left-right.
+    num_frames: frames T of a clip.
+    stride: distance between neighbouring frames, in source frames ("frameskip").
+    flip: whether to mirror half of the clips left-right.
   """
 
   num_frames: int
@@ -35,7 +35,7 @@ class Unconditional:
     return (self.num_frames - 1) * self.stride + 1
 
   def sample(self, rng: np.random.Generator, lengths: Sequence[int]) -> Selection:
-    # The last start, lengths[0] - min_length, is as likely as any other.
+    # + 1 makes the last start, lengths[0] - min_length, as likely as the others.
     start = rng.integers(lengths[0] - self.min_length + 1)
     index = start + self.stride * np.arange(self.num_frames)
     zeros = np.zeros(self.num_frames, np.int32)
@@ -53,12 +53,12 @@ class Unconditional:
 class JointImages:
   """A random clip followed by independent images (VDM, section 3).
 
-  Each image is one random frame of another video of the data set, is a group of
-  its own and carries its own label or caption.
+  Each image is one random frame of another video of the data set, forms a group of its
+  own and has its own label or caption.
 
   Attributes:
     clip: how the clip is drawn; its flip holds for the images too.
-    num_images: independent images k appended to it; T = clip.num_frames + k.
+    num_images: number k of independent images appended; T = clip.num_frames + k.
   """
 
   clip: Unconditional

@@ -1,4 +1,4 @@
-"""MCVD's task: past and future of a block, each given or not (Voleti et al. 2022)."""
+"""MCVD's task: past and future of a block are given or not (Voleti et al. 2022)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from vdm_jax.tasks.task import Selection
 
 @dataclasses.dataclass(frozen=True)
 class PastFuture:
-  """A clip of past, current and future frames; current ones are always sampled.
+  """A clip of past, current and future frames, of which the current ones are latent.
 
       drop_past 0, no future               prediction
       drop_past 0, with future             interpolation
@@ -26,10 +26,10 @@ class PastFuture:
   Attributes:
     num_past, num_current, num_future: frames of the three parts, in this order.
     drop_past: probability that the past is hidden.
-    drop_future: the same of the future, drawn by itself.
-    sync: one draw hides both sides; the two probabilities must be equal.
-    stride: distance in source frames between neighbours.
-    flip: mirror half of the clips left-right.
+    drop_future: probability that the future is hidden, drawn independently.
+    sync: whether one draw hides both; the two probabilities must then be equal.
+    stride: distance between neighbouring frames, in source frames.
+    flip: whether to mirror half of the clips left-right.
   """
 
   num_past: int

@@ -1,4 +1,4 @@
-"""Task of RVD: every frame from the frames before it."""
+"""RVD's task: every frame is scored given the frames before it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from vdm_jax.tasks.task import Selection
 
 @dataclasses.dataclass(frozen=True)
 class NextFrame:
-  """A random clip whose frames but the first are scored, all of them given.
+  """A random clip whose frames are all given, and scored except for the first ones.
 
   Frames from `num_context` on are observed and latent: each is scored given the true
   frames before it ("teacher forcing").
 
   Attributes:
-    num_frames: T, frames of a clip.
-    num_context: frames at the start that are only given (the authors': 2).
-    stride: distance in source frames between neighbours.
-    flip: mirror half of the clips left-right.
+    num_frames: frames T of a clip.
+    num_context: frames at the start that are only given (the authors use 2).
+    stride: distance between neighbouring frames, in source frames.
+    flip: whether to mirror half of the clips left-right.
   """
 
   num_frames: int
@@ -40,7 +40,7 @@ class NextFrame:
         f"config.task.num_frames: {self.num_frames} frames leave none to score after "
         f"the {self.num_context} of config.task.num_context"
       )
-    Unconditional(self.num_frames, self.stride)  # Refuses a stride below 1.
+    Unconditional(self.num_frames, self.stride)  # Raises for a stride below 1.
 
   @property
   def _clip(self) -> Unconditional:

@@ -1,4 +1,4 @@
-"""Training on just the windows that sampling will ask for: the stages of plans."""
+"""A task of exactly the windows that sampling needs: the stages of plans."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -14,20 +14,20 @@ from vdm_jax.tasks.task import Selection
 
 @dataclasses.dataclass(frozen=True)
 class PlanStages:
-  """A stage of one of some plans, at a random place of a video.
+  """A random stage of a random plan, at a random place of a video.
 
-  FDM's own `random_subsets` prepares for any plan, and most of its windows observe
-  nothing: given frames begin to matter after many steps. Here every window is one that
-  sampling asks for, so that a short training is spent on those alone. Plan and stage
-  are uniform. Shorter stages are padded with frames of a second video.
+  FDM's own `random_subsets` prepares for any plan, but most of its windows observe
+  nothing, so that given frames matter only after many steps. Here every window is one
+  that sampling needs, so that a short training is spent on those alone. Plan and stage
+  are drawn uniformly. Shorter stages are padded with frames of a second video.
 
   Attributes:
     plan_names: plans with `max_frames` (FDM's schemes, or a user's own), see
-      `plans.build`; none that looks at the video.
+      `plans.build`; they must not depend on the video.
     length: frames of the videos that will be sampled.
-    num_obs: the first so many of them are given.
-    max_frames: N, slots of a window.
-    options: of every plan, beside max_frames.
+    num_obs: number of given frames, at the start.
+    max_frames: slots N of a window.
+    options: options of every plan, beside max_frames.
   """
 
   plan_names: Sequence[str]
@@ -70,7 +70,7 @@ class PlanStages:
     return plans.stages(plan)
 
   def _roles(self, name, stage) -> dict[int, bool]:
-    """The frames of a stage, and whether each is observed."""
+    """Maps the frames of a stage to whether each is observed."""
     index, observed = stage.index[0].tolist(), stage.observed[0].tolist()
     if len(index) > self.max_frames:
       raise UserError(
@@ -92,7 +92,7 @@ class PlanStages:
     return self.length
 
   def sample(self, rng: np.random.Generator, lengths: Sequence[int]) -> Selection:
-    """See `Task`.
+    """Draws one example, see `Task`.
 
     Raises:
       UserError: a video is shorter than `length`.

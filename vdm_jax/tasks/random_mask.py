@@ -1,4 +1,4 @@
-"""RaMViD's task: random frames of a clip are given, the others are to be sampled."""
+"""RaMViD's task: random frames of a clip are given and the others are sampled."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ def check_probability(name: str, value: float) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class RandomMask(Unconditional):
-  """A random set of the frames of a random clip is given (RaMViD, section 3.1).
+  """A random clip with a random set of given frames (RaMViD, section 3.1).
 
-  With probability p_U no frame is; else a number from 1 to K is drawn, and then so
-  many different frames of the range, all sets equally likely.
+  With probability p_U no frame is given; otherwise a number from 1 to K is drawn, and
+  then as many frames of the range, with all sets equally likely.
 
   Attributes:
-    max_observed: K.
-    uncondition_rate: p_U.
+    max_observed: largest number K of given frames.
+    uncondition_rate: probability p_U that none is given.
     mask_range: (first, one past the last) of the slots that may be given; () is all.
   """
 

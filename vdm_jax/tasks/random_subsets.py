@@ -1,7 +1,7 @@
 """FDM's task: any frames of a long video given any others (section 4).
 
-Groups of evenly spaced frames are drawn one after another, and each is given or to
-be sampled by the toss of a coin, until one no longer fits into the window.
+Groups of evenly spaced frames are drawn one after another, each given or to be sampled
+by a coin toss, until one no longer fits into the window.
 """
 
 import dataclasses
@@ -21,21 +21,21 @@ PADDINGS = ("random", "first")
 class RandomSubsets:
   """A random subset of a clip's frames, some of them observed, padded to one size.
 
-  Slots hold the selected frames in increasing order, then padding. Most windows
-  observe nothing (71% at 20 of 300 frames): that is the authors' distribution.
-  Every frame is in group 0, padding too: it never attends to real frames or they to
-  it, but FDM's group norm runs over all slots, so padding must look like video.
+  Slots hold the selected frames in increasing order, then padding. Most windows observe
+  nothing (71% at 20 of 300 frames), as in the authors' distribution. All frames are in
+  group 0, even padding: it and real frames never attend to each other, but FDM's group
+  norm runs over all slots, so padding must look like video.
 
   Attributes:
-    max_frames: N, slots of a window. At least one frame is latent.
-    clip_length: T, frames of the clip that a window spans, at a random place in its
-      video; None spans the whole video. Must exceed N: a window is full when a group
-      does not fit, and of a clip of N frames every group always fits.
-    padding: what fills a window up. 'random' (the authors'): frames of a second
-      video, uniform and independent. 'first': frame 0 of the clip.
-    reference_padding_roles: give a padding slot the role that the frame of its
-      number has in the first video, as the authors' code does by mistake (3% of the
-      padding slots at 20 of 300 frames). For comparisons alone.
+    max_frames: slots N of a window. At least one frame is latent.
+    clip_length: frames T of the clip that a window spans, at a random place in its
+      video; None spans the whole video. It must exceed N: a window is full when a group
+      does not fit, and every group fits into a clip of N frames.
+    padding: content of padding. 'random' (the authors') takes frames of a second video,
+      uniformly and independently, 'first' takes frame 0 of the clip.
+    reference_padding_roles: whether to give a padding slot the role that the frame of
+      its number has in the first video, as the authors' code does by mistake (3% of the
+      padding slots at 20 of 300 frames). For comparisons only.
   """
 
   max_frames: int
@@ -67,7 +67,7 @@ class RandomSubsets:
     return self.clip_length or self.max_frames + 1
 
   def sample(self, rng: np.random.Generator, lengths: Sequence[int]) -> Selection:
-    """See `Task`.
+    """Draws one example, see `Task`.
 
     Raises:
       UserError: a video is shorter than `min_length`.
@@ -90,7 +90,7 @@ class RandomSubsets:
     return selection
 
   def _clip(self, rng: np.random.Generator, length: int) -> tuple[int, int]:
-    """Start and length of a clip of a video of `length` frames."""
+    """Draws start and length of a clip of a video of `length` frames."""
     if self.clip_length is None:
       return 0, int(length)
     return int(rng.integers(length - self.clip_length + 1)), self.clip_length
@@ -107,11 +107,11 @@ def padded_window(
 
   Args:
     rng: source of randomness.
-    roles: frames of a clip, and whether each is observed (else latent).
-    size: slots, as many as frames or more.
-    start: of the clip in its video.
+    roles: maps frames of a clip to whether each is observed (else latent).
+    size: number of slots, at least that of the frames.
+    start: start of the clip in its video.
     other: start and length of the clip of a second video whose frames, drawn
-      uniformly, are the padding; None: it is frame 0 of the first clip.
+      uniformly, are the padding; None pads with frame 0 of the first clip.
   """
   frames, rest = sorted(roles), slice(len(roles), size)
   index = np.full(size, start, np.int32)
@@ -136,23 +136,23 @@ def draw_group(rng: np.random.Generator, length: int, max_frames: int) -> list[i
   while True:
     size, u, v = rng.random(3).tolist()
     size = 1 + int(size * max_frames)
-    # 0.999: a single frame has some spacing, too, and the last frame can be reached.
+    # 0.999 gives a single frame some spacing, too, and lets the last frame be reached.
     spacing = math.exp(u * math.log(length / (size - 0.999)))
     first = v * (length - spacing * (size - 1))
     group = [math.floor(first + i * spacing) for i in range(size)]
-    if group[-1] < length:  # Else rounding has carried it over the edge.
+    if group[-1] < length:  # Rounding can carry it over the edge.
       return group
 
 
 def draw_roles(
   rng: np.random.Generator, length: int, max_frames: int
 ) -> dict[int, bool]:
-  """Draws the frames of a window, and whether each is observed (else latent).
+  """Draws the frames of a window and whether each is observed (else latent).
 
   Args:
     rng: source of randomness.
     length: frames to choose from, more than `max_frames`.
-    max_frames: N; 1 to N frames are chosen, the first group of them latent.
+    max_frames: N; 1 to N frames are chosen, of which the first group is latent.
   """
   roles = dict.fromkeys(draw_group(rng, length, max_frames), False)
   while True:

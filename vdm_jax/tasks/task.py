@@ -1,4 +1,4 @@
-"""What a task is, and how a config names one."""
+"""The interface of tasks, and their registry."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +13,12 @@ class Selection(NamedTuple):
   """The frames of one training example; arrays are [T], on the host.
 
   Attributes:
-    index: int32, which frame of its source video each slot holds.
+    index: int32, the frame of its source video that each slot holds.
     observed: bool, given to the model clean.
     latent: bool, scored.
-    group: int32, temporal attention joins equal groups only.
-    source: int32, which video a slot is read from: 0 is the example's own,
-      k > 0 the k-th other video of the data set.
+    group: int32; temporal attention joins frames of equal group only.
+    source: int32, the video that a slot is read from: 0 is the example's own, k > 0 the
+      k-th other video of the data set.
     flip: whether all frames are mirrored left-right.
   """
 
@@ -34,9 +34,9 @@ class Task(Protocol):
   """A distribution over the frames of a training example.
 
   Attributes:
-    num_frames: T, the same for every example.
-    num_sources: 1 + the number of other videos an example reads from.
-    min_length: number of frames a video must have to be drawn.
+    num_frames: number of frames T, the same for every example.
+    num_sources: 1 + the number of other videos that an example reads from.
+    min_length: number of frames that a video must have to be drawn.
   """
 
   num_frames: int
@@ -44,7 +44,7 @@ class Task(Protocol):
   min_length: int
 
   def sample(self, rng: np.random.Generator, lengths: Sequence[int]) -> Selection:
-    """Draws one example from sources of `lengths` (num_sources of them) frames."""
+    """Draws one example from `num_sources` sources of `lengths` frames each."""
     ...
 
 
@@ -62,7 +62,7 @@ def from_config(config: Mapping[str, Any]) -> Task:
   """Builds the task that `config.task` names; its other fields are arguments.
 
   Raises:
-    UserError: the name or a field is unknown, or a field's value is refused.
+    UserError: the name or a field is unknown, or a field's value is invalid.
   """
   fields = dict(config)
   name = fields.pop("name")

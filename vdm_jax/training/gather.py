@@ -1,16 +1,16 @@
-"""Weights that devices share, gathered once a step in the dtype that computes.
+"""Gathering of split weights, once per step and in the dtype of the computation.
 
-With `fsdp` a device holds a part of each weight and needs all of it to multiply.
-Left to itself the compiler gathers at every use: forward, backward, and that in every
+With `fsdp` a device holds a part of each weight and needs all of it to multiply. By
+itself the compiler gathers weights at every use: forward and backward, in every
 micro-batch. Here they are gathered before the first micro-batch, and the gradient is
 taken with respect to the gathered copies.
 
 A network in bfloat16 converts most weights before it uses them. Those are converted
-first and gathered then, which is half the bytes. Which ones is read from the traced
-loss: a parameter whose only use is one conversion. All others (affine maps of norms, a
-head in float32, what is reshaped first or used in a loop) are gathered as they are. So
-every product has the operands that it had, and every gradient is added up in the dtype
-that it was.
+first and then gathered, which halves the bytes. They are found in the traced loss:
+parameters whose only use is one conversion. All others (affine maps of norms, a head in
+float32, whatever is reshaped first or used in a loop) are gathered as they are. So the
+operands of every product, and the dtype in which every gradient is summed, do not
+change.
 """
 
 from collections.abc import Callable
@@ -20,21 +20,21 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-# Equations whose inner jaxpr takes the very operands of the equation, once.
+# Equations whose inner jaxpr takes the operands of the equation, and runs once.
 _CALLS = {"checkpoint", "closed_call", "core_call", "jit", "pjit", "remat", "remat2"}
 
 
 def dtypes(loss: Callable[..., Any], params: Any, *args: Any) -> Any:
-  """The dtype in which each parameter can be gathered.
+  """Finds the dtype in which each parameter can be gathered.
 
   Args:
-    loss: (params, *args) -> anything; traced, not run.
+    loss: function (params, *args) -> anything, which is traced but not run.
     params: arrays, tracers or `jax.ShapeDtypeStruct`s.
-    *args: the same.
+    *args: further arguments, of the same types.
 
   Returns:
-    A tree like `params`: the dtype that the loss converts a parameter to, where it does
-    nothing else with it; its own dtype elsewhere.
+    A tree like `params`: the dtype that the loss converts a parameter to, if that is
+    its only use; otherwise the parameter's own dtype.
   """
   jaxpr = jax.make_jaxpr(loss)(params, *args).jaxpr
   leaves, tree = jax.tree.flatten(params)
@@ -48,11 +48,11 @@ def dtypes(loss: Callable[..., Any], params: Any, *args: Any) -> Any:
 
 
 def whole(params: Any, to: Any, held: Any, everywhere: jax.sharding.Sharding) -> Any:
-  """Converts parameters where they are held, then gives every device all of them.
+  """Converts parameters where they are held, then replicates them to every device.
 
   Args:
-    params: of the state.
-    to: dtypes, see `dtypes`.
+    params: parameters of the state.
+    to: dtypes to convert to, see `dtypes`.
     held: shardings of the parameters.
     everywhere: the replicated sharding of the same mesh.
   """
@@ -65,7 +65,7 @@ def whole(params: Any, to: Any, held: Any, everywhere: jax.sharding.Sharding) ->
 
 
 def parts(grads: Any, params: Any, held: Any) -> Any:
-  """Brings gradients of gathered parameters to where, and to what, those are held."""
+  """Brings gradients of gathered parameters to the parameters' sharding and dtype."""
 
   def one(grad, leaf, place):
     return jax.lax.with_sharding_constraint(grad, place).astype(leaf.dtype)
@@ -74,7 +74,7 @@ def parts(grads: Any, params: Any, held: Any) -> Any:
 
 
 def _uses(jaxpr: core.Jaxpr, count: int) -> list[list[jnp.dtype | None]]:
-  """The uses of a jaxpr's first `count` arguments: dtypes converted to, or None."""
+  """Lists uses of a jaxpr's first `count` arguments: dtypes converted to, or None."""
   found: dict[Any, list[jnp.dtype | None]] = {v: [] for v in jaxpr.invars[:count]}
   for equation in jaxpr.eqns:
     places = [

@@ -1,4 +1,4 @@
-"""The training loop: it only sequences what the other files do."""
+"""The training loop, which only sequences what other modules do."""
 
 import collections
 import contextlib
@@ -19,26 +19,26 @@ from vdm_jax.training import writers as writing
 
 
 class Batches(Protocol):
-  """Training batches, on the mesh already, with a position that can be saved."""
+  """An iterator of training batches, on the mesh, whose position can be saved."""
 
   def __next__(self) -> Any: ...
 
   def get_state(self) -> Any:
-    """JSON-able position after the batches handed out so far."""
+    """Returns the JSON-serialisable position after the last batch."""
     ...
 
   def set_state(self, state: Any) -> None: ...
 
 
 class Hooks(NamedTuple):
-  """What the caller does at times the loop knows.
+  """Functions of the caller that the loop calls at certain times.
 
   Attributes:
-    validation: a fresh pass over the validation batches, on the mesh.
+    validation: starts a pass over the validation batches, on the mesh.
     sample: (step, averaged params, report) -> None, makes sample videos.
-    measure: (averaged params) -> values to log, by name; every `eval_fvd_every` steps.
-    work: what a step asks of the devices, to log how much of them it uses.
-    writers: () -> where figures go beside metrics.jsonl and TensorBoard; called by the
+    measure: (averaged params) -> values to log by name, every `eval_fvd_every` steps.
+    work: work of a step, for logging the utilisation of the devices.
+    writers: () -> further writers beside metrics.jsonl and TensorBoard; called by the
       first process.
   """
 
@@ -49,23 +49,23 @@ class Hooks(NamedTuple):
   writers: Callable[[], Sequence[writing.Writer]] | None = None
 
 
-# Steps that the host queues beyond the last one that is done: the device need not wait
-# for the host, and the host is never far ahead of what it can still stop.
+# Steps that the host queues beyond the last finished one, so that the device need not
+# wait for the host, and the host can still stop soon.
 _AHEAD = 2
-# Metrics stay on the device until they are logged, or for so many steps: then the host
-# looks whether steps are being skipped, and at the loss for the bar.
+# Metrics stay on the device until they are logged, or for this many steps. Then the
+# host checks whether steps are being skipped, and takes the loss for the bar.
 _LOOK_EVERY = 100
 
-# Values of `config.train.best_by`, and the logged one that each stands for.
+# Values of `config.train.best_by`, and the logged value of each.
 BEST_BY = {"loss": "validation_loss", "fvd": "fvd"}
 
 
 class Result(NamedTuple):
-  """How a run ended.
+  """The end of a run.
 
   Attributes:
     state: the last state.
-    reason: 'steps' (all done), 'time' or 'signal'.
+    reason: 'steps' (all are done), 'time' or 'signal'.
   """
 
   state: program.State
@@ -82,22 +82,22 @@ def train(
   init_from: str | None = None,
   trace: profile.Range | None = None,
 ) -> Result:
-  """Trains to the configured number of steps, or resumes on the way there.
+  """Trains, or resumes training, to the configured number of steps.
 
   Args:
-    programs: the compiled programs; its config gives the schedule of the loop.
-    batches: training batches; moved to the checkpoint's position on a resume.
-    workdir: folder of the run; an existing run in it resumes.
-    meta: `workdirs.describe(...)`: config and data fingerprint, to refuse
-      checkpoints of another run and to be stored beside new ones.
+    programs: the compiled programs, whose config has the schedule of the loop.
+    batches: training batches, which a resumed run moves to the checkpoint's position.
+    workdir: folder of the run; an existing run in it is resumed.
+    meta: config and data fingerprint from `workdirs.describe`, which are stored beside
+      checkpoints and compared with existing ones.
     hooks: validation and samples.
     init_from: workdir whose averaged weights a *new* run starts from.
     trace: steps to trace into `profile/` of the workdir, by the first process.
 
   Raises:
-    UserError: another run trains in the workdir, it belongs to another config, a
-      checkpoint is damaged or cannot be written, too many steps in a row were not
-      finite, or `trace` is outside the steps left.
+    UserError: another run trains in the workdir, the workdir belongs to another config,
+      a checkpoint is damaged or cannot be written, too many steps in a row were not
+      finite, or `trace` is outside the remaining steps.
   """
   main = processes.is_first()
   with workdirs.locked(workdir) if main else contextlib.nullcontext():
@@ -149,20 +149,20 @@ def _train(programs, batches, workdir, meta, hooks, init_from, trace) -> Result:
     if jump := optimizer.jump(*changed, first_step, spent):
       log.say(jump)
 
-  # On all devices from the start, not moved there at every step.
+  # Replicated from the start, so that it is not moved to all devices at every step.
   whole = sharding.replicated(programs.mesh)
   key = jax.jit(
     lambda: jax.random.fold_in(jax.random.key(seed), 1), out_shardings=whole
   )()
   tracer = profile.Profile(trace if main else None, workdir, log)
   loop = _Loop(programs, batches, checkpoints, meta, hooks, log, tracer, key, spent)
-  # A run that fails still finishes the checkpoint that it is writing.
+  # Even if a run fails, the checkpoint that it is writing is finished.
   with contextlib.closing(log), contextlib.closing(checkpoints):
     return loop.run(state, first_step)
 
 
 class _Loop:
-  """One run of the loop: what stays the same from step to step."""
+  """One run of the loop, with everything that is constant from step to step."""
 
   def __init__(
     self, programs, batches, checkpoints, meta, hooks, log, tracer, key, spent
@@ -183,13 +183,13 @@ class _Loop:
     self.log = log
     self.tracer = tracer
     self.key = key
-    self.queued = collections.deque()  # (step, its loss), not known to be done.
-    self.sums = None  # Of the metrics since the host last looked, on the devices.
+    self.queued = collections.deque()  # (step, its loss) of possibly unfinished steps.
+    self.sums = None  # Sums of metrics on the devices, since the host last read them.
     self.means = sums.Means()
-    # As if the run had been one: what calls before this one took, counts.
+    # The time of earlier calls counts, as if the run had never stopped.
     self.start = time.monotonic() - spent
     self.progress = np.float32(0.0)
-    self.placed = None  # The progress that the devices have, and where.
+    self.placed = None  # The progress and its copy on the devices.
 
   def run(self, state, first_step):
     step = first_step
@@ -210,7 +210,7 @@ class _Loop:
     return Result(state, reason)
 
   def advance(self, state, step):
-    """Queues a step and its metrics; nothing of it comes back to the host."""
+    """Queues a step and the sums of its metrics, without waiting for results."""
     while len(self.queued) >= _AHEAD:
       done, loss = self.queued.popleft()
       jax.block_until_ready(loss)
@@ -219,12 +219,12 @@ class _Loop:
       batch = next(self.batches)
     state, metrics = self.programs.step(state, batch, self.key, *self.extra())
     self.queued.append((step, metrics["loss"]))
-    # Not donated: the queue holds a part of the first one, and they are small.
+    # Not donated, as the queue holds a part of the first one, and they are small.
     self.sums = metrics if self.sums is None else self.programs.add(self.sums, metrics)
     return state
 
   def extra(self):
-    """What a step takes beside state, batch and key."""
+    """Returns the arguments of a step beside state, batch and key."""
     if not self.programs.by_time:
       return ()
     if self.placed is None or self.placed[0] != self.progress:
@@ -234,8 +234,8 @@ class _Loop:
     return (self.placed[1],)
 
   def milestones(self, state, step, finished, last):
-    """Whatever is due after a step; a finished run does all of it once more."""
-    # A preempted machine has seconds, not minutes: it logs and saves, no more.
+    """Does everything that is due after a step; a finished run does all of it again."""
+    # A preempted machine has seconds, not minutes, so it only logs and saves.
     evaluate = self.at("eval_every", step) or finished
     values = self.validate(state, step) if evaluate else {}
     if self.at("eval_fvd_every", step) or finished:
@@ -252,7 +252,7 @@ class _Loop:
       self.save(state, step)
 
   def due(self, step):
-    """Whether the host looks at the metrics after this step."""
+    """Tells whether the host reads the metrics after this step."""
     return step % _LOOK_EVERY == 0 or any(
       self.at(name, step)
       for name in (
@@ -265,11 +265,11 @@ class _Loop:
     )
 
   def at(self, name, step):
-    every = self.config.get(name, 0)  # Runs from before the field was there.
+    every = self.config.get(name, 0)  # Configs of older runs lack fields.
     return every > 0 and step % every == 0
 
   def account(self, step):
-    """Fetches the sums up to a step; stops the run after too many bad ones in a row."""
+    """Fetches the sums up to a step, and raises after too many bad steps in a row."""
     found, self.sums = jax.device_get(self.sums), None
     self.queued.clear()
     self.means.add(found)
@@ -287,13 +287,13 @@ class _Loop:
       )
 
   def stop_reason(self, step, terminate):
-    """Why the run should end now, the same on every process; None to train on."""
+    """Returns why the run should end, equal in all processes; None to continue."""
     if step >= self.config["num_steps"]:
       return "steps"
     if jax.process_count() > 1:
       if multihost_utils.reached_preemption_sync_point(step):
         return "signal"
-      # Agreeing costs a round trip: ask only now and then.
+      # Agreement needs a round trip, so it is sought only now and then.
       if self.at("log_every", step):
         shared = multihost_utils.broadcast_one_to_all(jnp.asarray(self.elapsed()))
         self.progress = np.float32(shared)
@@ -304,24 +304,24 @@ class _Loop:
     return "time" if self.progress >= 1.0 else None
 
   def elapsed(self) -> np.float32:
-    """The share of the run's seconds that is over, at most 1; 0 without a limit."""
+    """Returns the elapsed fraction of the run's time, at most 1; 0 without a limit."""
     seconds = self.config["max_seconds"]
     if seconds <= 0:
       return np.float32(0.0)
     return np.float32(min((time.monotonic() - self.start) / seconds, 1.0))
 
   def averaged(self, state):
-    """The first EMA, or the parameters where none is kept."""
+    """Returns the first EMA, or the parameters if there is none."""
     return next(iter(state.ema.values())) if state.ema else state.params
 
   def validate(self, state, step):
-    """Validation means, named `validation_...`."""
+    """Computes means over the validation set, named `validation_...`."""
     if self.hooks.validation is None:
       return {}
     means = sums.Means()
     with self.log.paused():
       for i, batch in enumerate(self.hooks.validation()):
-        # The same noise at every validation: differences are the model's.
+        # Every validation has the same noise, so that differences come from the model.
         key = jax.random.fold_in(jax.random.key(0), i)
         means.add(
           jax.device_get(self.programs.evaluate(self.averaged(state), batch, key))
@@ -332,7 +332,7 @@ class _Loop:
     return {f"validation_{name}": value for name, value in values.items()}
 
   def measure(self, state, step):
-    """What the hook says of samples."""
+    """Calls the hook that measures samples."""
     if self.hooks.measure is None:
       return {}
     with self.log.paused():
@@ -351,5 +351,5 @@ class _Loop:
     self.checkpoints.save(step, state, self.batches.get_state(), self.described())
 
   def described(self):
-    """What is stored beside a checkpoint: the run, and how long it took so far."""
+    """Returns a checkpoint's metadata: the run, and its time so far."""
     return {**self.meta, "seconds": round(time.monotonic() - self.start, 3)}

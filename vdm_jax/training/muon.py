@@ -1,7 +1,7 @@
-"""Muon (Jordan et al. 2024): momentum, orthogonalised; for kernels.
+"""Muon (Jordan et al. 2024), which orthogonalises momentum, for kernels.
 
 `optax.contrib.muon` is the same optimizer. Its iteration multiplies the whole matrix
-ten times; this one works on the Gram matrix, as wide as the narrower side, and
+ten times; this one works on the Gram matrix, which is as wide as the narrower side, and
 multiplies the whole matrix twice. On CPU, where a step of a small model has few
 examples to share that cost, it was a fifth to a third of a step.
 """
@@ -13,20 +13,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-# Of the quintic iteration; with them it takes singular values to 0.7 to 1.2.
+# Coefficients of the quintic iteration, which bring singular values to 0.7 to 1.2.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _STEPS = 5
-# What Adam's updates are about as large as, in units of the learning rate.
+# Approximate RMS of Adam's updates, in units of the learning rate.
 _ADAM_RMS = 0.2
 
 
 def muon(
   learning_rate: optax.ScalarOrSchedule, *, momentum: float, eps: float
 ) -> optax.GradientTransformation:
-  """Muon with Nesterov's momentum, for arrays of two axes or more.
+  """Makes Muon with Nesterov momentum, for arrays of two axes or more.
 
-  All axes but the last are the input of a matrix, the last one its output. Updates are
-  scaled to be about as large as Adam's, so that a learning rate means the same.
+  The last axis is the output of a matrix, all others are its input. Updates are scaled
+  to about the size of Adam's, so that learning rates are comparable.
 
   Args:
     learning_rate: a number or a schedule.
@@ -46,7 +46,7 @@ def muon(
 
 
 def is_kernel(path: tuple[Any, ...], leaf: jax.Array) -> bool:
-  """Whether a parameter is one that Muon is for."""
+  """Tells whether Muon applies to a parameter."""
   return leaf.ndim >= 2 and "kernel" in jax.tree_util.keystr(path[-1:])
 
 
@@ -57,13 +57,13 @@ def _scaled(update: jax.Array, eps: float) -> jax.Array:
 
 
 def orthogonalise(matrix: jax.Array, eps: float = 1e-8) -> jax.Array:
-  """A matrix with its singular values brought near 1, by Newton and Schulz' iteration.
+  """Brings the singular values of a matrix near 1, by a Newton-Schulz iteration.
 
   A step is X <- (a + b G + c G^2) X with G = X X^T. All steps are polynomials of the
-  first G, so they are taken among such, and their product is applied to X once.
+  first G, so they are computed as such, and their product is applied to X once.
 
   Args:
-    matrix: [n, m].
+    matrix: matrix [n, m].
     eps: added to its norm.
   """
   if matrix.shape[0] < matrix.shape[1]:

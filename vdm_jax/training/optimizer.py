@@ -10,7 +10,7 @@ import optax
 from vdm_jax import errors
 from vdm_jax.training import muon
 
-# Of the share of a run that is over, for `decay_by = 'time'`.
+# Decays as functions of the elapsed fraction of a run, for `decay_by = 'time'`.
 _BY_TIME = {
   "linear": lambda progress: 1.0 - progress,
   "cosine": lambda progress: 0.5 * (1.0 + jnp.cos(jnp.pi * progress)),
@@ -18,10 +18,10 @@ _BY_TIME = {
 
 
 def by_time(config: Mapping[str, Any]) -> bool:
-  """Whether the learning rate falls with the run's clock, not with its steps.
+  """Tells whether the learning rate decays with time instead of steps.
 
   Raises:
-    UserError: `config.decay_by` is unknown, or the decay cannot go by time.
+    UserError: `config.decay_by` is unknown, or the decay does not support time.
   """
   how = config.get("decay_by", "steps")
   if how not in ("steps", "time"):
@@ -34,11 +34,11 @@ def by_time(config: Mapping[str, Any]) -> bool:
 
 
 def learning_rate(config: Mapping[str, Any], num_steps: int) -> optax.Schedule:
-  """Linear warm-up over `warmup_steps`, then constant or a decay.
+  """Makes the schedule: linear warm-up over `warmup_steps`, then constant or a decay.
 
-  'linear' and 'cosine' reach 0 at num_steps. 'exponential' is constant until
-  `decay_begin` more steps are done, then loses the factor `decay_rate` in every step
-  down to the fraction `decay_floor`.
+  'linear' and 'cosine' reach 0 at num_steps. 'exponential' is constant for
+  `decay_begin` more steps, then is multiplied by `decay_rate` in every step, down to
+  the fraction `decay_floor`.
 
   Raises:
     UserError: `config.decay` is unknown.
@@ -64,7 +64,7 @@ def learning_rate(config: Mapping[str, Any], num_steps: int) -> optax.Schedule:
   after = decays[config["decay"]]
   if not warmup:
     return after
-  # The first step already moves: it runs at peak / warmup.
+  # The first step has a positive rate, peak / warmup.
   ramp = optax.linear_schedule(peak / warmup, peak, max(warmup - 1, 1))
   return optax.join_schedules([ramp, after], [warmup])
 
@@ -72,11 +72,11 @@ def learning_rate(config: Mapping[str, Any], num_steps: int) -> optax.Schedule:
 def rate_of_update(
   config: Mapping[str, Any], num_steps: int
 ) -> Callable[[Any, Any], jax.Array]:
-  """The learning rate that `build`'s optimizer applies, for the log.
+  """Makes the function of the learning rate that `build`'s optimizer applies.
 
   Returns:
-    A function of the updates made so far, steps that were skipped not among them, and
-    of the share of the run that is over, which only `decay_by = 'time'` looks at.
+    A function of the number of updates so far, without skipped steps, and of the
+    elapsed fraction of the run, which only `decay_by = 'time'` uses.
   """
   if not by_time(config):
     schedule = learning_rate(config, num_steps)
@@ -91,16 +91,16 @@ def rate_of_update(
 def jump(
   old: Mapping[str, Any], new: Mapping[str, Any], step: int, seconds: float
 ) -> str:
-  """Says how the learning rate jumps where a resumed run is to be longer or shorter.
+  """Describes the jump of the learning rate if a resumed run has another length.
 
   Args:
     old: config of the run so far.
-    new: config that it resumes under.
-    step: where it resumes.
-    seconds: what it has trained so far.
+    new: config with which it resumes.
+    step: step at which it resumes.
+    seconds: seconds that it has trained so far.
 
   Returns:
-    A sentence; '' where the rate stays as it was.
+    A sentence; '' if the rate does not jump.
   """
 
   def at(config):
@@ -121,13 +121,13 @@ def jump(
 
 
 def build(config: Mapping[str, Any], num_steps: int) -> optax.GradientTransformation:
-  """Global-norm clipping, then Adam, AdamW or Muon.
+  """Builds the optimizer: global-norm clipping, then Adam, AdamW or Muon.
 
-  Weight decay (AdamW) acts on matrices and kernels alone, not on biases and
-  norms. Muon acts on kernels and Adam on all else; Muon's updates are scaled to be as
-  large as Adam's, so that the learning rate means the same. With `config.decay_by =
-  'time'` the decay is no function of the step: `update` then takes `progress`, the
-  share of the run that is over, in [0, 1].
+  Weight decay (AdamW) acts only on matrices and kernels, not on biases and norms. Muon
+  acts on kernels and Adam on everything else; Muon's updates are scaled to the size of
+  Adam's, so that learning rates are comparable. With `config.decay_by = 'time'` the
+  decay does not depend on the step: `update` then takes `progress`, the elapsed
+  fraction of the run, in [0, 1].
 
   Raises:
     UserError: `config.name`, `config.decay` or `config.decay_by` is unknown.
@@ -162,7 +162,7 @@ def build(config: Mapping[str, Any], num_steps: int) -> optax.GradientTransforma
 
 
 def _labels(params: Any) -> Any:
-  """Which optimizer each array has, where Muon is chosen."""
+  """Labels each array with its optimizer, Muon or Adam."""
   return jax.tree_util.tree_map_with_path(
     lambda path, leaf: "muon" if muon.is_kernel(path, leaf) else "adam", params
   )

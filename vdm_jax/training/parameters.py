@@ -1,4 +1,4 @@
-"""A table of a network's parameters, module by module."""
+"""The table of a network's parameters, module by module."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def count(params: Any) -> int:
 
 
 def table(params: Any) -> str:
-  """Makes the table: a line a module, with shapes, count and share; then the total.
+  """Formats one line per module, with shapes, count and share, and the total.
 
   Args:
     params: a tree of arrays or `jax.ShapeDtypeStruct`s.

@@ -1,4 +1,4 @@
-"""A trace of some steps, for TensorBoard and Perfetto."""
+"""Traces of some steps, for TensorBoard and Perfetto."""
 
 import re
 import tempfile
@@ -13,7 +13,7 @@ from vdm_jax.training import progress
 
 
 class Range(NamedTuple):
-  """Steps to trace, both included; counted from 1, as the log counts them."""
+  """The first and the last step to trace, counted from 1 as in the log."""
 
   first: int
   last: int
@@ -23,10 +23,10 @@ class Range(NamedTuple):
 
 
 def parse(text: str) -> Range:
-  """Reads 'FIRST:LAST'.
+  """Parses 'FIRST:LAST'.
 
   Raises:
-    UserError: it has another form, or is empty.
+    UserError: the text has another form, or the range is empty.
   """
   match = re.fullmatch(r"(\d+):(\d+)", text.strip())
   steps = Range(int(match[1]), int(match[2])) if match else None
@@ -42,7 +42,7 @@ def check(steps: Range, first_step: int, num_steps: int) -> None:
   """Checks a range against a run that has done `first_step` of `num_steps` steps.
 
   Raises:
-    UserError: it is not among the steps that are still to be done.
+    UserError: the range is not among the remaining steps.
   """
   if first_step < steps.first and steps.last <= num_steps:
     return
@@ -54,13 +54,13 @@ def check(steps: Range, first_step: int, num_steps: int) -> None:
 
 
 class Profile:
-  """Traces the steps of a range into `WORKDIR/profile`.
+  """A context manager that traces the steps of a range into `WORKDIR/profile`.
 
-  `with` it around the run: one that ends early still writes what it has.
+  It is entered around the run, so that a run that ends early still writes its trace.
   """
 
   def __init__(self, steps: Range | None, workdir: str, log: progress.Report):
-    """See the class; without steps it does nothing."""
+    """Prepares the trace; without steps it does nothing."""
     self._steps = steps
     self._folder = epath.Path(workdir) / "profile"
     self._log = log
@@ -75,9 +75,9 @@ class Profile:
       self._stop()
 
   def around(self, queue: Callable[[Any, int], Any], state: Any, step: int) -> Any:
-    """Calls queue(state, step), which gives the state after it, traced if due.
+    """Calls queue(state, step), which returns the next state, and traces it if due.
 
-    The trace begins when all before is done, and ends when its last step is.
+    The trace begins when all earlier steps are done, and ends when its last step is.
     """
     if self._steps is None or not self._steps.first <= step <= self._steps.last:
       return queue(state, step)
@@ -96,7 +96,7 @@ class Profile:
 
   def _start(self):
     folder = str(self._folder)
-    if "://" in folder:  # The profiler knows no object stores.
+    if "://" in folder:  # The profiler cannot write to object stores.
       self._local = tempfile.TemporaryDirectory()
       folder = self._local.name
     jax.profiler.start_trace(folder)

@@ -1,7 +1,7 @@
 """The compiled programs of a training run: init, step, evaluate.
 
-This is the one file that jits, donates and shards. `vdm-jax preflight` lowers
-the very same programs for devices that are not there.
+Only this module jits, donates and shards. `vdm-jax preflight` lowers the very same
+programs for devices that the machine lacks.
 """
 
 import functools
@@ -17,44 +17,44 @@ from vdm_jax import sharding
 from vdm_jax.errors import UserError
 from vdm_jax.training import gather, optimizer, sums
 
-# A metric is [total, count]: means merge over micro-batches, steps and hosts.
+# A metric is [total, count], so that means merge over micro-batches, steps and hosts.
 Metrics = dict[str, jax.Array]
 
 
 class Trainable(Protocol):
-  """What training needs to know of a system."""
+  """The interface of a system that training needs."""
 
   def init(self, key: jax.Array) -> Any:
-    """Float32 parameters."""
+    """Makes float32 parameters."""
     ...
 
   def loss(
     self, params: Any, batch: Any, key: jax.Array, train: bool
   ) -> tuple[jax.Array, Metrics]:
-    """Scalar loss and [total, count] metrics of a batch.
+    """Computes the scalar loss of a batch and its metrics, each [total, count].
 
-    Every leaf of the batch is [B, ...]; `example` int32 [B] is the position in
-    the global batch and `stratum` float32 [B] that position divided by the
-    global batch size, so that no draw depends on how the batch is cut.
+    Every leaf of the batch is [B, ...]; `example` int32 [B] is the position in the
+    global batch and `stratum` float32 [B] that position divided by the global batch
+    size, so that no draw depends on how the batch is split.
     """
     ...
 
   def batch_spec(self, batch_size: int) -> Any:
-    """Shapes and dtypes of a batch, as `jax.ShapeDtypeStruct`s."""
+    """Returns shapes and dtypes of a batch, as `jax.ShapeDtypeStruct`s."""
     ...
 
 
 @flax.struct.dataclass
 class State:
-  """Everything a run carries from step to step.
+  """Everything that a run carries from step to step.
 
   Attributes:
-    step: int32 scalar, batches consumed.
+    step: int32 scalar, number of batches consumed.
     params: float32 master parameters.
     ema: averages of the parameters, by rate as written in the config.
-    opt_state: of optax.
-    bad_in_row: int32 scalar, steps skipped since the last good one.
-    bad_total: int32 scalar, steps skipped in all.
+    opt_state: state of the optax optimizer.
+    bad_in_row: int32 scalar, number of steps skipped since the last good one.
+    bad_total: int32 scalar, number of steps skipped in all.
   """
 
   step: jax.Array
@@ -66,17 +66,17 @@ class State:
 
 
 class Program:
-  """A trainable, an optimizer and a mesh, compiled.
+  """The compiled programs of a trainable, an optimizer and a mesh.
 
   Attributes:
     mesh: the device mesh.
     state_shapes: `jax.ShapeDtypeStruct`s of the state.
-    state_sharding: who holds which part of it.
+    state_sharding: shardings of the state.
     init: key -> State.
-    step: (State, batch, key) -> (State, metrics); the state is donated. Where `by_time`
-      holds it takes, after the key, the share of the run that is over.
+    step: (State, batch, key) -> (State, metrics); the state is donated. If `by_time`, a
+      fourth argument is the elapsed fraction of the run.
     add: (metrics so far, metrics) -> metrics of all these steps, see `sums.add`.
-    by_time: the learning rate falls with the run's clock.
+    by_time: whether the learning rate decays with time.
     evaluate: (params, batch, key) -> metrics, without dropout.
   """
 
@@ -90,11 +90,11 @@ class Program:
 
     Args:
       trainable: the system.
-      config: with sections `mesh`, `train` and `optimizer`.
-      devices: to run on; default all of this run.
+      config: config with sections `mesh`, `train` and `optimizer`.
+      devices: devices to run on; default all of this run.
 
     Raises:
-      UserError: the mesh does not fit the devices, or the batch the mesh.
+      UserError: the mesh does not fit the devices, or the batch does not fit the mesh.
     """
     self.trainable = trainable
     self.config = config
@@ -115,7 +115,7 @@ class Program:
         f"config.train.batch_size: {train['batch_size']} is not divisible by "
         f"{self.mesh.size} devices x {train['accumulate']} accumulated micro-batches"
       )
-    # One conversion: a rate is also the name under which its average is stored.
+    # Converted once, as a rate is also the name under which its average is stored.
     self._rates = {str(rate): float(rate) for rate in train["ema"]}
     self.state_shapes = jax.eval_shape(self._init, jax.random.key(0))
     rules = sharding.rules_of(config)
@@ -139,9 +139,9 @@ class Program:
     )
 
   def step_arguments(self) -> tuple[Any, ...]:
-    """Shapes and places of what `step` takes, as `jax.ShapeDtypeStruct`s.
+    """Returns shapes and shardings of the arguments of `step`.
 
-    With the places, JAX finds the step traced already once it has run.
+    With the shardings, JAX finds the step in its cache once it has run.
     """
 
     def placed(leaf, place):
@@ -159,7 +159,7 @@ class Program:
     )
 
   def lower_step(self, **kwargs):
-    """Lowers the training step for the mesh's devices, data not needed."""
+    """Lowers the training step for the mesh's devices, without data."""
     return self.step.lower(*self.step_arguments(), **kwargs)
 
   def _init(self, key):
@@ -168,7 +168,7 @@ class Program:
     return State(
       step=zero,
       params=params,
-      # A copy: a donated state must not hold one buffer twice.
+      # Copied, as a donated state must not hold one buffer twice.
       ema={name: jax.tree.map(jnp.copy, params) for name in self._rates},
       opt_state=self._tx.init(params),
       bad_in_row=zero,
@@ -180,7 +180,7 @@ class Program:
     grads, metrics = self._gradient(state.params, _numbered(batch), key)
     norm = optax.tree.norm(grads)
     good = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"][0])
-    # Steps that were skipped left the optimizer's own count as it was.
+    # Skipped steps do not advance the optimizer's own count.
     rate = self._rate(state.step - state.bad_total, *(progress or (None,)))
 
     def apply(state):
@@ -212,7 +212,7 @@ class Program:
     )
     one = jnp.ones(())
     metrics = {
-      # A bad step counts nowhere but in `bad`: one NaN would hide the others.
+      # A bad step counts only in `bad`, as one NaN would hide all other values.
       **{k: jnp.where(good, v, jnp.zeros(2)) for k, v in metrics.items()},
       "grad_norm": jnp.where(good, jnp.stack([norm, one]), jnp.zeros(2)),
       "update_norm": update_norm,
@@ -224,13 +224,13 @@ class Program:
     return new, metrics
 
   def _gradient(self, params, batch, key):
-    """Gradient of the mean loss and summed metrics, over the micro-batches."""
+    """Computes the gradient of the mean loss and summed metrics over micro-batches."""
     count = self.config["train"]["accumulate"]
     if count == 1:
       weights, gradient = self._gradient_of(params, batch, key)
       return gradient(weights, batch, key)
 
-    # Row i goes to micro-batch i % count, so that each stays spread over the mesh.
+    # Row i goes to micro-batch i % count, so that each is spread over the mesh.
     parts = jax.tree.map(
       lambda rows: rows.reshape(-1, count, *rows.shape[1:]).swapaxes(0, 1), batch
     )
@@ -248,10 +248,10 @@ class Program:
     return jax.tree.map(lambda g: g / count, grads), metrics
 
   def _gradient_of(self, params, batch, key):
-    """What to take the gradient of a micro-batch of, and the function that takes it.
+    """Returns the weights and the function that computes a micro-batch's gradient.
 
-    Where the state is split that is the weights gathered, see `gather`; the gradient is
-    split as the state in any case.
+    If the state is split, these are gathered weights, see `gather`; the gradient is
+    split like the state in any case.
     """
     loss = functools.partial(self.trainable.loss, train=True)
     gradient = jax.grad(loss, has_aux=True)
@@ -272,14 +272,14 @@ class Program:
 
 
 def _numbered(batch):
-  """The batch with the position of each example in it."""
+  """Adds the position of each example to a batch."""
   size = jax.tree.leaves(batch)[0].shape[0]
   example = jnp.arange(size, dtype=jnp.int32)
   return {**batch, "example": example, "stratum": example / size}
 
 
 def _averaged(ema, params, rate, step):
-  """Exponential average; the first steps use a shorter memory than `rate`."""
+  """Updates an exponential average, with a shorter memory than `rate` at first."""
   warm = (1.0 + step) / (10.0 + step)
   rate = jnp.minimum(rate, warm)
   return jax.tree.map(lambda e, p: e * rate + p * (1 - rate), ema, params)

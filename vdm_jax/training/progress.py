@@ -1,4 +1,4 @@
-"""What a run leaves for people: progress bar, rates, and what its writers write."""
+"""Reports of a run's progress: progress bar, rates, and the output of its writers."""
 
 import contextlib
 import sys
@@ -14,12 +14,12 @@ from vdm_jax.training import writers as writing
 
 
 class Work(NamedTuple):
-  """What a training step asks of the devices.
+  """The work of a training step, and the devices' peak rate.
 
   Attributes:
-    flops: counts the operations of a step, a multiply-add as two, over all devices; a
-      call may take seconds, and is made once.
-    peak: operations a second of all devices together in bfloat16; None if not known.
+    flops: counts the operations of a step over all devices, a multiply-add as two; it
+      is called once and may take seconds.
+    peak: operations per second of all devices together in bfloat16; None if unknown.
   """
 
   flops: Callable[[], float]
@@ -27,9 +27,9 @@ class Work(NamedTuple):
 
 
 class Report:
-  """Reports one run's progress; does nothing where `active` is false.
+  """Reports the progress of a run, if `active`.
 
-  A run that its clock will stop (`timed`) shows which share of its time is over.
+  A run that stops by time (`timed`) shows the elapsed fraction of its time.
   """
 
   def __init__(
@@ -52,7 +52,7 @@ class Report:
       return
     self._workdir = epath.Path(workdir)
     self._writers = [
-      *(writers() if writers else ()),  # First: others may refuse.
+      *(writers() if writers else ()),  # First, as these may raise.
       writing.Jsonl(workdir, first_step),
       writing.TensorBoard(workdir),
     ]
@@ -64,7 +64,7 @@ class Report:
       unit="step",
       smoothing=0.05,
       dynamic_ncols=True,
-      # A log file wants a line now and then, a terminal a live bar.
+      # In a log file a line now and then, in a terminal a live bar.
       mininterval=0.5 if sys.stderr.isatty() else 15.0,
     )
     self._mark = (first_step, time.perf_counter())
@@ -72,12 +72,12 @@ class Report:
   def step(
     self, step: int, recent: Mapping[str, float] | None = None, share: float = 0.0
   ) -> None:
-    """Moves the bar to a step that is done.
+    """Moves the bar to a finished step.
 
     Args:
-      step: its number.
-      recent: means since the last log, where they are known.
-      share: of the run's time that is over, if it has a limit.
+      step: number of the step.
+      recent: means since the last log, if they are known.
+      share: elapsed fraction of the run's time, if it has a limit.
     """
     if not self._active:
       return
@@ -89,38 +89,38 @@ class Report:
 
   @contextlib.contextmanager
   def paused(self):
-    """Time within (validation, samples) does not count as training time."""
+    """Excludes the time within (validation, samples) from training time."""
     start = time.perf_counter()
     yield
     self._paused += time.perf_counter() - start
 
   @contextlib.contextmanager
   def waiting(self):
-    """Time within is spent on waiting for a batch."""
+    """Counts the time within as waiting for a batch."""
     start = time.perf_counter()
     yield
     self._waited += time.perf_counter() - start
 
   def log(self, step: int, values: Mapping[str, float]) -> None:
-    """Logs the means since the last log, one line a step."""
+    """Logs the means since the last log."""
     if not self._active:
       return
     speed = self._speed(step)
     self._mark, self._paused = (step, time.perf_counter()), 0.0
     self._waited = 0.0
-    # JSON knows no NaN: a window of nothing but skipped steps has the loss null.
+    # JSON has no NaN, so that the loss is null if all steps were skipped.
     values = {"loss": None, **values, **speed, "time": time.time()}
     for writer in self._writers:
       writer.scalars(step, values)
 
   def gif(self, step: int, tag: str, encoded: bytes, shape: tuple[int, ...]) -> None:
-    """Hands on an encoded GIF of [T, H, W, C] frames."""
+    """Passes an encoded GIF of [T, H, W, C] frames to the writers."""
     if self._active:
       for writer in self._writers:
         writer.gif(step, tag, encoded, shape)
 
   def parameters(self, params: Any) -> None:
-    """Writes the table of a network's parameters; prints how many there are."""
+    """Writes the table of a network's parameters, and prints their number."""
     if not self._active:
       return
     path = self._workdir / "parameters.txt"
@@ -139,7 +139,7 @@ class Report:
         writer.close()
 
   def _speed(self, step: int) -> dict[str, float]:
-    """How fast it was since the last log."""
+    """Computes the speed since the last log."""
     now = time.perf_counter()
     if self._work is not None and self._flops is None:
       self._flops = self._work.flops()
@@ -162,7 +162,7 @@ class Report:
     return speed
 
   def _short(self, recent, speed) -> str:
-    """What of all this fits beside a bar."""
+    """Selects the few values that fit beside a bar."""
     parts = [f"loss {recent.get('loss', float('nan')):.4f}"]
     if "grad_norm" in recent:
       parts.append(f"gradient {recent['grad_norm']:.3g}")

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: noted, so that a run can save before it ends."""
+"""Handling of SIGTERM and SIGINT, so that a run can save before it ends."""
 
 import os
 import signal
@@ -7,13 +7,13 @@ import jax
 
 
 class Terminate:
-  """Notes SIGTERM and SIGINT instead of dying, so that the run can save.
+  """A context manager that notes SIGTERM and SIGINT, so that the run can save.
 
-  With several processes SIGTERM stays with jax.distributed, whose handler tells all of
-  them, so that they stop after the same step; a SIGINT is passed on to it.
+  With several processes SIGTERM is left to jax.distributed, whose handler informs all
+  of them, so that they stop after the same step; a SIGINT is passed on to it.
 
   Attributes:
-    asked: a signal came.
+    asked: whether a signal came.
   """
 
   def __init__(self):
@@ -25,7 +25,7 @@ class Terminate:
     for number in (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM):
       try:
         self._old[number] = signal.signal(number, self._note)
-      except ValueError:  # Not the main thread: the caller handles signals.
+      except ValueError:  # Not in the main thread, where the caller handles signals.
         break
     return self
 
@@ -36,7 +36,7 @@ class Terminate:
   def _note(self, number, frame):
     del frame
     if self.asked and number == signal.SIGINT:
-      raise KeyboardInterrupt  # Asked twice: the person means it.
+      raise KeyboardInterrupt  # The user asked a second time.
     self.asked = True
     if jax.process_count() > 1:
       os.kill(os.getpid(), signal.SIGTERM)

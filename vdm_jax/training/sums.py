@@ -1,4 +1,4 @@
-"""Metrics of many steps as one: added up on the device, means on the host."""
+"""Sums of metrics over steps on the device, and their means on the host."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-# Of these the last step's value counts, and of those the largest.
+# Metrics of which the last value counts, and those of which the largest does.
 _LAST = ("bad_total", "learning_rate")
 _LARGEST = ("bad_in_row",)
 
@@ -15,12 +15,12 @@ def add(sums: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
   """Adds [total, count] metrics of later steps to those of earlier ones.
 
   Args:
-    sums: by name, of earlier steps.
-    metrics: the same names.
+    sums: sums of earlier steps, by name.
+    metrics: metrics of later steps, by the same names.
 
   Returns:
-    The sums over both; of a learning rate and the like the later one, and of steps
-    skipped in a row the most.
+    The sums over both; but the later value of a learning rate and the like, and the
+    largest number of steps skipped in a row.
   """
 
   def merge(name, before, after):
@@ -34,13 +34,13 @@ def add(sums: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Means:
-  """Running means of [total, count] metrics on the host; an empty one is left out."""
+  """Running means of [total, count] metrics on the host, without empty ones."""
 
   def __init__(self):
     self._sums: dict[str, np.ndarray] = {}
 
   def add(self, metrics: Mapping[str, Any]) -> None:
-    """Counts metrics, or sums of them, in."""
+    """Adds metrics, or sums of them."""
     for name, value in metrics.items():
       value = np.asarray(value, np.float64)
       old = self._sums.get(name)
@@ -52,7 +52,7 @@ class Means:
         self._sums[name] = old + value
 
   def take(self) -> dict[str, float]:
-    """The means so far; starts again from nothing."""
+    """Returns the means so far, and starts again."""
     means = {
       name: float(total / count) for name, (total, count) in self._sums.items() if count
     }

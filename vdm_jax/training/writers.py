@@ -1,4 +1,4 @@
-"""Where a run's figures and videos go: metrics.jsonl, TensorBoard, Weights & Biases."""
+"""Writers of a run's metrics and videos: JSON lines, TensorBoard, Weights & Biases."""
 
 import importlib.util
 import io
@@ -14,12 +14,12 @@ from vdm_jax.storage import workdirs
 
 
 class Writer(Protocol):
-  """Takes what a run reports; only the first process has writers."""
+  """A receiver of what a run reports; only the first process has writers."""
 
   def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
-    """Takes the figures of a step, by name; None where there is none.
+    """Takes the metrics of a step, by name; None for those without a value.
 
-    `time` among them is in seconds since 1970.
+    One of them is `time`, in seconds since 1970.
     """
     ...
 
@@ -31,14 +31,14 @@ class Writer(Protocol):
 
 
 class Jsonl:
-  """`metrics.jsonl`: one JSON object a logged step.
+  """A writer of `metrics.jsonl`, with one JSON object per logged step.
 
-  After a resume it has exactly the lines of steps up to the resumed one: what a killed
-  run logged beyond its last checkpoint is forgotten, since those steps happen again.
+  When a run resumes, the lines that it had logged beyond its last checkpoint are
+  removed, since those steps happen again.
   """
 
   def __init__(self, workdir: str, first_step: int):
-    """Keeps the lines of steps up to `first_step`, the one that is resumed."""
+    """Keeps the lines of steps up to `first_step`, at which the run resumes."""
     self._path = epath.Path(workdir) / "metrics.jsonl"
     self._lines = [
       line for line in workdirs.read_metrics(workdir) if line["step"] <= first_step
@@ -56,7 +56,7 @@ class Jsonl:
       self._rewrite()
 
   def gif(self, step, tag, encoded, shape):
-    """Does nothing: videos lie in `samples/`."""
+    """Does nothing, as videos are in `samples/`."""
 
   def close(self):
     if not self._local:
@@ -70,7 +70,7 @@ class Jsonl:
 
 
 class TensorBoard:
-  """Event files in `tensorboard/`."""
+  """A writer of event files in `tensorboard/`."""
 
   def __init__(self, workdir: str):
     from tensorboardX import SummaryWriter
@@ -96,17 +96,17 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-  """A run of Weights & Biases; `WANDB_MODE=offline` needs no network.
+  """A writer to a run of Weights & Biases; `WANDB_MODE=offline` needs no network.
 
-  A workdir is one run there, whose id is in `wandb_id.txt`. It cannot take points back:
-  steps that happen again after a crash are there twice.
+  A workdir is one run, whose id is in `wandb_id.txt`. Points cannot be removed, so
+  steps that happen again after a crash appear twice.
   """
 
   def __init__(self, project: str, workdir: str, config: Mapping[str, Any]):
     """Starts the run, or resumes it.
 
     Raises:
-      UserError: the package is missing, or refuses, as without a login.
+      UserError: the package is missing or refuses, for example without a login.
     """
     check_installed(project)
     import wandb
@@ -133,7 +133,7 @@ class WeightsAndBiases:
         f"`wandb={project}`: {' '.join(str(error).split())[:300]}; expected a login "
         "(wandb login), or WANDB_MODE=offline, which needs no network"
       ) from error
-    # Its own count only grows: by that one, a resumed run would lose points.
+    # Its own step count only grows, so that a resumed run would lose points.
     self._run.define_metric("*", step_metric="step")
     self._wandb = wandb
 

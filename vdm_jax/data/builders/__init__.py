@@ -1,7 +1,7 @@
-"""The data sets that vdm_jax builds; one file each.
+"""The data sets that vdm_jax builds, one module each.
 
 A new one is a `records.ChunkBuilder` in a module here and a line in `BUILDERS`.
-Modules are imported when they are asked for: a builder may need an extra.
+Modules are imported on demand, as a builder may need an extra.
 """
 
 import dataclasses
@@ -30,17 +30,17 @@ BUILDERS: names.Registry[tuple[str, str]] = names.Registry("data set", {
 
 
 def builder_class(dataset: str):
-  """The `ChunkBuilder` subclass called `dataset`; UserError if there is none."""
+  """Finds the `ChunkBuilder` subclass called `dataset`; UserError if there is none."""
   module, attribute = BUILDERS.find(dataset)
   return getattr(importlib.import_module(module), attribute)
 
 
 def parse(name: str, **options: Any):
-  """(builder class, config) of a name such as "moving_digits/16px_1digit_8frames".
+  """Parses a name like "moving_digits/16px_1digit_8frames": (builder class, config).
 
   Args:
-    name: data set, a slash, and a config name; the second part may be left out.
-    **options: fields of the builder's config; they win over the config name.
+    name: data set and config name, separated by a slash; the latter may be left out.
+    **options: fields of the builder's config, which override the config name.
 
   Raises:
     UserError: the data set, the config or an option is unknown.
@@ -61,16 +61,16 @@ def build(
   overwrite: bool = False,
   **options: Any,
 ) -> epath.Path:
-  """Builds a data set, or resumes building it; what is there already stays.
+  """Builds a data set or resumes its build; one that exists is kept.
 
   Args:
-    name: as of `parse`, "video_folder/mine".
-    data_dir: where data sets are; None: $VDM_JAX_DATA, or ~/vdm_jax_data.
-    overwrite: build it anew.
-    **options: of the data set, such as `path`, the folder of the videos.
+    name: name as for `parse`, such as "video_folder/mine".
+    data_dir: folder of the data sets; None for $VDM_JAX_DATA, or ~/vdm_jax_data.
+    overwrite: whether to build it anew.
+    **options: options of the data set, such as `path`, the folder of the videos.
 
   Returns:
-    The folder it is in.
+    The folder of the data set.
 
   Raises:
     UserError: there is no such data set or option, or the files do not fit.

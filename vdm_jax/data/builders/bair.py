@@ -1,13 +1,13 @@
 """BAIR robot pushing, from the TFRecord files of its release (Ebert et al. 2017).
 
-    softmotion30_44k/train/traj_0_to_255.tfrecords ...   256 clips a file
+    softmotion30_44k/train/traj_0_to_255.tfrecords ...   256 clips per file
     softmotion30_44k/test/traj_0_to_255.tfrecords
 
-A clip is 30 frames of 64x64 from two cameras, with the arm's action and its
-gripper's position in every frame. SVG, MCVD and RVD look through `aux1`. There is no
-official validation split: the last training files are held out for one.
+A clip is 30 frames of 64x64 from two cameras, with the arm's action and the gripper's
+position in every frame. SVG, MCVD and RVD use `aux1`. There is no official validation
+split, so the last training files are held out for one.
 
-A record with a bad checksum, or that is no such clip, is skipped and reported.
+A record with a bad checksum, or that is not such a clip, is skipped and reported.
 """
 
 import dataclasses
@@ -23,16 +23,16 @@ from vdm_jax.data import folder, records, tfrecord
 CAMERAS = ("aux1", "main")
 NUM_FRAMES = 30
 FRAME_SHAPE = (64, 64, 3)
-_EXTRAS = {"action": 4, "endeffector_pos": 3}  # Numbers in each frame.
+_EXTRAS = {"action": 4, "endeffector_pos": 3}  # How many numbers per frame.
 
 
 @dataclasses.dataclass(eq=False)
 class BAIRConfig(folder.FolderConfig):
-  """Options; the config's name says the camera and what differs from the defaults."""
+  """Options; the config's name holds the camera and all non-default values."""
 
-  camera: str = records.option("aux1", "aux1 or main: which camera's frames")
+  camera: str = records.option("aux1", "camera of the frames: aux1 or main")
   held_out_files: int = records.option(
-    1, "training files (of 256 clips) for validation"
+    1, "number of training files (of 256 clips) for validation"
   )
 
   NUMBERS: ClassVar = {"heldoutfiles": "held_out_files"}
@@ -91,7 +91,7 @@ class BAIR(folder.FolderBuilder):
 
 
 def _first_clip(path: epath.Path) -> int:
-  """Number of the first clip of a file, by its name."""
+  """Reads the number of a file's first clip from its name."""
   return int(_numbers(path)[0])
 
 
@@ -108,10 +108,10 @@ def _numbers(path: epath.Path) -> tuple[str, str]:
 
 
 def _clip(data: bytes, camera: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-  """(frames uint8 [30, 64, 64, 3], extras float32 [30, ...]) of a record.
+  """Decodes (frames uint8 [30, 64, 64, 3], extras float32 [30, ...]) of a record.
 
   Raises:
-    ValueError: it is no clip.
+    ValueError: the record is not a clip.
   """
   features = tfrecord.parse_example(data)
   frames = np.empty((NUM_FRAMES, *FRAME_SHAPE), np.uint8)

@@ -1,12 +1,12 @@
-"""CARLA Town01 as FDM's authors released it: drives of 1000 frames, 128x128, 10 fps.
+"""CARLA Town01 as released by FDM's authors: drives of 1000 frames, 128x128, 10 fps.
 
     video_{i}.pt       a uint8 tensor [T, 128, 128, 3] of torch.save
     coords_{i}.npy     [T, 2 or more]; the first two columns are x and y in metres
-    video_train.csv    which videos are in which split: of each line, the name of the
-    video_test.csv     file that it ends in counts, wherever the file was once
+    video_train.csv    the videos of each split, one per line; only the name of the file
+    video_test.csv     at the end of a line counts, not its folder
 
-The position is kept for every frame. Reading needs the extra `torch`; nothing that a
-file asks to be run is run.
+The position is kept for every frame. Reading needs the extra `torch`; no code in the
+files is run.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ _LISTED = re.compile(r"([^/\\,]+\.pt)\s*$")
 
 @dataclasses.dataclass(eq=False)
 class CarlaConfig(arrays.ArrayConfig):
-  """Options; the config's name says the size and what differs from the defaults."""
+  """Options; the config's name holds the size and all non-default values."""
 
   image_size: int = records.option(128, "height and width of a frame: 128, 64 or 32")
 
@@ -40,7 +40,7 @@ class Carla(arrays.ArrayBuilder):
   FPS = 10.0
 
   def extras(self) -> dict[str, records.Extra]:
-    # A mirrored frame shows another town: the position has no meaning in it.
+    # Positions have no meaning for mirrored frames, which show another town.
     return {"position": records.Extra((2,))}
 
   def find(self) -> Mapping[str, list[arrays.Item]]:
@@ -77,7 +77,7 @@ class Carla(arrays.ArrayBuilder):
 
 
 def _listed(root: epath.Path, file: str) -> list[str]:
-  """Names of the videos in a CSV file, in order."""
+  """Lists the names of the videos in a CSV file, in order."""
   path = root / file
   if not path.exists():
     raise folder.missing(path, "a list of videos")

@@ -3,10 +3,10 @@
     leftImg8bit_sequence/train/aachen/aachen_000000_000000_leftImg8bit.png ...
     leftImg8bit_sequence/val/...          {town}_{sequence}_{frame}, 2048x1024, 17 Hz
 
-The release is snippets of 30 consecutive frames; each is a clip. Where a frame is
-lost, or cannot be read, the clip is skipped and reported: a snippet is recognised by
-the numbers of its frames, and never joined to the next one. The centre of a frame is
-cut out, as high as the frame.
+The release consists of snippets of 30 consecutive frames, each of which is a clip. If a
+frame is missing or cannot be read, the clip is skipped and reported: snippets are
+recognised by the numbers of their frames, and never joined. Frames are cropped to the
+central square.
 """
 
 import dataclasses
@@ -27,9 +27,9 @@ _SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 @dataclasses.dataclass(eq=False)
 class CityscapesConfig(folder.FolderConfig):
-  """Options; the config's name says the size and what differs from the defaults."""
+  """Options; the config's name holds the size and all non-default values."""
 
-  image_size: int = records.option(128, "height and width of a frame, pixels")
+  image_size: int = records.option(128, "height and width of a frame in pixels")
   num_workers: int = folder.workers_option()
 
   NUMBERS: ClassVar = {"px": "image_size"}
@@ -77,7 +77,7 @@ class Cityscapes(folder.FolderBuilder):
       yield clip
 
   def _clips(self, runs: list[list[_Picture]]) -> Iterator[list[_Picture]]:
-    """Cuts runs into clips. A run with a remainder has lost frames: it is skipped."""
+    """Cuts runs into clips; a run with a remainder lacks frames and is skipped."""
     previous = None
     for run in runs:
       if len(run) % CLIP == 0:
@@ -98,14 +98,14 @@ def _name(picture: _Picture) -> str:
 
 
 def _runs(directory: epath.Path) -> list[list[_Picture]]:
-  """The frames below a folder, as runs of consecutive numbers."""
+  """Groups the frames below a folder into runs of consecutive numbers."""
   pictures = []
   for path in folder.find(directory, decode.PICTURE_SUFFIXES):
     match = re.match(r"(.+_\d+)_(\d+)_leftImg8bit\.", path.name)
     if match:
       pictures.append(_Picture(match[1], int(match[2]), path))
   pictures.sort(key=lambda picture: picture[:2])
-  # Along a run, number minus place is constant.
+  # Within a run, number minus place is constant.
   keyed = itertools.groupby(
     enumerate(pictures), lambda item: (item[1].drive, item[1].number - item[0])
   )

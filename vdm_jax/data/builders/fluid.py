@@ -1,12 +1,12 @@
-"""RVD's fluid simulation: one array of vortices, cut into runs.
+"""RVD's fluid simulation, one array of vortices that is cut into runs.
 
     vortex.npy        [frames, H, W], any real numbers
 
 The simulation itself was not published; this is the format that the authors' code
 reads. Its first 8000 frames are 8 training runs of 1000, the rest test runs of 250.
 
-Values are brought to [0, 1] and stored as 8 bits. The authors take the least and the
-largest value of all frames, test frames included; here they are those of the training
+Values are scaled to [0, 1] and stored as 8 bits. The authors take the smallest and the
+largest value of all frames, even of test frames; here they are those of the training
 frames unless `limits` is "all", and values beyond them are clipped.
 """
 
@@ -23,13 +23,17 @@ from vdm_jax.data import folder, records
 
 @dataclasses.dataclass(eq=False)
 class FluidConfig(folder.FolderConfig):
-  """Options; the config's name says the size and what differs from the defaults."""
+  """Options; the config's name holds the size and all non-default values."""
 
-  image_size: int = records.option(128, "height and width of a frame, pixels")
-  train_frames: int = records.option(8000, "frames for training; the others are tests")
-  train_run: int = records.option(1000, "frames of a training clip")
-  test_run: int = records.option(250, "frames of a test clip")
-  limits: str = records.option("train", "train or all: frames whose limits are 0 and 1")
+  image_size: int = records.option(128, "height and width of a frame in pixels")
+  train_frames: int = records.option(
+    8000, "number of frames for training; the rest is for testing"
+  )
+  train_run: int = records.option(1000, "frames per training clip")
+  test_run: int = records.option(250, "frames per test clip")
+  limits: str = records.option(
+    "train", "frames whose limits become 0 and 1: train or all"
+  )
 
   NUMBERS: ClassVar = {
     "px": "image_size",
@@ -82,7 +86,7 @@ class Fluid(folder.FolderBuilder):
 
 
 def _load(path: epath.Path) -> np.ndarray:
-  """The array, mapped into memory rather than read."""
+  """Maps the array into memory rather than reading it."""
   try:
     array = np.load(path, mmap_mode="r")
   except (ValueError, EOFError) as error:
@@ -94,7 +98,7 @@ def _load(path: epath.Path) -> np.ndarray:
 
 
 def _limits(path: epath.Path, array: np.ndarray) -> tuple[float, float]:
-  """(least, largest) value, read frame by frame."""
+  """Finds the smallest and largest value, frame by frame."""
   low = float(np.min([frame.min() for frame in array]))
   high = float(np.max([frame.max() for frame in array]))
   if not (np.isfinite(low) and np.isfinite(high) and low < high):
@@ -103,7 +107,7 @@ def _limits(path: epath.Path, array: np.ndarray) -> tuple[float, float]:
 
 
 def _to_bytes(frame: np.ndarray, size: int, limits: tuple[float, float]) -> np.ndarray:
-  """uint8 [size, size, 1]: a frame scaled, then rounded to 8 bits."""
+  """Scales a frame and rounds it to 8 bits, uint8 [size, size, 1]."""
   low, high = limits
   image = PIL.Image.fromarray(((frame - low) / (high - low)).astype(np.float32))
   shrinks = image.width >= size and image.height >= size

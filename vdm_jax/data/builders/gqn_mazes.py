@@ -1,4 +1,4 @@
-"""GQN-Mazes as FDM reads them: 300 frames of 64x64, a new maze in each.
+"""GQN-Mazes as FDM reads them: 300 frames of 64x64, with a new maze in each video.
 
     {train,test}/{0,1,...}.npy     uint8 [T, 64, 64, 3]
 

@@ -3,10 +3,9 @@
     train.csv validate.csv test.csv        label,youtube_id,time_start,time_end,split
     train/abseiling/0347ZoDXyP0_000095_000105.mp4 ...       {id}_{start}_{end}, seconds
 
-The CSV files may lie in a folder of their own, the videos at any depth and in any of
-the formats that FFmpeg reads; a video's split and label are those of its line, not of
-its folder. Videos that were never found online are counted; those that cannot be read
-are skipped and reported.
+The CSV files may be in a folder of their own, the videos at any depth and in any format
+that FFmpeg reads. A video's split and label are those of its line, not of its folder.
+Missing videos are counted; those that cannot be read are skipped and reported.
 """
 
 import csv
@@ -32,11 +31,13 @@ _SPLITS = {
 
 @dataclasses.dataclass(eq=False)
 class Kinetics600Config(folder.FolderConfig):
-  """Options; the config's name says the size and what differs from the defaults."""
+  """Options; the config's name holds the size and all non-default values."""
 
-  image_size: int = records.option(64, "height and width of a frame, pixels")
+  image_size: int = records.option(64, "height and width of a frame in pixels")
   fps: float = records.option(0.0, "frames per second; 0 keeps every coded frame")
-  max_frames: int = records.option(0, "longer videos are cut; 0: no limit")
+  max_frames: int = records.option(
+    0, "length to which longer videos are cut; 0: no limit"
+  )
   lists: str = records.option("", "folder of the split files", stored=False)
   num_workers: int = folder.workers_option()
 
@@ -45,7 +46,7 @@ class Kinetics600Config(folder.FolderConfig):
 
 class _Line(NamedTuple):
   split: str
-  label: str  # "" where it is held back.
+  label: str  # "" where it is withheld.
 
 
 class Kinetics600(folder.FolderBuilder):
@@ -85,10 +86,10 @@ class Kinetics600(folder.FolderBuilder):
 
 
 def _read_lists(directory: epath.Path) -> dict[str, _Line]:
-  """{name of a video: its line}, of every CSV file that has the columns.
+  """Reads {name of a video: its line} from every CSV file that has the columns.
 
   Raises:
-    UserError: there is none, or a split is unknown, or a time is no number.
+    UserError: there is no such file, a split is unknown, or a time is not a number.
   """
   lines: dict[str, _Line] = {}
   for path in folder.find(directory, [".csv"]):

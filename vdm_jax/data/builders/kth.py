@@ -3,9 +3,9 @@
     boxing/person01_boxing_d1_uncomp.avi ...     at any depth; 599 videos, 160x120
     00sequences.txt                              person01_boxing_d1 frames 1-95, ...
 
-Every video shows an action up to four times; the sequence file says in which frames,
-counted from 1, the last included. Each such sequence is one clip (2391 in all): what
-lies between shows no person.
+Every video shows an action up to four times; the sequence file lists the frames,
+counted from 1, last one included. Each such sequence is one clip (2391 in all), as the
+frames in between show no person.
 
 Splits are by person: the official ones, which RVD uses (training, validation and
 test, 8 + 8 + 9 persons), or MCVD's (1 to 20, 21 to 25, no validation).
@@ -38,11 +38,13 @@ _VIDEO = re.compile(rf"person(\d\d)_({'|'.join(ACTIONS)})_d\d")
 
 @dataclasses.dataclass(eq=False)
 class KTHConfig(folder.FolderConfig):
-  """Options; the config's name says the size and what differs from the defaults."""
+  """Options; the config's name holds the size and all non-default values."""
 
-  image_size: int = records.option(64, "height and width of a frame, pixels")
-  persons: str = records.option("official", "official or mcvd: who is in which split")
-  aspect: str = records.option("stretch", "stretch, or crop to the central square")
+  image_size: int = records.option(64, "height and width of a frame in pixels")
+  persons: str = records.option("official", "split of the persons: official or mcvd")
+  aspect: str = records.option(
+    "stretch", "how frames become square: stretch, or crop to the centre"
+  )
   num_workers: int = folder.workers_option()
 
   NUMBERS: ClassVar = {"px": "image_size"}
@@ -93,7 +95,7 @@ class KTH(folder.FolderBuilder):
     self, split: str, names: list[str], sequences: dict, found: dict
   ) -> Iterator[records.Video]:
     config = self.builder_config
-    # One video of the release is damaged at its end, behind three good sequences.
+    # One video of the release is damaged at its end, after three intact sequences.
     options = dict(
       size=(config.image_size, config.image_size),
       channels=1,
@@ -116,9 +118,9 @@ class KTH(folder.FolderBuilder):
 
 
 def _read_sequences(path: epath.Path) -> dict[str, list[tuple[int, int]]]:
-  """{video: [(first, last) frame, counted from 1]} of the sequence file.
+  """Reads {video: [(first, last) frame, counted from 1]} from the sequence file.
 
-  The file begins with text, and says of one video that it is missing.
+  The file begins with text, and lists one video as missing.
   """
   sequences = {}
   for line in path.read_bytes().decode(errors="replace").splitlines():

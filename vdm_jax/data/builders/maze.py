@@ -1,12 +1,12 @@
 """First-person walks through a textured maze, rendered by ViZDoom: long videos.
 
 By default all videos are walks through one maze, as CARLA Town01's are drives through
-one town: a model can learn the place. With `fixed=False` every video has a maze of
-its own, as in GQN-Mazes: a model must remember what it was shown. Each frame comes
-with the pose it was taken from.
+one town, so that a model can learn the place. With `fixed=False` every video has its
+own maze, as in GQN-Mazes, so that a model must remember what it was shown. Each frame
+comes with the pose that it was taken from.
 
-Video `index` of a split is a function of (options, split, index) and of nothing else:
-the number of workers changes only how long the build takes. Needs the extra `maze`.
+Video `index` of a split depends on (options, split, index) only: the number of workers
+changes only how long the build takes. It needs the extra `maze`.
 """
 
 import dataclasses
@@ -40,16 +40,20 @@ _TOKENS = {
 
 @dataclasses.dataclass(eq=False)
 class MazeConfig(records.ChunkConfig):
-  """Options; the config's name says all that shapes the records."""
+  """Options; the config's name holds all that affect the records."""
 
   image_size: int = records.option(64, "height and width of a frame: 16, 32, 64 or 128")
-  num_frames: int = records.option(300, "frames of a video")
-  num_videos: int = records.option(100, "training videos")
-  held_out: int = records.option(0, "videos of each other split; 0: a tenth")
-  fixed: bool = records.option(True, "one maze for all videos, or one for each")
+  num_frames: int = records.option(300, "frames per video")
+  num_videos: int = records.option(100, "number of training videos")
+  held_out: int = records.option(0, "number of videos of each other split; 0: a tenth")
+  fixed: bool = records.option(
+    True, "whether all videos share one maze, or each has its own"
+  )
   cells: int = records.option(6, "cells along each side of the maze, 3 to 32")
   seed: int = records.option(0, "seed of the whole data set")
-  workers: int = records.option(0, "videos filmed at a time; 0: CPUs", stored=False)
+  workers: int = records.option(
+    0, "number of videos rendered at a time; 0: one per CPU", stored=False
+  )
 
   def __post_init__(self):
     self.held_out = self.held_out or -(-self.num_videos // 10)
@@ -100,7 +104,7 @@ class Maze(records.ChunkBuilder):
 
   @classmethod
   def parse(cls, config_name: str, **options) -> MazeConfig:
-    """Reads a name such as "64px_1000frames_20videos"; any numbers will do."""
+    """Parses a name such as "64px_1000frames_20videos", with any numbers."""
     fields = {}
     for part in filter(None, config_name.split("_")):
       match = re.fullmatch(r"(\d+)([a-z]+)", part)
@@ -114,8 +118,8 @@ class Maze(records.ChunkBuilder):
           f" 10heldout, newmazes, 8cells, 1seed; found {part!r}"
         )
     config = MazeConfig(**fields | options)
-    # TFDS wants its own object for a config that it knows by name; a builder that
-    # is told how many workers to use gets them, though they are not in the name.
+    # TFDS needs its own object for a config that it knows by name, unless the number
+    # of workers, which is not in the name, is set.
     known = {known.name: known for known in cls.BUILDER_CONFIGS}.get(config.name)
     if known is None:
       return config
@@ -126,11 +130,11 @@ class Maze(records.ChunkBuilder):
     return (self.builder_config.image_size, self.builder_config.image_size, 3)
 
   def extras(self) -> dict[str, records.Extra]:
-    # A mirrored frame shows another maze: the pose has no meaning in it.
+    # Poses have no meaning for mirrored frames, which show another maze.
     return {"pose": records.Extra((3,))}
 
   def extra_metadata(self):
-    """The map, for figures, where there is one for all videos."""
+    """Returns the map for figures, if all videos share one."""
     if not self.builder_config.fixed:
       return {}
     return {"map": fixed_layout(self.builder_config).figure()}
@@ -147,7 +151,7 @@ class Maze(records.ChunkBuilder):
     jobs: deque[futures.Future] = deque()
     try:
       for index in records.progress(range(total), total=total, description=split):
-        # One more than can be filmed: a worker never waits for what is written.
+        # One more than there are workers, so that none waits while records are written.
         while len(jobs) <= _workers(config) and (ahead := next(waiting, -1)) >= 0:
           jobs.append(pool.submit(generate, config, split, ahead))
         frames, poses = jobs.popleft().result()
@@ -165,7 +169,7 @@ class Maze(records.ChunkBuilder):
 def generate(
   config: MazeConfig, split: str, index: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Video `index` of `split`: frames and poses as `camera.film` returns them."""
+  """Renders video `index` of `split`: frames and poses, as from `camera.film`."""
   rng = np.random.default_rng([config.seed, SPLITS.index(split), index])
   layout = fixed_layout(config)
   if not config.fixed:
@@ -176,13 +180,13 @@ def generate(
 
 
 def fixed_layout(config: MazeConfig) -> layout_lib.Layout:
-  """The maze that all videos share where `config.fixed`."""
+  """Makes the maze that all videos share if `config.fixed`."""
   return _layout(config.cells, config.seed)
 
 
 @functools.lru_cache
 def _layout(cells: int, seed: int) -> layout_lib.Layout:
-  # A stream that no split has.
+  # A random stream that no split uses.
   return layout_lib.generate(cells, np.random.default_rng([seed, len(SPLITS)]))
 
 

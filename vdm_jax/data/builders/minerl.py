@@ -1,4 +1,4 @@
-"""MineRL Navigate as FDM reads it: 500 frames of 64x64, walks through Minecraft.
+"""MineRL Navigate as FDM reads it: walks through Minecraft, 500 frames of 64x64.
 
     {train,test}/{0,1,...}.npy     uint8 [T, 64, 64, 3]
 

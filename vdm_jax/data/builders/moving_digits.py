@@ -1,8 +1,8 @@
 """Moving digits: stochastic Moving MNIST from the digits in scikit-learn's wheel.
 
-Nothing is downloaded: `sklearn.datasets.load_digits` carries 1797 handwritten
-digits of 8x8 pixels. They are enlarged and bounce in a frame by the dynamics of
-stochastic Moving MNIST (SVG, MCVD), for any frame size.
+Nothing is downloaded: `sklearn.datasets.load_digits` has 1797 handwritten digits of 8x8
+pixels. They are enlarged and bounce in a frame by the dynamics of stochastic Moving
+MNIST (SVG, MCVD), for any frame size.
 
 Dynamics. A digit of size d in a frame of size S has its top-left corner at
 (x, y), 0 <= x, y < L = S - d. The start is uniform; the velocity (dx, dy) is uniform
@@ -15,19 +15,19 @@ and the *other* velocity is redrawn from {-V..V} (so that in a corner the x test
 send y back into the wall, as in the original). In the deterministic variant the
 velocity changes sign and nothing is redrawn. Then the digit is added to the frame,
 the velocity to the position, and the frame is clipped to 1. The original has S = 64,
-d = 32, V = 4; V scales with the frame: V = max(1, round(S / 16)).
+d = 32, V = 4; here V scales with the frame: V = max(1, round(S / 16)).
 
 With a smallest speed m > 0 every velocity along an axis is drawn from {-V..-m, m..V}
-(or {m..V}, {-V..-m} at a wall): a digit never stands still, but for the one frame in
-which both walls of a corner stop it. In small frames it often does otherwise: at 16
-pixels a third of all draws are zero.
+(or {m..V}, {-V..-m} at a wall), so that a digit never stands still except for the one
+frame in which both walls of a corner stop it. Without m it often does in small frames:
+at 16 pixels a third of all draws are zero.
 
-With captions a clip's first direction, one of eight, is drawn evenly and its start in
-the quarter of the room that it leaves, so that it can be seen; captions come in several
-wordings. Each digit goes two of the eight ways in the test split alone (`held_out`):
-what a model makes of those captions it cannot remember.
+With captions, a clip's first direction is uniform over eight, and its start is in the
+quarter of the frame opposite to it, so that the movement is visible; captions come in
+several wordings. Two of the eight directions of each digit occur only in the test split
+(`held_out`), so that a model cannot have memorised those captions.
 
-Clip `index` of a split is a function of (seed, split, index) and of nothing else.
+Clip `index` of a split depends on (seed, split, index) only.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ from vdm_jax.data import records
 from vdm_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
-# How many digit images of each split; the rest, about 1200, are for training.
+# Digit images of the other splits; the rest, about 1200, are for training.
 _HELD_OUT = 300
 _TOKENS = {
   "px": "image_size",
@@ -65,21 +65,31 @@ def _require(holds: bool, field: str, expected: str, found) -> None:
 
 @dataclasses.dataclass(eq=False)
 class MovingDigitsConfig(records.ChunkConfig):
-  """Options; the config's name says all that differ from the defaults."""
+  """Options; the config's name holds all non-default values."""
 
-  image_size: int = records.option(64, "height and width of a frame, pixels")
-  digit_size: int = records.option(0, "height and width of a digit; 0: half a frame")
-  num_digits: int = records.option(2, "digits in a clip")
-  num_frames: int = records.option(20, "frames of a clip")
-  num_videos: int = records.option(10_000, "training clips; a tenth in other splits")
-  channels: int = records.option(1, "1 grey, 3 the same in every colour channel")
-  deterministic: bool = records.option(False, "reflect at walls; redraw nothing")
-  min_speed: int = records.option(0, "smallest speed along an axis, pixels a frame")
-  speed_limit: int = records.option(
-    0, "largest speed along an axis; 0: image_size / 16"
+  image_size: int = records.option(64, "height and width of a frame in pixels")
+  digit_size: int = records.option(
+    0, "height and width of a digit in pixels; 0: half a frame"
   )
-  every: int = records.option(1, "frames from one move to the next")
-  captions: bool = records.option(False, "clips to be described; see the module's text")
+  num_digits: int = records.option(2, "number of digits per clip")
+  num_frames: int = records.option(20, "frames per clip")
+  num_videos: int = records.option(
+    10_000, "number of training clips; other splits have a tenth"
+  )
+  channels: int = records.option(1, "number of channels: 1, or 3 equal ones")
+  deterministic: bool = records.option(
+    False, "whether walls reflect, without random draws"
+  )
+  min_speed: int = records.option(
+    0, "smallest speed along an axis, in pixels per frame"
+  )
+  speed_limit: int = records.option(
+    0, "largest speed along an axis, in pixels per frame; 0: image_size / 16"
+  )
+  every: int = records.option(1, "number of frames from one move to the next")
+  captions: bool = records.option(
+    False, "whether clips have captions, see the module's text"
+  )
   seed: int = records.option(0, "seed of the whole data set")
 
   def __post_init__(self):
@@ -128,7 +138,7 @@ class MovingDigitsConfig(records.ChunkConfig):
 
   @property
   def max_speed(self) -> int:
-    """V: the largest speed along an axis, pixels a frame."""
+    """Returns the largest speed V along an axis, in pixels per frame."""
     return self.speed_limit or max(1, round(self.image_size / 16))
 
 
@@ -137,10 +147,10 @@ class Clip(NamedTuple):
 
   Attributes:
     frames: uint8 [T, S, S, C].
-    positions: float32 [T, D, 2], (x, y) of each digit's top-left corner, pixels.
-    labels: int [D], which digits.
-    velocities: int [T, D, 2], (dx, dy) added after each frame, pixels.
-    caption: what moves where at first.
+    positions: float32 [T, D, 2], (x, y) of each digit's top-left corner, in pixels.
+    labels: int [D], classes of the digits.
+    velocities: int [T, D, 2], (dx, dy) added after each frame, in pixels.
+    caption: description of the digits and their first directions.
   """
 
   frames: np.ndarray
@@ -178,7 +188,7 @@ class MovingDigits(records.ChunkBuilder):
 
   @classmethod
   def parse(cls, config_name: str, **options) -> MovingDigitsConfig:
-    """Reads a name such as "24px_2digits_12frames"; any numbers will do."""
+    """Parses a name such as "24px_2digits_12frames", with any numbers."""
     fields = {}
     for part in filter(None, config_name.split("_")):
       match = re.fullmatch(r"(\d+)([a-z]+)", part)
@@ -195,7 +205,7 @@ class MovingDigits(records.ChunkBuilder):
           f" rgb, deterministic, captions; found {part!r}"
         )
     config = MovingDigitsConfig(**fields | options)
-    # TFDS wants its own object for a config that it knows by name.
+    # TFDS needs its own object for a config that it knows by name.
     return {known.name: known for known in cls.BUILDER_CONFIGS}.get(config.name, config)
 
   def frame_shape(self) -> tuple[int, int, int]:
@@ -229,7 +239,7 @@ class MovingDigits(records.ChunkBuilder):
 
 
 def generate(config: MovingDigitsConfig, split: str, index: int) -> Clip:
-  """Clip `index` of `split`; see the module's text for the dynamics."""
+  """Generates clip `index` of `split`; the module's text describes the dynamics."""
   rng = np.random.default_rng([config.seed, SPLITS.index(split), index])
   images, labels = _enlarged(split, config.digit_size)
   chosen = rng.integers(len(images), size=config.num_digits)
@@ -252,7 +262,7 @@ def generate(config: MovingDigitsConfig, split: str, index: int) -> Clip:
   )
 
 
-# Directions as signs of (dx, dy), clockwise from upwards; y points down.
+# Directions as signs of (dx, dy), clockwise from up; y points down.
 DIRECTIONS = ((0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1))
 NUMERALS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
             "nine")  # fmt: skip
@@ -261,17 +271,17 @@ _VERBS = ("moving", "going", "drifting")
 
 
 def held_out(label: int, direction: int) -> bool:
-  """Says whether captioned training clips leave a digit's way out.
+  """Tells whether captioned training clips leave out a direction of a digit.
 
   Args:
-    label: of the digit.
+    label: class of the digit.
     direction: number in DIRECTIONS.
   """
   return (direction - label) % 4 == 0
 
 
 def words(direction: int) -> str:
-  """What captions call a direction: "up and left"."""
+  """Returns the name of a direction in captions, such as "up and left"."""
   dx, dy = DIRECTIONS[direction]
   vertical = ["up"] * (dy < 0) + ["down"] * (dy > 0)
   return " and ".join(vertical + ["left"] * (dx < 0) + ["right"] * (dx > 0))
@@ -298,16 +308,16 @@ def _path(
   rng: np.random.Generator,
   way: tuple[int, int] | None = None,
 ):
-  """(positions, velocities), each int [T, 2] as (x, y), of one bouncing digit.
+  """Simulates one bouncing digit: (positions, velocities), int [T, 2] each, as (x, y).
 
   Args:
-    config: of the data set.
-    rng: draws it.
-    way: signs of the first velocity, None for any.
+    config: config of the data set.
+    rng: source of randomness.
+    way: signs of the first velocity; None for any.
   """
   limit = config.image_size - config.digit_size
   slow, fast = config.min_speed, config.max_speed
-  # Drawn by number: without a smallest speed that is the original's draw.
+  # An index is drawn; without a smallest speed that equals the original's draw.
   speeds = [v for v in range(-fast, fast + 1) if abs(v) >= slow]
 
   def drawn(size=None):
@@ -349,11 +359,11 @@ def _describe(label: int, velocity: np.ndarray) -> str:
 
 @functools.cache
 def digit_images(split: str) -> tuple[np.ndarray, np.ndarray]:
-  """The real digits of a split: (images float32 [N, 8, 8] in [0, 1], labels [N]).
+  """Loads the digits of a split: (images float32 [N, 8, 8] in [0, 1], labels [N]).
 
-  The splits are disjoint: a digit of the test clips was never seen in training.
+  The splits are disjoint: digits of the test clips do not occur in training.
   """
-  from sklearn import datasets  # Takes a second to import.
+  from sklearn import datasets  # Imported here, as that takes a second.
 
   digits = datasets.load_digits()
   order = np.random.default_rng(1797).permutation(len(digits.images))
@@ -369,11 +379,11 @@ def digit_images(split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def enlarge(images: np.ndarray, size: int) -> np.ndarray:
-  """Enlarges digits [N, 8, 8] in [0, 1] to float32 [N, size, size], crisply.
+  """Enlarges digits [N, 8, 8] in [0, 1] to float32 [N, size, size] with sharp edges.
 
-  Cubic interpolation, then a contrast curve that steepens as the digit grows: the
-  interpolated edge of a stroke is as wide as a source pixel, which at 32 pixels
-  would look out of focus. At 8 pixels the digits are left as they are.
+  Cubic interpolation is followed by a contrast curve that steepens as the digit grows:
+  the interpolated edge of a stroke is as wide as a source pixel, which at 32 pixels
+  would look out of focus. At 8 pixels the digits are unchanged.
   """
   source = images.shape[-1]
   if size == source:
@@ -385,7 +395,7 @@ def enlarge(images: np.ndarray, size: int) -> np.ndarray:
 
 
 def render_digit(image: np.ndarray, position, frame_size: int) -> np.ndarray:
-  """float32 [S, S]: a digit [d, d], top-left corner at (x, y), on a black frame.
+  """Draws a digit [d, d] with top-left corner (x, y) on a black frame, float32 [S, S].
 
   Raises:
     ValueError: the digit would leave the frame.
@@ -406,7 +416,7 @@ def _enlarged(split: str, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cubic(source: int, target: int) -> np.ndarray:
-  """[target, source] weights of cubic (Catmull-Rom) interpolation, zero outside."""
+  """Makes weights [target, source] of cubic (Catmull-Rom) interpolation, 0 outside."""
   centres = (np.arange(target) + 0.5) * source / target - 0.5
   t = np.abs(centres[:, None] - np.arange(source))
   near = 1.5 * t**3 - 2.5 * t**2 + 1

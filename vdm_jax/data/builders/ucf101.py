@@ -3,10 +3,10 @@
     UCF-101/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi ...   13,320 videos
     ucfTrainTestlist/classInd.txt trainlist01.txt testlist01.txt ...
 
-Both below one folder, or the lists in one of their own. There are three official
-splits of training and test videos, which share no group (g01: clips cut from one
-video); there is no validation split. Papers on unconditional generation train on all
-videos: fold 0.
+Both are below one folder, or the lists have a folder of their own. There are three
+official splits of training and test videos, which share no group (g01: clips cut from
+one video), and no validation split. Papers on unconditional generation train on all
+videos, which is fold 0.
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ from vdm_jax.data import decode, folder, records
 
 @dataclasses.dataclass(eq=False)
 class Ucf101Config(folder.FolderConfig):
-  """Options; the config's name says size, fold and what differs from the defaults."""
+  """Options; the config's name holds size, fold and all non-default values."""
 
-  image_size: int = records.option(64, "height and width of a frame, pixels")
+  image_size: int = records.option(64, "height and width of a frame in pixels")
   fold: int = records.option(1, "official split 1, 2 or 3; 0: all videos train")
   fps: float = records.option(0.0, "frames per second; 0 keeps every coded frame")
   lists: str = records.option("", "folder of the split files", stored=False)
@@ -73,12 +73,12 @@ class Ucf101(folder.FolderBuilder):
 
   def facts(self, name: str) -> tuple[int, str]:
     match = re.fullmatch(r"v_(\w+)_g\d+_c\d+", name)
-    # v_HandStandPushups_... are of the class HandstandPushups.
+    # The videos v_HandStandPushups_... belong to the class HandstandPushups.
     return self._numbers.get(match[1].lower(), -1) if match else -1, ""
 
 
 def _read_classes(path: epath.Path) -> list[str]:
-  """Class names by number, of lines such as "1 ApplyEyeMakeup"."""
+  """Reads class names by number, from lines such as "1 ApplyEyeMakeup"."""
   lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
   for number, line in enumerate(lines, start=1):
     if len(line) != 2 or line[0] != str(number):
@@ -87,6 +87,6 @@ def _read_classes(path: epath.Path) -> list[str]:
 
 
 def _read_list(path: epath.Path) -> list[str]:
-  """Names of videos, of lines such as "Archery/v_Archery_g08_c01.avi 3"."""
+  """Reads names of videos, from lines such as "Archery/v_Archery_g08_c01.avi 3"."""
   lines = filter(None, map(str.split, path.read_text().splitlines()))
   return [line[0].rpartition("/")[2].removesuffix(".avi") for line in lines]

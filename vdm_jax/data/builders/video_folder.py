@@ -1,4 +1,4 @@
-"""A user's own folder of videos, decoded once into chunk records.
+"""A user's own folder of videos, which is decoded once into chunk records.
 
     clips/
       cat.mp4  dogs/rex.webm  wave.gif     files, at any depth
@@ -6,13 +6,13 @@
       captions.csv                         optional: file,caption
       labels.csv                           optional: file,label (name or number)
 
-Frames are brought to one size (largest centred part of that aspect, area-averaged)
-and, if asked, to one frame rate. A video that cannot be read, ends early or is too
+Frames are resized to one size (the largest centred part of that aspect, area-averaged)
+and optionally to one frame rate. A video that cannot be read, ends early or is too
 short is skipped and reported; it never stops the build.
 
-Splits. If every video lies below a folder called train, validation (or val) or test,
-those are the splits. Otherwise a hash of the file's name decides, so that adding
-videos moves none to another split.
+Splits. If every video is below a folder called train, validation (or val) or test,
+those are the splits. Otherwise a hash of the file's name decides, so that adding videos
+moves none to another split.
 """
 
 import collections
@@ -38,15 +38,21 @@ _SPLIT_FOLDERS = {
 
 @dataclasses.dataclass(eq=False)
 class VideoFolderConfig(records.ChunkConfig):
-  """Options. The config's name is what the user calls the data set."""
+  """Options; the config's name is the user's name for the data set."""
 
   path: str = records.option("", "folder of the videos", stored=False)
-  image_size: str = records.option("64", "side of the frames, or HEIGHTxWIDTH")
+  image_size: str = records.option(
+    "64", "height and width of the frames in pixels, or HEIGHTxWIDTH"
+  )
   fps: float = records.option(0.0, "frames per second; 0 keeps every coded frame")
   channels: int = records.option(3, "3 RGB, 1 grey")
-  min_frames: int = records.option(2, "shorter videos are skipped")
-  max_frames: int = records.option(0, "longer videos are cut; 0: no limit")
-  label_folders: bool = records.option(False, "the folder of a file is its label")
+  min_frames: int = records.option(2, "length below which videos are skipped")
+  max_frames: int = records.option(
+    0, "length to which longer videos are cut; 0: no limit"
+  )
+  label_folders: bool = records.option(
+    False, "whether the folder of a file is its label"
+  )
   validation: float = records.option(0.1, "fraction of videos for validation")
   test: float = records.option(0.1, "fraction of videos for test")
   num_workers: int = folder.workers_option()
@@ -66,7 +72,7 @@ class VideoFolderConfig(records.ChunkConfig):
 
   @property
   def size(self) -> tuple[int, int]:
-    """(H, W) in pixels."""
+    """Returns (H, W) in pixels."""
     parts = str(self.image_size).lower().split("x")
     if len(parts) > 2 or not all(part.isdigit() and int(part) for part in parts):
       raise UserError(
@@ -77,7 +83,7 @@ class VideoFolderConfig(records.ChunkConfig):
 
 @dataclasses.dataclass(frozen=True)
 class _Item:
-  """A video that was found: where, and what it is called (path below the folder)."""
+  """A video that was found: its location, and its name (path below the folder)."""
 
   name: str
   path: epath.Path
@@ -90,7 +96,7 @@ class VideoFolder(folder.FolderBuilder):
 
   @classmethod
   def parse(cls, config_name: str, **options) -> VideoFolderConfig:
-    """The config; a data set without a name is called after its folder."""
+    """Makes the config; a data set without a name is named after its folder."""
     name = config_name or epath.Path(options.get("path", "")).name
     return VideoFolderConfig(name=name, **options)
 
@@ -112,7 +118,7 @@ class VideoFolder(folder.FolderBuilder):
     for item in items:
       split = self._split_of(item.name, sorted_by_user)
       splits.setdefault(split, []).append(item)
-    # However few the videos, there is something to train on.
+    # However few the videos are, some are for training.
     if "train" not in splits:
       splits = {"train": items}
     return {split: self._read_all(split, splits[split]) for split in sorted(splits)}
@@ -170,7 +176,7 @@ class VideoFolder(folder.FolderBuilder):
     return self._labels.get(name, -1), self._captions.get(name, "")
 
   def _column(self, file: str, column: str, items: list[_Item]) -> dict[str, str]:
-    """{video name: value} of a CSV file in the folder, if there is one."""
+    """Reads {video name: value} from a CSV file in the folder, if there is one."""
     path = epath.Path(self.builder_config.path).expanduser() / file
     if not path.exists():
       return {}
@@ -195,16 +201,16 @@ def _walk(
   ignored: collections.Counter,
   refused: list[tuple[str, str]],
 ) -> Iterator[_Item]:
-  """All videos below `directory`.
+  """Finds all videos below `directory`.
 
   A folder that holds pictures and no video is itself a video; pictures beside videos
-  are thumbnails.
+  are taken for thumbnails.
 
   Args:
-    directory: where to look.
-    root: what names are relative to.
-    ignored: gets the suffixes of files that are none of it.
-    refused: gets (name, reason) of folders that cannot be listed.
+    directory: folder to search.
+    root: folder that names are relative to.
+    ignored: collects the suffixes of files that are neither.
+    refused: collects (name, reason) of folders that cannot be listed.
   """
 
   def name(path: epath.Path) -> str:
@@ -237,7 +243,7 @@ def _walk(
 
 
 def _known_names(items: list[_Item]) -> dict[str, str]:
-  """What a CSV file may call a video: its path, or an unambiguous shorter form."""
+  """Maps names for use in CSV files to videos: paths, or unambiguous shorter forms."""
   counts: collections.Counter[str] = collections.Counter()
   names: dict[str, str] = {}
   for item in items:
@@ -250,7 +256,7 @@ def _known_names(items: list[_Item]) -> dict[str, str]:
 
 
 def _shown(name: str) -> str:
-  """A file's name with escapes for line feeds and for what is no UTF-8."""
+  """Escapes line feeds and non-UTF-8 bytes of a file's name."""
   return "".join(
     char
     if unicodedata.category(char) not in ("Cc", "Cs")
@@ -262,12 +268,12 @@ def _shown(name: str) -> str:
 
 
 def _composed(text: str) -> str:
-  """The one spelling of what looks alike: macOS stores letters and accents apart."""
+  """Normalises Unicode, as macOS stores letters and accents separately."""
   return unicodedata.normalize("NFC", text)
 
 
 def _number(labels: dict[str, str]) -> tuple[dict[str, int], list[str]]:
-  """Labels as numbers, with their names if they were not numbers already."""
+  """Converts labels to numbers, with names if they are not numbers already."""
   if all(label.isdecimal() for label in labels.values()):
     return {name: int(label) for name, label in labels.items()}, []
   label_names = sorted(set(labels.values()))

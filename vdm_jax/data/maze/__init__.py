@@ -1,4 +1,4 @@
-"""A maze to walk through: its plan, its map file, the walker and the camera.
+"""Mazes to walk through: layout, map file, walker and camera.
 
-Only `camera` needs ViZDoom; the others are numpy.
+Only `camera` needs ViZDoom; the others need only numpy.
 """

@@ -1,8 +1,8 @@
-"""Films a walk with ViZDoom, without a display.
+"""Renders walks with ViZDoom, without a display.
 
-Every video has a game of its own, so that it depends on its maze and its walker and
-on nothing that was filmed before. The game is a process that the calling thread waits
-for: threads film side by side.
+Every video has its own game, so that it depends only on its maze and its walker, not on
+earlier videos. The game is a process that the calling thread waits for, so that threads
+can render in parallel.
 """
 
 import importlib
@@ -18,12 +18,12 @@ from vdm_jax.data.maze import layout as layout_lib
 from vdm_jax.data.maze import wad, walker
 from vdm_jax.errors import UserError
 
-TICS = 4  # Of the game, a frame.
-FPS = 35 / TICS  # Frames a second of the game's time.
+TICS = 4  # Tics of the game per frame.
+FPS = 35 / TICS  # Frames per second of the game's time.
 SIZES = (16, 32, 64, 128)
-_WARM_UP = 28  # Tics before the first frame, in which the walker gains speed.
+_WARM_UP = 28  # Tics before the first frame, in which the walker accelerates.
 # A program that is still open for writing cannot be started, and a process that another
-# thread starts in that moment keeps it open: games start one at a time.
+# thread starts meanwhile keeps it open, so games start one at a time.
 _STARTING = threading.Lock()
 _UNSEEN = ("hud", "weapon", "crosshair", "decals", "particles", "messages")
 
@@ -46,13 +46,13 @@ def film(
   num_frames: int,
   image_size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """One walk through `layout`.
+  """Renders one walk through `layout`.
 
   Args:
     layout: the maze.
-    rng: where the walk begins and leads.
-    num_frames: T.
-    image_size: S, one of `SIZES`.
+    rng: source of randomness of the walk.
+    num_frames: number of frames T.
+    image_size: height and width S of frames, one of `SIZES`.
 
   Returns:
     Frames uint8 [T, S, S, 3], of the same view for every S, and poses float32 [T, 3]:
@@ -82,7 +82,7 @@ def film(
 
 
 def _game(path: pathlib.Path, image_size: int):
-  """A game that plays the map at `path`, not yet started."""
+  """Makes a game for the map at `path`, not yet started."""
   import vizdoom
 
   game = vizdoom.DoomGame()
@@ -102,18 +102,18 @@ def _game(path: pathlib.Path, image_size: int):
   )
   for part in _UNSEEN:
     getattr(game, f"set_render_{part}")(False)
-  game.add_game_args("+movebob 0")  # Eyes stay level.
+  game.add_game_args("+movebob 0")  # Keeps the view level.
   game.set_window_visible(False)
   game.set_sound_enabled(False)
-  game.set_episode_timeout(0)  # None.
-  game.set_seed(0)  # All chance is the walker's.
+  game.set_episode_timeout(0)  # No time limit.
+  game.set_seed(0)  # All randomness is in the walker.
   return game
 
 
 def _elsewhere(program: pathlib.Path, folder: pathlib.Path) -> str:
-  """A program like `program` that runs in `folder`, where the game leaves its files.
+  """Makes a script that runs `program` in `folder`, where the game leaves its files.
 
-  The working directory belongs to the process, which may have other threads.
+  This process cannot change its working directory, as other threads share it.
   """
   script = folder / "game.sh"
   start = f'cd {shlex.quote(str(folder))} && exec {shlex.quote(str(program))} "$@"'
@@ -123,14 +123,14 @@ def _elsewhere(program: pathlib.Path, folder: pathlib.Path) -> str:
 
 
 def _step(game, guide: walker.Walker, *, render: bool) -> None:
-  """One tic."""
+  """Advances the game by one tic."""
   turn, thrust = guide.steer(*_pose(game))
   game.set_action([thrust, -turn])
   game.advance_action(1, render)
 
 
 def _pose(game) -> tuple[float, float, float]:
-  """x, y in map units and heading in degrees."""
+  """Returns x and y in map units and the heading in degrees."""
   import vizdoom
 
   variable = vizdoom.GameVariable
@@ -139,7 +139,7 @@ def _pose(game) -> tuple[float, float, float]:
 
 
 def _shrink(screen: np.ndarray, size: int) -> np.ndarray:
-  """Means of the blocks of the largest centred square: uint8 [size, size, 3]."""
+  """Averages blocks of the largest centred square, to uint8 [size, size, 3]."""
   height, width, channels = screen.shape
   left, block = (width - height) // 2, height // size
   square = screen[:, left : left + height].reshape(size, block, size, block, channels)

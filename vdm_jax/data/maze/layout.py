@@ -1,8 +1,8 @@
-"""The plan of a maze: cells, passages, regions of different look, walls.
+"""The layout of a maze: cells, passages, walls, and regions of different appearance.
 
-A maze has n x n square cells between walls of some thickness. Both are blocks of one
-grid of (2n + 1) x (2n + 1): odd-odd blocks are cells, odd-even ones are walls or, where
-two cells are joined, passages, even-even ones are always solid:
+A maze has n x n square cells between walls of some thickness. Both are blocks of a grid
+of (2n + 1) x (2n + 1): odd-odd blocks are cells, odd-even ones are walls or, if two
+cells are joined, passages, and even-even ones are always solid:
 
     #######
     #     #      n = 3: odd lines and columns hold the cells; between two of
@@ -12,12 +12,12 @@ two cells are joined, passages, even-even ones are always solid:
     #     #
     #######
 
-Coordinates are the game's: x to the east, y to the north, in map units; a walker's
-eyes are 41 above the floor and the walls 128 high.
+Coordinates are those of the game: x to the east, y to the north, in map units. A
+walker's eyes are 41 above the floor, and the walls are 128 high.
 
-The maze is cut into 3 x 3 regions. Each has a theme of its own (textures of walls,
-floor and ceiling), whose textures its walls share as evenly as they can, so that a
-frame tells where it was taken.
+The maze is cut into 3 x 3 regions. Each has its own theme (textures of walls, floor and
+ceiling), whose textures are spread over its walls as evenly as possible, so that a
+frame shows where it was taken.
 """
 
 import dataclasses
@@ -29,10 +29,10 @@ import numpy as np
 
 from vdm_jax.data.maze import themes
 
-CELL = 128  # Width of a cell, map units.
-WALL = 32  # Thickness of a wall.
+CELL = 128  # Width of a cell, in map units.
+WALL = 32  # Thickness of a wall, in map units.
 _REGIONS = 3  # Regions along an axis.
-# Of the walls that a perfect maze keeps, how many fall: loops make dead ends rare.
+# Share of a perfect maze's walls to remove, as loops make dead ends rare.
 _FALLEN = 0.25
 
 Cell = tuple[int, int]  # (column, row), counted from the south-west.
@@ -40,12 +40,12 @@ _SIDES = ((0, 1), (1, 0), (0, -1), (-1, 0))  # North, east, south, west.
 
 
 class Line(NamedTuple):
-  """A straight line of the map, its own block to its right.
+  """A straight line of the map, with its own block to its right.
 
   Attributes:
-    start, end: (x, y), map units.
+    start, end: (x, y) in map units.
     block: (column, row) of its block in the grid.
-    beyond: the block on its other side.
+    beyond: (column, row) of the block on its other side.
   """
 
   start: tuple[int, int]
@@ -60,9 +60,9 @@ class Layout:
 
   Attributes:
     solid: bool [2n + 1, 2n + 1], blocks by (row, column).
-    theme: int [n, n], the number in `themes.THEMES` of each cell, by (row, column).
-    decoration: int [n, n, 4], which of its theme's textures each side (north, east,
-      south, west) of each cell shows where it is a wall.
+    theme: int [n, n], number in `themes.THEMES` of each cell, by (row, column).
+    decoration: int [n, n, 4], number of the theme's texture on each side (north, east,
+      south, west) of each cell, if it is a wall.
   """
 
   solid: np.ndarray
@@ -71,21 +71,21 @@ class Layout:
 
   @property
   def cells(self) -> int:
-    """Cells along an axis."""
+    """Returns the number of cells along an axis."""
     return len(self.theme)
 
   @functools.cached_property
   def edges(self) -> np.ndarray:
-    """int [2n + 2]: where blocks begin and end, the same for x and y."""
+    """Returns where blocks begin and end, int [2n + 2], the same for x and y."""
     widths = [WALL, CELL] * self.cells + [WALL]
     return np.concatenate([[0], np.cumsum(widths)])
 
   def centre(self, cell: Cell) -> np.ndarray:
-    """(x, y) of the middle of a cell."""
+    """Returns (x, y) of the middle of a cell."""
     return np.array([WALL + CELL / 2 + i * (CELL + WALL) for i in cell])
 
   def exits(self, cell: Cell) -> list[Cell]:
-    """The cells that a passage joins to `cell`."""
+    """Lists the cells that passages join to `cell`."""
     column, row = cell
     return [
       (column + dx, row + dy)
@@ -94,16 +94,16 @@ class Layout:
     ]
 
   def theme_of(self, block: tuple[int, int]) -> int:
-    """Number of the theme of an open block; a passage has that of a cell beside it."""
+    """Returns the theme's number of an open block; a passage has that of a cell."""
     column, row = ((i - 1) // 2 for i in block)
     return int(self.theme[row, column])
 
   def lines(self, *, walls: bool) -> Iterator[tuple[Line, int]]:
-    """The sides of open blocks, each with its number (north, east, south, west).
+    """Yields sides of open blocks, each with its number (north, east, south, west).
 
     Args:
-      walls: True for those towards solid blocks; False for those between two open
-        blocks, from one of the two.
+      walls: True for the sides towards solid blocks; False for those between two open
+        blocks, seen from one of the two.
     """
     for row, column in np.argwhere(~self.solid).tolist():
       x0, x1 = self.edges[column : column + 2].tolist()
@@ -117,7 +117,7 @@ class Layout:
           yield Line(start, end, (column, row), beyond), side
 
   def figure(self) -> dict[str, list]:
-    """What a figure of the map needs, as JSON values, map units.
+    """Describes the map for figures, as JSON values in map units.
 
     Returns:
       {"walls": [[x0, y0, x1, y1], ...], "bounds": [x_min, y_min, x_max, y_max]}.
@@ -128,7 +128,7 @@ class Layout:
 
 
 def generate(cells: int, rng: np.random.Generator) -> Layout:
-  """A random maze of `cells` x `cells` cells, all of which can be reached."""
+  """Generates a random maze of `cells` x `cells` cells that can all be reached."""
   size = 2 * cells + 1
   solid = np.ones((size, size), bool)
   solid[1::2, 1::2] = False
@@ -154,7 +154,7 @@ def generate(cells: int, rng: np.random.Generator) -> Layout:
 def _decorate(
   solid: np.ndarray, region: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-  """Deals the textures of every region to its walls: `Layout.decoration`."""
+  """Assigns the textures of every region to its walls, see `Layout.decoration`."""
   number = len(themes.THEMES[0].walls)
   n = len(region)
   sides = [solid[1 + dy :: 2, 1 + dx :: 2][:n, :n] for dx, dy in _SIDES]
@@ -167,7 +167,7 @@ def _decorate(
 
 
 def _carve(solid: np.ndarray, cells: int, rng: np.random.Generator) -> None:
-  """Opens passages: a depth-first walk makes a maze without loops, in place."""
+  """Opens passages in place, by a depth-first walk, to a maze without loops."""
   stack = [tuple(rng.integers(cells, size=2).tolist())]
   seen = {stack[0]}
   while stack:

@@ -1,7 +1,7 @@
-"""How the regions of a maze look.
+"""Themes: the appearance of the regions of a maze.
 
-Textures are those of Freedoom 2, which the `vizdoom` package brings along. None of
-them moves, so that a frame depends on the pose alone.
+Textures are those of Freedoom 2, which the `vizdoom` package includes. None of them is
+animated, so that a frame depends only on the pose.
 """
 
 from typing import NamedTuple
@@ -10,13 +10,13 @@ _SKY = "F_SKY1"
 
 
 class Theme(NamedTuple):
-  """How a region looks.
+  """The appearance of a region.
 
   Attributes:
-    walls: textures of walls, as many in every theme; the first is also that of the
+    walls: textures of walls, equally many in every theme; the first one is also on the
       short ends of walls.
-    floor, ceiling: textures.
-    light: 0 to 255.
+    floor, ceiling: textures of floor and ceiling.
+    light: brightness, 0 to 255.
   """
 
   walls: tuple[str, ...]

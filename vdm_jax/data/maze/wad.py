@@ -1,6 +1,6 @@
-"""A maze as a map of the game: a PWAD file with one text (UDMF) map.
+"""Encodes a maze as a map of the game: a PWAD file with one text (UDMF) map.
 
-The engine makes its own search tree of a text map, so there is nothing to compile.
+The engine builds the search tree of a text map by itself, so nothing is compiled.
 """
 
 import struct
@@ -9,18 +9,18 @@ from vdm_jax.data.maze import layout as layout_lib
 from vdm_jax.data.maze import themes
 
 MAP = "MAP01"
-_HEIGHT = 128  # Of walls, map units.
+_HEIGHT = 128  # Height of walls, in map units.
 
 
 def encode(
   layout: layout_lib.Layout, start: tuple[float, float], heading: int
 ) -> bytes:
-  """The PWAD file of a maze, in which the player starts at `start`.
+  """Encodes the PWAD file of a maze, in which the player starts at `start`.
 
   Args:
     layout: the maze.
-    start: (x, y), map units.
-    heading: where the player looks, whole degrees counter-clockwise from east.
+    start: (x, y) in map units.
+    heading: direction of view, in whole degrees counter-clockwise from east.
   """
   lumps = [(MAP, b""), ("TEXTMAP", _text(layout, start, heading)), ("ENDMAP", b"")]
   body, directory, place = b"", b"", 12
@@ -53,7 +53,7 @@ def _text(layout: layout_lib.Layout, start, heading: int) -> bytes:
     lines.append(_block("linedef", **ends, sidefront=front, blocking=True))
   for line, _ in layout.lines(walls=False):
     floors = {layout.theme_of(block) for block in (line.block, line.beyond)}
-    if len(floors) == 2:  # One floor ends here and another begins.
+    if len(floors) == 2:  # Two floors meet here.
       ends = {"v1": vertex(line.start), "v2": vertex(line.end)}
       front, back = side(line.block), side(line.beyond)
       lines.append(

@@ -1,12 +1,12 @@
-"""A walker that explores a maze smoothly: where to turn and how fast to go.
+"""A walker that explores a maze smoothly: its route, its turns and its speed.
 
-Route: from a cell it goes on to the neighbour it has visited least, chance deciding
-between equals, and turns back only in a dead end. So it sees the whole maze, and
-comes back to places it knows.
+Route: from each cell it moves to its least visited neighbour, with ties broken at
+random, and turns back only in a dead end. So it sees the whole maze and returns to
+known places.
 
-Steering is pure pursuit: it turns towards the point of its route that lies a
-look-ahead away. Rate and acceleration of the turn are bounded, and it slows down
-while it looks elsewhere than it wants to go.
+Steering is pure pursuit: it turns towards the point of its route at a look-ahead
+distance. Rate and acceleration of turns are bounded, and it slows down while its
+heading differs from the route.
 """
 
 import math
@@ -16,21 +16,22 @@ import numpy as np
 
 from vdm_jax.data.maze import layout as layout_lib
 
-_LOOK_AHEAD = 64.0  # Map units.
-_SPACING = 4.0  # Of the points of the route, map units.
-_STRAY = 16.0  # How far from the middle of a cell the route may pass, map units.
-_MAX_RATE = 4.0  # Degrees a tic.
-_MAX_ACCELERATION = 0.5  # Degrees a tic a tic.
-_GAIN = 0.15  # Of the heading error, turned a tic.
-_SPEED = (8.0, 11.0)  # The game's unit for thrust: 9 makes 3 map units a tic.
+_LOOK_AHEAD = 64.0  # Look-ahead distance, in map units.
+_SPACING = 4.0  # Spacing of the points of the route, in map units.
+_STRAY = 16.0  # Largest distance of the route from the middle of a cell, in map units.
+_MAX_RATE = 4.0  # Degrees per tic.
+_MAX_ACCELERATION = 0.5  # Degrees per tic squared.
+_GAIN = 0.15  # Share of the heading error corrected per tic.
+_SPEED = (8.0, 11.0)  # In the game's unit of thrust: 9 makes 3 map units per tic.
 
 
 class Walker:
-  """One walk; the same for equal (layout, state of rng).
+  """One walk, determined by the layout and the state of `rng`.
 
   Attributes:
-    start: (x, y) where it begins, map units.
-    heading: whole degrees, counter-clockwise from east, towards its first passage.
+    start: (x, y) of its beginning, in map units.
+    heading: direction of its first passage, in whole degrees counter-clockwise from
+      east.
   """
 
   def __init__(self, layout: layout_lib.Layout, rng: np.random.Generator):
@@ -48,16 +49,16 @@ class Walker:
     self.heading = round(math.degrees(math.atan2(ahead[1], ahead[0])))
 
   def steer(self, x: float, y: float, heading: float) -> tuple[float, float]:
-    """(turn to the left in degrees, thrust) for the next tic.
+    """Returns (turn to the left in degrees, thrust) for the next tic.
 
     Args:
-      x, y: where it is, map units.
-      heading: where it looks, degrees counter-clockwise from east.
+      x, y: position in map units.
+      heading: direction of view, in degrees counter-clockwise from east.
     """
     target = self._target(np.array([x, y]))
     wanted = math.degrees(math.atan2(target[1] - y, target[0] - x))
     error = (wanted - heading + 180) % 360 - 180
-    # No faster than can be braked before the error is gone.
+    # The turn must be able to stop once the error is corrected.
     brake = math.sqrt(2 * _MAX_ACCELERATION * abs(error))
     size = min(_MAX_RATE, _GAIN * abs(error), brake)
     change = math.copysign(size, error) - self._rate
@@ -65,7 +66,7 @@ class Walker:
     return self._rate, self._speed * max(0.0, math.cos(math.radians(error))) ** 2
 
   def _target(self, position: np.ndarray) -> np.ndarray:
-    """The first point of the route that is a look-ahead away."""
+    """Finds the first point of the route at look-ahead distance."""
     while True:
       while self._route:
         if np.hypot(*(self._route[0] - position)) >= _LOOK_AHEAD:
@@ -74,7 +75,7 @@ class Walker:
       self._extend()
 
   def _extend(self) -> None:
-    """Goes on to the next cell."""
+    """Extends the route to the next cell."""
     exits = self._layout.exits(self._cell)
     ways = [cell for cell in exits if cell != self._came_from] or exits
     least = min(self._visits[cell] for cell in ways)

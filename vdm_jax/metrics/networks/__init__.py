@@ -1,4 +1,4 @@
-"""The networks whose features and distances the field reports; inference only.
+"""The networks by whose features the field measures distances; inference only.
 
-Parameters are nested dicts of float32 arrays; `metrics.weights` brings real ones.
+Parameters are nested dicts of float32 arrays; `metrics.weights` loads trained ones.
 """

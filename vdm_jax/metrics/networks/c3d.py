@@ -1,7 +1,7 @@
-"""C3D (Tran et al. 2015), fine-tuned on UCF-101: the Inception score of videos.
+"""C3D (Tran et al. 2015), fine-tuned on UCF-101, for the Inception score of videos.
 
-As TGANv2 (Saito et al. 2020) and VDM use it: Sports-1M weights, 101 classes; the 4096
-features before the logits make its "FID".
+TGANv2 (Saito et al. 2020) and VDM use it with Sports-1M weights and 101 classes; the
+4096 features before the logits give their "FID".
 """
 
 import jax
@@ -14,7 +14,7 @@ NUM_CLASSES = 101
 FEATURES = 4096
 FRAMES = 16
 SIZE = 112
-# Name and width; a pool follows the last of each group.
+# Name and width of the convolutions; a pool follows the last one of each group.
 CONVS = (
   ("conv1a", 64), ("conv2a", 128), ("conv3a", 256), ("conv3b", 256), ("conv4a", 512),
   ("conv4b", 512), ("conv5a", 512), ("conv5b", 512),
@@ -23,21 +23,21 @@ _POOLED = ("conv1a", "conv2a", "conv3b", "conv4b", "conv5b")
 
 
 class C3D(nn.Module):
-  """C3D up to its logits."""
+  """The network C3D, up to its logits."""
 
   @nn.compact
   def __call__(self, clips: jax.Array) -> dict[str, jax.Array]:
-    """What is measured of clips.
+    """Computes features and logits of clips.
 
     Args:
       clips: float [B, 16, H, W, 3] in [0, 1], RGB; resized to 112x112 with aligned
         corners.
 
     Returns:
-      `logits` [B, 101] and `features` [B, 4096], those of fc7; float32.
+      `logits` [B, 101] and the `features` [B, 4096] of fc7, float32.
 
     Raises:
-      UserError: clips of another length, or not in RGB.
+      UserError: clips have another length, or are not in RGB.
     """
     if clips.shape[1] != FRAMES or clips.shape[-1] != 3:
       raise UserError(
@@ -51,7 +51,7 @@ class C3D(nn.Module):
       x = nn.relu(self._conv(name, width, x))
       if name not in _POOLED:
         continue
-      if name == "conv5b":  # Its pool rounds up: 7 places become 4.
+      if name == "conv5b":  # Its pool rounds up, from 7 places to 4.
         x = jnp.pad(x, [(0, 0), (0, 0), (0, 1), (0, 1), (0, 0)])
       window = (1, 2, 2) if name == "conv1a" else (2, 2, 2)
       x = nn.max_pool(x, window, window)
@@ -81,7 +81,7 @@ class C3D(nn.Module):
 
 
 def _aligned_resize(clips: jax.Array) -> jax.Array:
-  """Bilinear, corner pixels on corner pixels: place o is at o (in - 1) / (out - 1)."""
+  """Resizes bilinearly with aligned corners: place o is at o (in - 1) / (out - 1)."""
   for axis in (2, 3):
     size = clips.shape[axis]
     place = jnp.arange(SIZE) * (size - 1) / (SIZE - 1)

@@ -1,7 +1,7 @@
-"""I3D (Carreira and Zisserman 2017): the action classifier that FVD's features are of.
+"""I3D (Carreira and Zisserman 2017), the action classifier behind FVD.
 
-Its 400 Kinetics logits, averaged over time, are the feature of every code base that
-reports an FVD. Layouts are channels last; padding is TensorFlow's 'SAME'.
+Its 400 Kinetics logits, averaged over time, are the features of every code base that
+reports FVD. Layouts are channels last; padding is TensorFlow's 'SAME'.
 """
 
 from typing import Any
@@ -14,9 +14,9 @@ from vdm_jax.errors import UserError
 
 NUM_CLASSES = 400  # Kinetics-400.
 FEATURES = 1024
-MIN_FRAMES = 9  # Time is halved three times, and then two steps are averaged.
-SIZE = 224  # What the weights were trained at.
-MIN_SIZE = 193  # What seven places are left of.
+MIN_FRAMES = 9  # Time is halved three times, then two steps are averaged.
+SIZE = 224  # Height and width at which the weights were trained.
+MIN_SIZE = 193  # Smallest height and width that leave seven places.
 
 # Widths of the branches of a block: 1x1; 1x1, 3x3; 1x1, 3x3; after a pool, 1x1.
 BLOCKS = {
@@ -34,7 +34,7 @@ BRANCHES = ("b0", "b1a", "b1b", "b2a", "b2b", "b3b")
 
 
 class Unit(nn.Module):
-  """Convolution without a bias, batch norm as it was left, ReLU."""
+  """A convolution without a bias, a batch norm with fixed statistics, and a ReLU."""
 
   features: int
   kernel: tuple[int, int, int] = (1, 1, 1)
@@ -65,7 +65,7 @@ class Unit(nn.Module):
 
 
 class Mixed(nn.Module):
-  """An inception block: four branches, side by side in the channels."""
+  """An inception block of four branches, concatenated in the channels."""
 
   widths: tuple[int, ...]
   bn_eps: float = 1e-3
@@ -89,13 +89,13 @@ class Mixed(nn.Module):
 
 
 class InceptionI3D(nn.Module):
-  """I3D up to its logits.
+  """The network I3D, up to its logits.
 
   Attributes:
-    num_classes: of the logits.
+    num_classes: number of logits.
     bn_eps: epsilon of the batch norms: 1e-3 as in TensorFlow, 1e-5 as in the class that
       VideoGPT, TATS and their copies load the weights into.
-    dtype: of the convolutions; everything else is float32.
+    dtype: dtype of the convolutions; everything else is float32.
   """
 
   num_classes: int = NUM_CLASSES
@@ -103,7 +103,7 @@ class InceptionI3D(nn.Module):
   dtype: Any = jnp.float32
 
   def _trunk(self, clips: jax.Array) -> dict[str, jax.Array]:
-    """Outputs of all blocks up to Mixed_5c."""
+    """Computes the outputs of all blocks up to Mixed_5c."""
     found = {}
 
     def keep(name, x):
@@ -139,18 +139,18 @@ class InceptionI3D(nn.Module):
   def __call__(
     self, clips: jax.Array, *, endpoints: bool = False
   ) -> dict[str, jax.Array]:
-    """What is measured of clips.
+    """Computes features and logits of clips.
 
-    Frames above 224 pixels leave several places; their mean counts.
+    Frames above 224 pixels leave several places, which are averaged.
 
     Args:
       clips: float [B, T, H, W, 3] in [-1, 1], T >= 9, H and W >= 193.
-      endpoints: instead, the outputs of all blocks up to Mixed_5c, by the names of the
-        authors' code; of clips of any size.
+      endpoints: whether to return the outputs of all blocks up to Mixed_5c instead, by
+        the names of the authors' code; clips may then have any size.
 
     Returns:
-      `logits` [B, 400] and `pool` [B, 1024], means over time; and both of the T' steps
-      of time that are left, `logits_per_step` and `pool_per_step`; float32.
+      `logits` [B, 400] and `pool` [B, 1024], means over time; and both for each of the
+      T' remaining steps of time, `logits_per_step` and `pool_per_step`; float32.
 
     Raises:
       UserError: the clips are too short or their frames too small.

@@ -1,9 +1,9 @@
-"""LPIPS (Zhang et al. 2018), version 0.1: how unlike two pictures look.
+"""LPIPS (Zhang et al. 2018), version 0.1, the perceptual distance of two pictures.
 
     d = sum over layers of the mean over places of sum_c w_c (f_c - g_c)^2
 
-of the activations f and g of a classifier of pictures, each of norm 1 over its
-channels. Padding is PyTorch's: explicit around convolutions, none around pools.
+where f and g are the activations of an image classifier, of norm 1 over channels.
+Padding is PyTorch's: explicit around convolutions, none around pools.
 """
 
 import jax
@@ -15,8 +15,8 @@ from vdm_jax.errors import UserError
 NETS = ("alexnet", "vgg16")
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
-# Convolutions: width, kernel, stride, padding; whether a pool is before, and whether
-# the activation is compared.
+# Convolutions: width, kernel, stride, padding; whether a pool precedes, and whether the
+# activation is compared.
 _ALEXNET = (
   (64, 11, 4, 2, False, True), (192, 5, 1, 2, True, True), (384, 3, 1, 1, True, True),
   (256, 3, 1, 1, False, True), (256, 3, 1, 1, False, True),
@@ -29,12 +29,12 @@ _VGG16 = tuple(
   for index in range(count)
 )
 LAYERS = {"alexnet": _ALEXNET, "vgg16": _VGG16}
-_POOL = {"alexnet": 3, "vgg16": 2}  # Its window; the stride is 2.
-MIN_SIZE = {"alexnet": 31, "vgg16": 16}  # What a place is left of in every layer.
+_POOL = {"alexnet": 3, "vgg16": 2}  # Window of the pools, of stride 2.
+MIN_SIZE = {"alexnet": 31, "vgg16": 16}  # Leaves a place in every layer.
 
 
 class Lpips(nn.Module):
-  """The distance of pictures by one of the two networks.
+  """LPIPS by one of the two networks.
 
   Attributes:
     net: 'alexnet' or 'vgg16'.
@@ -58,7 +58,7 @@ class Lpips(nn.Module):
     ]
 
   def features(self, pictures: jax.Array) -> list[jax.Array]:
-    """The activations that are compared, of pictures [N, H, W, 3] in [-1, 1]."""
+    """Computes the activations to compare, of pictures [N, H, W, 3] in [-1, 1]."""
     x = (pictures - jnp.asarray(SHIFT)) / jnp.asarray(SCALE)
     found = []
     window = (_POOL[self.net],) * 2
@@ -81,7 +81,7 @@ class Lpips(nn.Module):
     return found
 
   def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
-    """The distances [N] of pictures [N, H, W, 3] in [-1, 1].
+    """Computes distances [N] of pictures [N, H, W, 3] in [-1, 1].
 
     Raises:
       UserError: pictures are too small, or not in RGB.
@@ -89,7 +89,7 @@ class Lpips(nn.Module):
     return sum(jnp.mean(d, (1, 2)) for d in self.per_place(first, second))
 
   def per_place(self, first: jax.Array, second: jax.Array) -> list[jax.Array]:
-    """The distance at every place of every layer, [N, h, w] each."""
+    """Computes the distance at every place of every layer, [N, h, w] each."""
     height, width, channels = first.shape[1:]
     least = MIN_SIZE[self.net]
     if min(height, width) < least or channels != 3:
@@ -106,7 +106,7 @@ class Lpips(nn.Module):
     return found
 
   def spatial(self, first: jax.Array, second: jax.Array) -> jax.Array:
-    """The distance as a picture [N, H, W]: every layer's, resized and added."""
+    """Computes a map [N, H, W] of distances, resized from every layer and added."""
     shape = first.shape[:3]
     return sum(
       jax.image.resize(d, shape, "bilinear", antialias=False)
@@ -115,7 +115,7 @@ class Lpips(nn.Module):
 
 
 def _unit(features: jax.Array) -> jax.Array:
-  """Of norm 1 over the channels; no NaN in the gradient where all are zero."""
+  """Normalises over channels; zeros have no NaN in their gradient."""
   square = jnp.sum(jnp.square(features), axis=-1, keepdims=True)
   some = square > 0
   norm = jnp.where(some, jnp.sqrt(jnp.where(some, square, 1.0)), 0.0)

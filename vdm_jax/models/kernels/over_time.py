@@ -1,11 +1,11 @@
-"""Attention over time at every pixel, with channels in lanes, for TPU.
+"""A TPU kernel of attention over time at every pixel, with channels in lanes.
 
 A score is the sum over a head's channels of q * (k + relative key), so a product of all
 channels with a matrix of zeros and ones gives the scores of all heads, and relative
-positions cost no product of their own; the same matrix, transposed, hands a head's
-weight to its channels. Nothing of [frames, frames] a pixel is ever written to memory.
+positions need no product of their own. The same matrix, transposed, spreads a head's
+weight over its channels. No [frames, frames] array per pixel is written to memory.
 
-A step of the grid has some pixels and some heads of one video, over all its frames.
+A step of the grid handles some pixels and some heads of one video, over all its frames.
 """
 
 import functools
@@ -20,11 +20,11 @@ from jax.experimental.pallas import tpu as pltpu
 
 _LANES = 128
 _ROWS = 16  # Rows of a tile in half precision.
-_MEMORY = 12 << 20  # Of 16 MiB that a kernel has where nobody says otherwise.
+_MEMORY = 12 << 20  # Bytes used of the 16 MiB that a kernel has by default.
 
 
 class Blocks(NamedTuple):
-  """What a step of the grid has: pixels, and channels (whole heads)."""
+  """The pixels, and the channels (whole heads), of a step of the grid."""
 
   pixels: int
   channels: int
@@ -38,7 +38,7 @@ class _Static(NamedTuple):
 
 
 def takes(frames: int, pixels: int, channels: int, head_dim: int, dtype) -> bool:
-  """Whether the kernels take such a video: whole heads fill lanes, and it fits."""
+  """Tells whether the kernels take such a video: whole heads fill lanes and it fits."""
   shape = frames, pixels, channels, head_dim, dtype
   return None not in (blocks(*shape, False), blocks(*shape, True))
 
@@ -46,7 +46,7 @@ def takes(frames: int, pixels: int, channels: int, head_dim: int, dtype) -> bool
 def blocks(
   frames: int, pixels: int, channels: int, head_dim: int, dtype, backward: bool
 ) -> Blocks | None:
-  """The largest blocks whose arrays fit the kernel's memory; None if none do."""
+  """Finds the largest blocks whose arrays fit the kernel's memory; None if none do."""
   size = jnp.dtype(dtype).itemsize
   unit = math.lcm(_LANES, head_dim)
   rows = -(-pixels // _ROWS) * _ROWS
@@ -56,7 +56,7 @@ def blocks(
       continue
     for height in (16, 32, 64, 128):
       tile, pairs = frames * height * width, 4 * frames**2 * width
-      # Read and written ones are held twice: one is moved while the other is used.
+      # Inputs and outputs are double-buffered: one copy moves while the other is used.
       if backward:
         held = 10 * size * tile + 8 * pairs + 8 * tile + 8 * frames * height * _LANES
       else:
@@ -75,16 +75,17 @@ def attend(
   head_dim: int,
   interpret: bool = False,
 ) -> jax.Array:
-  """Softmax attention among the frames at each pixel, of one device.
+  """Computes softmax attention among the frames at each pixel, on one device.
 
   Args:
-    qkv: [B, T, P, 3 C], of each pixel its queries, keys and values; C are heads of
-      head_dim, for which `takes` holds.
-    rel_k, rel_v: [B, T, T, head_dim], added to key and value of frame j (second) where
-      frame i (first) looks at it.
-    attends: bool [B, T, T], whether frame i may look at frame j; at itself it may.
+    qkv: [B, T, P, 3 C], queries, keys and values of each pixel; C holds heads of
+      head_dim, for which `takes` is true.
+    rel_k, rel_v: [B, T, T, head_dim], added to key and value of frame j (second) when
+      frame i (first) attends to it.
+    attends: bool [B, T, T], whether frame i may attend to frame j; always true for
+      j = i.
     head_dim: width of a head.
-    interpret: run as plain JAX, for tests.
+    interpret: whether to run as plain JAX, for tests.
 
   Returns:
     [B, T, P, C], of qkv's dtype.
@@ -94,14 +95,14 @@ def attend(
   settings = _Static(head_dim, blocks(*shape, False), blocks(*shape, True), interpret)
   rows = math.lcm(settings.forward.pixels, settings.backward.pixels)
   padding = -pixels % rows
-  if padding:  # Zeros attend to each other, and are cut off.
+  if padding:  # Padded pixels attend only to each other and are cut off.
     qkv = jnp.pad(qkv, ((0, 0), (0, 0), (0, padding), (0, 0)))
   out = _attend(
     qkv,
-    # Rows of 32 bits can be read one by one; the values are those of qkv's dtype.
+    # Float32, as only 32-bit rows can be read one by one; values are rounded to qkv's.
     rel_k.astype(qkv.dtype).astype(jnp.float32),
     rel_v.astype(qkv.dtype).astype(jnp.float32),
-    # A scalar each: where a frame may not look, a score of minus infinity.
+    # One scalar per pair: minus infinity where a frame may not attend.
     jnp.where(attends, 0.0, -jnp.inf).astype(jnp.float32),
     settings,
   )
@@ -114,7 +115,7 @@ def _attend(qkv, rel_k, rel_v, attends, settings):
 
 
 def _save(qkv, rel_k, rel_v, attends, settings):
-  # Scores are made again in the backward pass.
+  # The backward pass recomputes the scores.
   out = _forward(qkv, rel_k, rel_v, attends, settings)
   return out, (qkv, rel_k, rel_v, attends)
 
@@ -170,7 +171,7 @@ def _backward(qkv, rel_k, rel_v, attends, grad, settings):
   scores = pltpu.VMEM((frames, block.pixels, _LANES), jnp.float32)
   return pl.pallas_call(
     functools.partial(_backward_kernel, frames=frames, scale=settings.head_dim**-0.5),
-    # The last axis writes the derivatives of queries, keys and values, of one array.
+    # The last grid axis writes the derivatives of queries, keys and values in turn.
     grid=(batch, groups, pixels // block.pixels, 3),
     in_specs=[
       specs.attends(),
@@ -197,7 +198,7 @@ def _backward(qkv, rel_k, rel_v, attends, grad, settings):
 
 
 class _Specs(NamedTuple):
-  """Blocks of the arguments at (video, group of heads, block of pixels, ...)."""
+  """Block specs of the arguments at (video, group of heads, block of pixels, ...)."""
 
   frames: int
   block: Blocks
@@ -208,12 +209,12 @@ class _Specs(NamedTuple):
     return pl.BlockSpec(shape, place, memory_space=pltpu.SMEM)
 
   def tile(self, first: int):
-    """Of [B, T, P, C'], channels from the block `first` on."""
+    """Makes the spec of [B, T, P, C'], with channels from the block `first` on."""
     shape = 1, self.frames, *self.block
     return pl.BlockSpec(shape, lambda b, g, p, *_: (b, 0, p, first + g))
 
   def pairs(self, of_heads: bool):
-    """Of [B, T, T, C'], each group of heads its own channels or all the same."""
+    """Makes the spec of [B, T, T, C'], with channels per group of heads or shared."""
     shape = 1, self.frames, self.frames, self.block.channels
     return pl.BlockSpec(shape, lambda b, g, *_: (b, 0, 0, g if of_heads else 0))
 
@@ -222,14 +223,14 @@ class _Specs(NamedTuple):
 
 
 def _matrices(channels: int, head_dim: int):
-  """Whether a channel is a head's, 0 or 1: [channels, 128], and its transpose."""
+  """Makes the 0/1 matrix [channels, 128] from channels to heads, and its transpose."""
   of_head = np.arange(channels)[:, None] // head_dim == np.arange(_LANES)
-  # Zeros and ones are exact in half precision.
+  # Half precision holds zeros and ones exactly.
   return jnp.asarray(of_head, jnp.bfloat16), jnp.asarray(of_head.T, jnp.bfloat16)
 
 
 def _tiled(block, *arrays):
-  """Each head of a block has a copy of what all heads share."""
+  """Repeats arrays that all heads share for each head of a block."""
   return [jnp.tile(x, block.channels // x.shape[-1]) for x in arrays]
 
 
@@ -243,7 +244,7 @@ def _forward_kernel(
 
     def add(j, total):
       value = v[0, j].astype(jnp.float32) + rel_v[0, i, pl.ds(j, 1)]
-      # As the plain form has it: weights are rounded, sums are not.
+      # As in the plain form, weights are rounded and sums are not.
       return total + _product(weights[j], spread, 1 if half else 3) * value
 
     total = _loop(frames, add, jnp.zeros(q.shape[2:], jnp.float32))
@@ -310,7 +311,7 @@ def _backward_kernel(
 
 
 def _softmax(i, attends, q, k, rel_k, fold, weights, frames, scale, half):
-  """Writes the weights of frame i on all frames: [T, pixels, heads in 128 lanes]."""
+  """Writes the weights of frame i on all frames, [T, pixels, heads in 128 lanes]."""
   scaled = q[0, i].astype(jnp.float32) * scale
 
   def score(j, largest):
@@ -337,9 +338,10 @@ def _softmax(i, attends, q, k, rel_k, fold, weights, frames, scale, half):
 
 
 def _product(x, matrix, parts: int):
-  """x @ matrix in float32, x as the sum of so many numbers of half precision.
+  """Computes x @ matrix in float32, with x as a sum of `parts` half-precision numbers.
 
-  One is x rounded; two keep 16 of its 24 bits, which a sum of scores needs; three all.
+  One part is x rounded; two keep 16 of its 24 bits, which sums of scores need; three
+  keep all.
   """
   total = 0.0
   for part in range(parts):
@@ -351,7 +353,7 @@ def _product(x, matrix, parts: int):
 
 
 def _loop(count: int, body, start):
-  """`fori_loop` from 0, some turns at a time: one fills the gaps of the other."""
+  """Runs `fori_loop` from 0, unrolled so that one turn fills the stalls of another."""
   at_once = next(n for n in (4, 3, 2, 1) if count % n == 0)
 
   def turns(n, carry):

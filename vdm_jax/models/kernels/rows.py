@@ -1,7 +1,7 @@
-"""Which rows of a batch a device has: kernels are called with those alone.
+"""Rows of a batch by device: a kernel is called with the rows of its device.
 
-The compiler splits what it knows; it does not know a kernel. Programs say over which
-mesh they split their batch (`sharding.jit`), and a kernel runs on each device's rows.
+The compiler cannot split a kernel. Programs therefore declare the mesh over which they
+split their batch (`sharding.jit`), and a kernel runs on each device's rows.
 """
 
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from jax.sharding import AxisType, PartitionSpec
 
 
 def of_device(rows: int) -> int | None:
-  """How many of the rows of a batch each device has.
+  """Returns how many of the rows of a batch each device has.
 
-  None if it is not known: the program does not say its mesh, or the mesh does not
-  divide the batch, which is then split by the compiler.
+  It is None if the program does not declare its mesh, or if the mesh does not divide
+  the batch, which the compiler then splits.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
@@ -28,7 +28,7 @@ def of_device(rows: int) -> int | None:
 def map_devices(function: Callable, *args: jax.Array) -> jax.Array:
   """Calls a function on each device's rows of the arguments, [N, ...] each.
 
-  Only where `of_device` has an answer for N.
+  `of_device(N)` must not be None.
   """
   mesh = jax.sharding.get_abstract_mesh()
   axes = _split(mesh)
@@ -41,12 +41,12 @@ def map_devices(function: Callable, *args: jax.Array) -> jax.Array:
     in_specs=(spec,) * len(args),
     out_specs=spec,
     axis_names=frozenset(axes),
-    # A kernel does not say what is alike on all devices.
+    # Kernels do not declare which results are equal on all devices.
     check_vma=False,
   )(*args)
 
 
 def _split(mesh) -> tuple[str, ...]:
-  """Axes over which the compiler splits the batch: here all that it sees to."""
+  """Returns the axes over which the compiler splits the batch."""
   kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
   return tuple(name for name, kind in kinds if kind == AxisType.Auto)

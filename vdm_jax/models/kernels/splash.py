@@ -1,6 +1,6 @@
-"""Attention among many tokens by the splash kernel that ships with JAX, for TPU.
+"""Attention among many tokens by the TPU splash kernel that ships with JAX.
 
-It holds no scores: a block of queries meets one block of keys after the other.
+No scores are stored: a block of queries meets one block of keys after the other.
 """
 
 import functools
@@ -14,8 +14,8 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
   splash_attention_mask as masks,
 )
 
-# Tokens in a block: as many as the kernel's memory holds (the compiler refused 1,024 of
-# heads above 128 channels), and not so few that the grid costs more than its steps.
+# Tokens per block: at most what fits the kernel's memory (the compiler refused 1,024
+# for heads above 128 channels), and enough that a step outweighs the grid's overhead.
 _LARGEST, _SMALLEST, _LANES = 1024, 256, 128
 
 
@@ -23,28 +23,28 @@ HEADS = "'splash' takes heads of up to 256 channels, a multiple of 8"
 
 
 def takes_heads(head_dim: int) -> bool:
-  """What `HEADS` says."""
+  """Tells whether the kernel takes heads of this width; see `HEADS`."""
   return head_dim % 8 == 0 and head_dim <= 256
 
 
 def takes(tokens: int, head_dim: int) -> bool:
-  """Whether the kernel takes so many tokens and such heads."""
+  """Tells whether the kernel takes this many tokens and heads of this width."""
   return tokens >= _SMALLEST and takes_heads(head_dim)
 
 
 def block_of(tokens: int, head_dim: int) -> int:
-  """Tokens in a block: those that pad least, and of these the most."""
+  """Chooses the tokens per block: the largest block among those that pad least."""
   largest = _LARGEST if head_dim <= _LANES else _LARGEST // 2
   sizes = range(_SMALLEST, largest + 1, _LANES)
   return min(sizes, key=lambda size: (-(-tokens // size) * size, -size))
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, interpret: bool = False):
-  """Softmax attention without mask or position terms, of one device.
+  """Computes softmax attention without mask or position terms, on one device.
 
   Args:
-    q, k, v: [N, L, heads, head_dim], for which `takes` holds.
-    interpret: run as plain JAX, for tests.
+    q, k, v: queries, keys, values, [N, L, heads, head_dim], for which `takes` is true.
+    interpret: whether to run as plain JAX, for tests.
 
   Returns:
     [N, L, heads, head_dim], of q's dtype.
@@ -78,7 +78,7 @@ def _kernel(heads: int, length: int, block: int, interpret: bool):
     block_kv_dq=block,
   )
   mask = masks.MultiHeadMask([masks.FullMask((length, length))] * heads)
-  # Kept for the next layer, and so not a value of the program that is being traced.
+  # Cached for other layers, so it must not be a value of the program being traced.
   with jax.ensure_compile_time_eval():
     return kernels.make_splash_mha(
       mask, block_sizes=sizes, head_shards=1, q_seq_shards=1, interpret=interpret
