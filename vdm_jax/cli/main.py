@@ -89,7 +89,7 @@ def _parse(argv):
 
 
 def _without_trace(text: str) -> str:
-  """One line of an error that may quote the traceback of a config file."""
+  """Returns one line of an error that may quote the traceback of a config file."""
   lines = text.splitlines()
   if any(line.startswith("Traceback ") for line in lines):
     place = re.findall(r'^ +File "(.+)", line (\d+)', text, re.MULTILINE)[-1:]

@@ -281,7 +281,7 @@ class Fvd:
     return found, logits, extractor.describe()
 
   def _window(self, argument, source, wanted, skipped, lengths):
-    """The function that cuts a clip out of a video."""
+    """Returns the function that cuts a clip out of a video."""
     count = max(wanted["num_frames"], 0)
     sizes: set[tuple[int, ...]] = set()
 

@@ -54,7 +54,7 @@ class PositionReader:
 
 
 def load(workdir: str, argument: str) -> PositionReader:
-  """The regressor of a workdir or export.
+  """Loads the regressor of a workdir or export.
 
   Args:
     workdir: of the run.
