@@ -14,6 +14,7 @@ from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import protocol, samples
 from vdm_jax.pixels import to_float, to_uint8
+from vdm_jax.storage.unfinished import Unfinished
 
 
 class Clip(NamedTuple):
@@ -220,7 +221,7 @@ def scored(
   *,
   desc: str,
 ) -> Iterator[Any]:
-  """Reads the scores of clips from OUT/clips.jsonl and computes the missing ones.
+  """Reads the scores of clips from OUT/clips/ and computes the missing ones.
 
   Args:
     job: ensembles whose clips are scored.
@@ -232,35 +233,13 @@ def scored(
   Raises:
     UserError: the folder holds scores of another job.
   """
-  path, head = out / "clips.jsonl", _plain(head)
-  lines = []
-  if path.exists():
-    lines = [json.loads(text) for text in path.read_text().splitlines()]
-  if lines and lines[0] != head:
-    raise UserError(
-      f"`out={out}`: holds an unfinished evaluation of other settings; choose another "
-      "folder"
-    )
-  lines = lines or [head]
-  bar = tqdm.tqdm(
-    total=job.count, initial=len(lines) - 1, desc=desc, unit="clip", disable=None
-  )
-  yield from lines[1:]
-  out.mkdir(parents=True, exist_ok=True)
-  with bar:
-    for number in range(len(lines) - 1, job.count):
-      lines.append(_plain(score(number)))
-      # Written whole and renamed: if killed, the old or the new file is left intact.
-      partial = path.with_suffix(".partial")
-      partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
-      partial.replace(path)
-      bar.update()
-      yield lines[-1]
-
-
-def _plain(value: Any) -> Any:
-  """Converts a value to what it is after being written and read."""
-  return json.loads(protocol.as_json(value))
+  done = Unfinished(out / "clips", json.loads(protocol.as_json(head)))
+  for number in tqdm.trange(job.count, desc=desc, unit="clip", disable=None):
+    name = f"clip_{number:05d}.json"
+    if (text := done.read(name)) is None:
+      text = protocol.as_json(score(number)).encode()
+      done.write(name, text)
+    yield json.loads(text)
 
 
 def _source(settings: EnsembleProtocol, config) -> sources.VideoSource:

@@ -1,7 +1,7 @@
 """Protocol `forecast`: an ensemble of continuations of every clip of a split.
 
     OUT/
-      clips.jsonl    scores of each finished clip, from which a stopped job resumes
+      clips/         scores of each finished clip, from which a stopped job resumes
       clip.png       the first clip: truth, members, their mean, the baselines
       by_lead.png    CRPS, PSNR and SSIM by lead time
       table.txt      means over all lead times, then by lead time

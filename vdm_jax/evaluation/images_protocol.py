@@ -1,7 +1,7 @@
 """Protocol `images`: predicted frames by a paper's rule, mean and best of N members.
 
     OUT/
-      clips.jsonl    measures of each finished clip, from which a stopped job resumes
+      clips/         measures of each finished clip, from which a stopped job resumes
       table.txt      mean of the members and best member, over clips
       results.json   everything
 

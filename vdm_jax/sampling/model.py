@@ -16,7 +16,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.sampling import inputs, rollout_scan, window
 from vdm_jax.sampling.sampled_batch import SampledBatch
 from vdm_jax.sampling.settings import SamplerSettings
-from vdm_jax.sampling.unfinished import Unfinished
+from vdm_jax.sampling.stages import Stages
 from vdm_jax.storage import workdirs
 from vdm_jax.systems.system import DiffusionSystem
 
@@ -150,7 +150,7 @@ class Model:
       videos[:, given_frames] = given
     store = None
     if unfinished is not None:
-      store = Unfinished(
+      store = Stages(
         unfinished,
         {
           "model": {k: self.info.get(k) for k in ("config", "step", "ema", "workdir")},

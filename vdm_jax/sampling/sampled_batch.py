@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vdm_jax import plans
-from vdm_jax.sampling import unfinished
-from vdm_jax.sampling.unfinished import Stage
+from vdm_jax.sampling import stages
+from vdm_jax.sampling.stages import Stage
 
 
 class SampledBatch:
@@ -25,7 +25,7 @@ class SampledBatch:
     """Samples every stage that is not in the store; video [B, L, H, W, C]."""
     state, carried, number = self.plan.start(), None, 0
     exists = set(self.plan.given)
-    for stage in store.stages(batch) if store is not None else ():
+    for stage in store.finished(batch) if store is not None else ():
       video[stage.rows, stage.index] = stage.values
       exists.update(np.ravel(stage.index).tolist())
       state, carried, number = stage.plan_state, stage.carried, number + 1
@@ -39,7 +39,7 @@ class SampledBatch:
       rows, index = slots
       video[rows, index] = new
       if store is not None:
-        leaves = unfinished.leaves(carried)
+        leaves = stages.leaves(carried)
         store.save(batch, number, Stage(rows, index, new, state, leaves))
       number += 1
       bar.update()
@@ -47,19 +47,19 @@ class SampledBatch:
 
   def run_whole(self, video, batch, store, bar) -> np.ndarray:
     """Samples all stages of a roll-out as one; otherwise like `run`."""
-    rows, state, stages = np.arange(len(video))[:, None], self.plan.start(), []
+    rows, state, windows = np.arange(len(video))[:, None], self.plan.start(), []
     while (following := self.plan.next(state, None)) is not None:
       frames, state = following
-      stages.append(frames)
-    for stage in store.stages(batch) if store is not None else ():
+      windows.append(frames)
+    for stage in store.finished(batch) if store is not None else ():
       video[stage.rows, stage.index] = stage.values
-      bar.update(len(stages))
+      bar.update(len(windows))
       return video  # The only stage holds all frames.
-    if not stages:
+    if not windows:
       return video
-    index = np.stack([frames.index[0, -1] for frames in stages])
+    index = np.stack([frames.index[0, -1] for frames in windows])
     given = video[:, : index[0]]
-    keys = [_keys(self.seed, self.numbers, number) for number in range(len(stages))]
+    keys = [_keys(self.seed, self.numbers, number) for number in range(len(windows))]
     new = self.model.rollout(self.settings, given, self.cond, jnp.stack(keys, axis=1))
     new = np.asarray(new)
     video[:, index] = new
@@ -67,7 +67,7 @@ class SampledBatch:
       rows, index = np.broadcast_arrays(rows, index[None])
       values = new.reshape(-1, *new.shape[2:])
       store.save(batch, 0, Stage(rows.ravel(), index.ravel(), values, state, []))
-    bar.update(len(stages))
+    bar.update(len(windows))
     return video
 
   def _stage(self, video, frames, carried, number):

@@ -9,7 +9,7 @@ import pytest
 from tests import helpers
 from vdm_jax import sampling, systems
 from vdm_jax.errors import UserError
-from vdm_jax.sampling import unfinished
+from vdm_jax.sampling import stages
 
 
 @functools.cache
@@ -34,7 +34,7 @@ class Killed(Exception):
 @pytest.mark.parametrize("last_words", [0, 2, 5])
 def test_a_stopped_job_ends_with_the_same_videos(tmp_path, monkeypatch, last_words):
   whole = sample()
-  save, saved = unfinished.Unfinished.save, []
+  save, saved = stages.Stages.save, []
 
   def dies(self, *arguments):
     if len(saved) == last_words:
@@ -42,7 +42,7 @@ def test_a_stopped_job_ends_with_the_same_videos(tmp_path, monkeypatch, last_wor
     save(self, *arguments)
     saved.append(arguments[:2])
 
-  monkeypatch.setattr(unfinished.Unfinished, "save", dies)
+  monkeypatch.setattr(stages.Stages, "save", dies)
   with pytest.raises(Killed):
     sample(unfinished=tmp_path / "job")
   assert len(list((tmp_path / "job").glob("batch_*"))) == last_words
@@ -54,7 +54,7 @@ def test_a_stopped_job_ends_with_the_same_videos(tmp_path, monkeypatch, last_wor
     calls.append(1)
     return window(self, *arguments)
 
-  monkeypatch.setattr(unfinished.Unfinished, "save", save)
+  monkeypatch.setattr(stages.Stages, "save", save)
   monkeypatch.setattr(sampling.Model, "window", counted)
   np.testing.assert_array_equal(sample(unfinished=tmp_path / "job"), whole)
   assert len(calls) == 2 * 4 - last_words  # Two batches of four windows.
@@ -63,30 +63,28 @@ def test_a_stopped_job_ends_with_the_same_videos(tmp_path, monkeypatch, last_wor
 
 def test_another_job_does_not_go_on_with_it(tmp_path):
   description = {"seed": 0, "length": 8}
-  unfinished.Unfinished(tmp_path / "job", description)
-  unfinished.Unfinished(tmp_path / "job", dict(description))
+  stages.Stages(tmp_path / "job", description)
+  stages.Stages(tmp_path / "job", dict(description))
   with pytest.raises(UserError, match="seed: 0 there, 1 here"):
-    unfinished.Unfinished(tmp_path / "job", {"seed": 1, "length": 8})
+    stages.Stages(tmp_path / "job", {"seed": 1, "length": 8})
 
 
 def test_a_recurrent_state_comes_back(tmp_path):
-  store = unfinished.Unfinished(tmp_path / "job", {})
+  store = stages.Stages(tmp_path / "job", {})
   rows, index = np.array([0, 1]), np.array([3, 4])
   values = np.zeros((2, 2, 2, 1), np.float32)
   for number in range(3):
-    state = unfinished.leaves({"a": np.full(3, number), "b": np.full(2, -number)})
-    store.save(
-      0, number, unfinished.Stage(rows, index, values, {"first": number}, state)
-    )
-  found = list(store.stages(0))
+    state = stages.leaves({"a": np.full(3, number), "b": np.full(2, -number)})
+    store.save(0, number, stages.Stage(rows, index, values, {"first": number}, state))
+  found = list(store.finished(0))
   assert [stage.plan_state["first"] for stage in found] == [0, 1, 2]
   # Only the newest is kept: it is all that going on needs.
   assert [len(stage.carried) for stage in found] == [0, 0, 2]
   np.testing.assert_array_equal(found[-1].carried[0], [2, 2, 2])
-  assert list(store.stages(1)) == []
+  assert list(store.finished(1)) == []
 
 
 def test_half_a_file_is_no_stage(tmp_path):
-  store = unfinished.Unfinished(tmp_path / "job", {})
+  store = stages.Stages(tmp_path / "job", {})
   (tmp_path / "job" / "writing.batch_00000_stage_00000.npz").write_bytes(b"PK\x03")
-  assert list(store.stages(0)) == []
+  assert list(store.finished(0)) == []
