@@ -114,16 +114,17 @@ def build(config: Mapping[str, Any]) -> DiffusionSystem:
   Raises:
     UserError: the frame does not fit the network, or a field has no such value.
   """
-  model = dict(config["model"])
-  mults = tuple(model.pop("channel_mults"))
+  network = sections.read(
+    McvdUNet, config["model"], "config.model", dtype=sections.dtype(config)
+  )
+  levels = len(network.channel_mults)
   height, width, _ = config["data"]["frame_shape"]
-  unit = model["patch"] << (len(mults) - 1)
+  unit = network.patch << (levels - 1)
   if height % unit or width % unit:
     raise UserError(
       f"config.data.frame_shape: expected multiples of {unit} pixels "
-      f"(config.model.patch and {len(mults)} levels), found {height}x{width}"
+      f"(config.model.patch and {levels} levels), found {height}x{width}"
     )
-  network = McvdUNet(channel_mults=mults, dtype=sections.dtype(config), **model)
   return DiffusionSystem(
     network=network, windows=plans.Consecutive(), **sections.shared(config)
   )

@@ -109,6 +109,9 @@ def test_mcvd_refuses_frames_that_do_not_fit(mcvd):
   config["data"]["frame_shape"] = [18, 16, 1]
   with pytest.raises(UserError, match="frame_shape: expected multiples of 4"):
     vdm.systems.build(config)
+  del config["model"]["patch"]
+  with pytest.raises(UserError, match="^config.model.patch: missing$"):
+    vdm.systems.build(config)
 
 
 def test_mcvd_trains_and_samples(mcvd, tmp_path, monkeypatch):

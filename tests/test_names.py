@@ -1,7 +1,10 @@
 """What is registered by name."""
 
+import functools
+
 import pytest
 
+from vdm_jax import names
 from vdm_jax.errors import UserError
 from vdm_jax.names import Registry
 
@@ -20,6 +23,23 @@ def test_what_is_not_there_is_named_with_all_that_is():
   for find in (known.find, known.find_or_import):
     with pytest.raises(UserError, match=message):
       find("gren")
+
+
+def test_arguments_are_checked_by_name():
+  def check(make, *given):
+    names.check_arguments(
+      make, given, kind="option", prefix="options.", always=["size"]
+    )
+
+  check(lambda size, colour, width=1: None, "colour")
+  check(lambda size, *rest, **more: None, "colour")
+  check(functools.partial(lambda colour, size: None, "red"))
+  with pytest.raises(UserError, match="unknown option 'color'. Did you mean 'colour'"):
+    check(lambda size, colour=0: None, "color")
+  with pytest.raises(UserError, match="unknown option 'size'"):
+    check(lambda size: None, "size")
+  with pytest.raises(UserError, match="^options.colour: missing$"):
+    check(lambda size, colour, **more: None, "width")
 
 
 def test_code_of_the_users_own_only_where_it_is_asked_for():

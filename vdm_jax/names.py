@@ -2,8 +2,9 @@
 
 import importlib
 import importlib.util
+import inspect
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
 from vdm_jax import errors
@@ -73,6 +74,41 @@ class Registry(Mapping[str, T]):
 
   def __len__(self) -> int:
     return len(self._known)
+
+
+def check_arguments(
+  make: Callable[..., Any],
+  given: Collection[str],
+  *,
+  kind: str,
+  prefix: str,
+  always: Collection[str] = (),
+) -> None:
+  """Checks the names of the arguments that a user passes to a function or class.
+
+  Args:
+    make: function or class.
+    given: names of the arguments.
+    kind: of argument, for the error of an unknown one.
+    prefix: text before the name of a missing one in its error.
+    always: arguments that are passed in any case, and not by the user.
+
+  Raises:
+    UserError: it takes no such argument, or one that it needs is missing.
+  """
+  parameters = inspect.signature(make).parameters
+  takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+  named = {
+    name: p
+    for name, p in parameters.items()
+    if name not in always and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+  }
+  for name in given:
+    if name not in named and not takes_any:
+      raise errors.unknown(kind, name, named)
+  for name, parameter in named.items():
+    if name not in given and parameter.default is parameter.empty:
+      raise UserError(f"{prefix}{name}: missing")
 
 
 def _import(name: str):

@@ -23,6 +23,10 @@ def backwards(length, given, window, pair=2):
     exists += latent
 
 
+def sized(length, given, window, size):
+  return backwards(length, given, window, size)
+
+
 class Short(Autoreg):
   name = "short"
 
@@ -95,6 +99,7 @@ def test_an_embedding_of_ones_own(mine):
     ("no_such_module:plan", {}, "cannot import 'no_such_module'"),
     ("MINE:backward", {}, "Did you mean 'backwards'"),
     ("MINE:backwards", {"par": 1}, "Did you mean 'pair'"),
+    ("MINE:sized", {}, "^plan '.*mine.py:sized': option size: missing$"),
     ("autoreg", {"length": 3, "given": (0, 1, 2, 3)}, "given frame 3: expected 0 to 2"),
     ("adaptive-autoreg", {"embedding": "pixel"}, "Did you mean 'pixels'"),
     ("adaptive-autoreg", {"embedding": "MINE:nothing"}, "expected a function"),

@@ -42,6 +42,32 @@ def test_a_registered_name_is_a_system():
   assert systems.build(load_config(system="mine")).can_sample
 
 
+@pytest.mark.parametrize(
+  "name, needed",
+  [
+    ("debug", {"model.cond_drop", "task.num_images", "diffusion.schedule"}),
+    ("fdm_digits", {"model.channels", "task.max_frames", "plan.name"}),
+    ("ramvid_digits", {"model.cond_drop", "task.num_frames", "plan.name"}),
+    ("rvd_digits", {"model.channels", "task.num_frames", "diffusion.predict"}),
+    ("position_regressor_maze", {"model.bounds", "model.cells", "model.blur"}),
+  ],
+)
+def test_a_field_that_is_missing_has_a_default_or_is_named(name, needed):
+  whole, missing = load_config(name), set()
+  for section in ("model", "task", "diffusion", "plan"):
+    for field in whole.get(section, {}):
+      rest = {k: v for k, v in whole[section].items() if k != field}
+      try:
+        systems.build({**whole, section: rest})
+      except UserError as error:
+        # Else its default does not fit the other fields.
+        if str(error) == f"config.{section}.{field}: missing":
+          missing.add(f"{section}.{field}")
+  assert missing > needed | {"task.name"}
+  with pytest.raises(UserError, match="config.system: missing"):
+    systems.build({k: v for k, v in whole.items() if k != "system"})
+
+
 @pytest.mark.integration
 def test_a_run_finds_its_system_in_another_folder(mine, tmp_path, monkeypatch):
   config = vdm.configs.get(

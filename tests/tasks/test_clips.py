@@ -57,6 +57,8 @@ def test_no_images_is_the_plain_clip():
     ({"name": "unconditional", "num_frames": 0}, "num_frames: expected >= 1"),
     ({"name": "unconditional", "num_frames": 4, "stride": 0}, "stride: expected"),
     ({"name": "joint_images", "num_frames": 4, "num_images": -1}, "num_images"),
+    ({"name": "joint_images", "num_frames": 4}, "^config.task.num_images: missing$"),
+    ({"num_frames": 4}, "^config.task.name: missing$"),
   ],
 )
 def test_mistakes_are_named(config, message):

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vdm_jax import errors, names
+from vdm_jax import names
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 
@@ -90,7 +90,8 @@ def build(
     **options: options of the plan; None stands for an option's default.
 
   Raises:
-    UserError: the name or an option is unknown, or the plan cannot work.
+    UserError: the name or an option is unknown, an option is missing, or the plan
+      cannot work.
   """
   make = _REGISTRY.find_or_import(name)
   for index in given:
@@ -99,13 +100,15 @@ def build(
   if len(set(given)) != len(given):
     raise UserError(f"given frames: {sorted(given)} names a frame twice")
   options = {key: value for key, value in options.items() if value is not None}
-  accepted = inspect.signature(make).parameters
-  if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
-    own = [key for key in accepted if key not in ("length", "given", "window")]
-    for key in options:
-      if key not in own:
-        raise errors.unknown(f"option of plan {name!r}", key, own)
-  arguments = dict(length=length, given=tuple(given), window=window, **options)
+  arguments = dict(length=length, given=tuple(given), window=window)
+  names.check_arguments(
+    make,
+    options,
+    kind=f"option of plan {name!r}",
+    prefix=f"plan {name!r}: option ",
+    always=arguments,
+  )
+  arguments |= options
   if inspect.isgeneratorfunction(make):
     return Listed(length, tuple(given), tuple(make(**arguments)))
   return make(**arguments)

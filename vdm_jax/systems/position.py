@@ -19,7 +19,9 @@ from vdm_jax.pixels import to_float
 from vdm_jax.systems import parts, sections
 
 # Fields of config.model that are not settings of the network.
-_OWN = ("extra", "extra_width", "regression_weight", "brightness", "blur")
+_OWN = (
+  "bounds", "cells", "extra", "extra_width", "regression_weight", "brightness", "blur",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,8 +146,8 @@ def build(config: Mapping[str, Any]) -> PositionRegressor:
     UserError: a field's value is invalid, or the network does not take the frame.
   """
   model = dict(config["model"])
-  grid = position_regressor.Grid(tuple(model.pop("bounds")), model.pop("cells"))
-  own = {name: model.pop(name) for name in _OWN}
+  own = {name: sections.take(model, name, "config.model") for name in _OWN}
+  grid = position_regressor.Grid(tuple(own.pop("bounds")), own.pop("cells"))
   if own["extra_width"] < 2:
     raise UserError(
       f"config.model.extra_width: expected >= 2 (x and y), found {own['extra_width']}"

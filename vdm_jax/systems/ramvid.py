@@ -16,7 +16,7 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
     UserError: the network does not take the clip, or a field's value is invalid.
   """
   model = dict(config["model"])
-  drop = model.pop("cond_drop")
+  drop = sections.take(model, "cond_drop", "config.model")
   height, width, _ = config["data"]["frame_shape"]
   network = sections.network(ramvid.RamvidSettings, config, model)
   shared = sections.shared(config)

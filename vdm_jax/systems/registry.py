@@ -38,6 +38,8 @@ def build(config: Mapping[str, Any]) -> Any:
     UserError: `config.system` is unknown or names no such function, or a field of the
       config is invalid.
   """
+  if "system" not in config:
+    raise UserError("config.system: missing")
   name = config["system"]
   make = _REGISTRY.find_or_import(name)
   if not callable(make):

@@ -45,6 +45,17 @@ def read(cls: type[T], values: Mapping[str, Any], section: str, **fields: Any) -
   return cls(**values, **fields)
 
 
+def take(values: dict[str, Any], name: str, section: str) -> Any:
+  """Removes a field from a section that was copied, and returns its value.
+
+  Raises:
+    UserError: it is missing.
+  """
+  if name not in values:
+    raise errors.UserError(f"{section}.{name}: missing")
+  return values.pop(name)
+
+
 def network(
   cls: type[T], config: Mapping[str, Any], model: Mapping[str, Any] | None = None
 ) -> T:
@@ -142,9 +153,13 @@ class Diffusion:
 
 
 def plan(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-  """Reads name and options of the plan in `config.plan`; the default is `blocks`."""
+  """Reads name and options of the plan in `config.plan`; the default is `blocks`.
+
+  Raises:
+    UserError: there are options without a name.
+  """
   options = dict(config.get("plan") or {"name": "blocks"})
-  return options.pop("name"), options
+  return take(options, "name", "config.plan"), options
 
 
 def shared(

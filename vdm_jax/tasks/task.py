@@ -1,12 +1,12 @@
 """The interface of tasks, and their registry."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from vdm_jax import errors, names
+from vdm_jax import names
+from vdm_jax.errors import UserError
 
 
 class Selection(NamedTuple):
@@ -62,13 +62,13 @@ def from_config(config: Mapping[str, Any]) -> Task:
   """Builds the task that `config.task` names; its other fields are arguments.
 
   Raises:
-    UserError: the name or a field is unknown, or a field's value is invalid.
+    UserError: the name or a field is unknown or missing, or a field's value is invalid.
   """
   fields = dict(config)
-  name = fields.pop("name")
+  name = fields.pop("name", None)
+  if name is None:
+    raise UserError("config.task.name: missing")
   build = _REGISTRY.find(name)
-  accepted = set(inspect.signature(build).parameters)
-  for field in fields:
-    if field not in accepted:
-      raise errors.unknown(f"field of task {name!r} (config.task)", field, accepted)
+  kind = f"field of task {name!r} (config.task)"
+  names.check_arguments(build, fields, kind=kind, prefix="config.task.")
   return build(**fields)
