@@ -379,6 +379,18 @@ class TestEstimate:
     monkeypatch.setattr(estimate, "sampling", None)
     estimate.check_sampling(helpers.load_config(), "sample", jax.devices(), 16)
 
+  @pytest.mark.parametrize("num_future, traced", [(0, False), (20, True)])
+  def test_a_run_is_as_large_as_its_clips(self, num_future, traced, monkeypatch):
+    config = helpers.load_config()
+    config["task"] = {
+      "name": "past_future", "num_past": 1, "num_current": 1, "num_future": num_future
+    }  # fmt: skip
+    calls = []
+    monkeypatch.setattr(estimate, "training", lambda *args: calls.append(1) or (0, {}))
+    monkeypatch.setattr(measure, "capacity", lambda devices: 100 << 20)
+    estimate.check(config, jax.devices()[:1])
+    assert bool(calls) == traced
+
 
 def test_knobs_are_cheapest_first_and_valid():
   found = {

@@ -52,6 +52,10 @@ def test_build_list_and_show(tmp_path):
   assert sheet.ndim == 3 and sheet.shape[0] > 2 * 16 and sheet.shape[1] > 4 * 24
   gif = video.read_video(out / "clips.gif")
   assert len(gif) == 4
+  task = ["--task=random_subsets", "--task_option=max_frames=5", "--count=1"]
+  shown = run("show", "video_folder/flags", f"--out={out}", *task, data_dir=tmp_path)
+  assert shown.returncode == 0, shown.stderr
+  assert len(video.read_video(out / "clips.gif")) == 5
 
 
 def test_options_of_digits(tmp_path):

@@ -42,6 +42,17 @@ def test_a_registered_name_is_a_system():
   assert systems.build(load_config(system="mine")).can_sample
 
 
+@pytest.mark.parametrize("name", ["debug", "fdm_digits", "ramvid_digits"])
+def test_what_sampling_needs_of_a_task_is_asked_of_any(name):
+  whole, config = load_config(name), load_config(name)
+  assert systems.build(whole).window == systems.build(whole).task.window
+  config["task"] = {
+    "name": "past_future", "num_past": 3, "num_current": 5, "stride": 2
+  }  # fmt: skip
+  system = systems.build(config)
+  assert (system.window, system.stride, system.min_given) == (8, 2, 3)
+
+
 @pytest.mark.parametrize(
   "name, needed",
   [

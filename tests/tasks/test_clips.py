@@ -29,6 +29,7 @@ def test_every_start_is_equally_likely_the_last_one_included():
 def test_joint_images_are_frames_of_other_videos_in_groups_of_their_own():
   task = tasks.from_config({"name": "joint_images", "num_frames": 3, "num_images": 2})
   assert (task.num_frames, task.num_sources, task.min_length) == (5, 3, 3)
+  assert (task.window, task.stride, task.min_given) == (3, 1, 0)
   rng = np.random.default_rng(0)
   draws = [task.sample(rng, [3, 5, 8]) for _ in range(4000)]
   first = np.bincount([draw.index[3] for draw in draws], minlength=5)

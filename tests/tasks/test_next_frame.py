@@ -13,6 +13,7 @@ def test_frames_after_the_context_are_teacher_forced():
     {"name": "next_frame", "num_frames": 5, "num_context": 2, "stride": 2, "flip": True}
   )
   assert (task.num_frames, task.num_sources, task.min_length) == (5, 1, 9)
+  assert (task.window, task.stride, task.min_given) == (5, 2, 2)
   rng = np.random.default_rng(0)
   draws = [task.sample(rng, [12]) for _ in range(4000)]
   starts = np.bincount([draw.index[0] for draw in draws], minlength=4)

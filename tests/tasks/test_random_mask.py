@@ -111,6 +111,8 @@ PAST, FUTURE = (0, 1), (5,)
 def test_past_and_future_are_given_or_sampled_as_a_whole(fields, given):
   task, draws = past_future(200, **fields)
   assert task.num_frames == task.min_length == 5 + fields.get("num_future", 1)
+  assert task.window == task.num_frames
+  assert task.min_given == (0 if fields.get("drop_past") else 2)
   assert {tuple(np.flatnonzero(s.observed)) for s in draws} == given
   assert all((s.latent == ~s.observed).all() for s in draws)
 

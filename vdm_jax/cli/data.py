@@ -157,7 +157,8 @@ def _data_dir() -> epath.Path:
 def _task(source: source_lib.VideoSource):
   """Makes the task that the flags name, by default a clip of up to 16 frames."""
   config: dict[str, Any] = {"name": _TASK.value}
-  config["num_frames"] = int(min(16, source.lengths.max()))
+  if "num_frames" in tasks.fields(_TASK.value):
+    config["num_frames"] = int(min(16, source.lengths.max()))
   config |= key_values.parse(_TASK_OPTIONS.value, "task_option")
   return tasks.from_config(config)
 

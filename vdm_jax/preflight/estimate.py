@@ -12,6 +12,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from vdm_jax import systems
 from vdm_jax.errors import UserError
 from vdm_jax.preflight import chips, flops, knobs, lowerable, measure
 
@@ -127,9 +128,8 @@ def sampling(
 def _small(config: Mapping[str, Any], videos: int, available: int) -> bool:
   """Tells whether a thousand float32 arrays of the finest level fit."""
   height, width, _ = config["data"]["frame_shape"]
-  task, channels = config["task"], config["model"].get("channels", 256)
-  frames = task.get("num_frames") or task.get("max_frames") or 1
-  frames += task.get("num_images") or 0
+  frames = systems.build(config).task.num_frames
+  channels = config["model"].get("channels", 256)
   return 4000 * videos * frames * height * width * channels < available
 
 

@@ -16,9 +16,4 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
   height, width, _ = config["data"]["frame_shape"]
   network = sections.network(fdm.FdmSettings, config)
   network.check(height, width)
-  shared = sections.shared(config)
-  # Tasks without `num_obs`, such as `random_subsets`, need no given frames.
-  min_given = getattr(shared["task"], "num_obs", 0)
-  return system.DiffusionSystem(
-    network=fdm.FdmUNet(network), min_given=min_given, **shared
-  )
+  return system.DiffusionSystem(network=fdm.FdmUNet(network), **sections.shared(config))

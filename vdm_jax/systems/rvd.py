@@ -196,7 +196,6 @@ def build(config: Mapping[str, Any]) -> RvdSystem:
     threshold_bound=(
       None if network.estimate_frame else RESIDUAL_BOUND / network.residual_scale
     ),
-    min_given=task.num_context,
     windows=plans.Recurrent(),
     regression_weight=d.regression_weight,
     step_per_frame=d.step_per_frame,

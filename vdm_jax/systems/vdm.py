@@ -26,8 +26,6 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
       f"{shared['task'].num_sources - 1} independent images; expected "
       "config.task.num_images = 0"
     )
-  # Sampled windows do not hold the independent images of joint training.
-  shared["window"] = config["task"]["num_frames"]
   return system.DiffusionSystem(
     network=vdm.VdmUNet(network),
     cond=parts.CondSpec(

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from vdm_jax.errors import UserError
-from vdm_jax.tasks.task import Selection
+from vdm_jax.tasks.task import Selection, Task
 
 
 @dataclasses.dataclass(frozen=True)
-class Unconditional:
+class Unconditional(Task):
   """A random clip, all of whose frames are latent.
 
   Attributes:
@@ -22,7 +22,6 @@ class Unconditional:
   num_frames: int
   stride: int = 1
   flip: bool = False
-  num_sources = 1
 
   def __post_init__(self):
     if self.num_frames < 1:
@@ -50,7 +49,7 @@ class Unconditional:
 
 
 @dataclasses.dataclass(frozen=True)
-class JointImages:
+class JointImages(Task):
   """A random clip followed by independent images (VDM, section 3).
 
   Each image is one random frame of another video of the data set, forms a group of its
@@ -71,6 +70,14 @@ class JointImages:
   @property
   def num_frames(self) -> int:
     return self.clip.num_frames + self.num_images
+
+  @property
+  def window(self) -> int:
+    return self.clip.num_frames
+
+  @property
+  def stride(self) -> int:
+    return self.clip.stride
 
   @property
   def num_sources(self) -> int:

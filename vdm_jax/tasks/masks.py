@@ -8,11 +8,11 @@ import numpy as np
 from vdm_jax.errors import UserError
 from vdm_jax.tasks.clips import Unconditional
 from vdm_jax.tasks.random_mask import check_probability
-from vdm_jax.tasks.task import Selection
+from vdm_jax.tasks.task import Selection, Task
 
 
 @dataclasses.dataclass(frozen=True)
-class PastFuture:
+class PastFuture(Task):
   """A clip of past, current and future frames, of which the current ones are latent.
 
       drop_past 0, no future               prediction
@@ -40,7 +40,6 @@ class PastFuture:
   sync: bool = False
   stride: int = 1
   flip: bool = False
-  num_sources = 1
 
   def __post_init__(self):
     for name, least in (("num_past", 0), ("num_current", 1), ("num_future", 0)):
@@ -60,6 +59,10 @@ class PastFuture:
   @property
   def num_frames(self) -> int:
     return self.num_past + self.num_current + self.num_future
+
+  @property
+  def min_given(self) -> int:
+    return 0 if self.drop_past else self.num_past
 
   @property
   def _clip(self) -> Unconditional:

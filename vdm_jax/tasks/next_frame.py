@@ -7,11 +7,11 @@ import numpy as np
 
 from vdm_jax.errors import UserError
 from vdm_jax.tasks.clips import Unconditional
-from vdm_jax.tasks.task import Selection
+from vdm_jax.tasks.task import Selection, Task
 
 
 @dataclasses.dataclass(frozen=True)
-class NextFrame:
+class NextFrame(Task):
   """A random clip whose frames are all given, and scored except for the first ones.
 
   Frames from `num_context` on are observed and latent: each is scored given the true
@@ -28,7 +28,6 @@ class NextFrame:
   num_context: int = 2
   stride: int = 1
   flip: bool = False
-  num_sources = 1
 
   def __post_init__(self):
     if self.num_context < 1:
@@ -41,6 +40,10 @@ class NextFrame:
         f"the {self.num_context} of config.task.num_context"
       )
     Unconditional(self.num_frames, self.stride)  # Raises for a stride below 1.
+
+  @property
+  def min_given(self) -> int:
+    return self.num_context
 
   @property
   def _clip(self) -> Unconditional:

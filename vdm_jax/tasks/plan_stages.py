@@ -9,11 +9,11 @@ import numpy as np
 from vdm_jax import plans
 from vdm_jax.errors import UserError
 from vdm_jax.tasks.random_subsets import padded_window
-from vdm_jax.tasks.task import Selection
+from vdm_jax.tasks.task import Selection, Task
 
 
 @dataclasses.dataclass(frozen=True)
-class PlanStages:
+class PlanStages(Task):
   """A random stage of a random plan, at a random place of a video.
 
   FDM's own `random_subsets` prepares for any plan, but most of its windows observe
@@ -82,6 +82,10 @@ class PlanStages:
   @property
   def num_frames(self) -> int:
     return self.max_frames
+
+  @property
+  def min_given(self) -> int:
+    return self.num_obs
 
   @property
   def num_sources(self) -> int:

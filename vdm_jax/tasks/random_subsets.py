@@ -12,13 +12,13 @@ import numpy as np
 
 from vdm_jax import errors
 from vdm_jax.errors import UserError
-from vdm_jax.tasks.task import Selection
+from vdm_jax.tasks.task import Selection, Task
 
 PADDINGS = ("random", "first")
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomSubsets:
+class RandomSubsets(Task):
   """A random subset of a clip's frames, some of them observed, padded to one size.
 
   Slots hold the selected frames in increasing order, then padding. Most windows observe

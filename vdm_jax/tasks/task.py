@@ -1,5 +1,6 @@
 """The interface of tasks, and their registry."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -33,15 +34,27 @@ class Selection(NamedTuple):
 class Task(Protocol):
   """A distribution over the frames of a training example.
 
+  A class derived from this one needs `num_frames`, `min_length` and `sample`.
+
   Attributes:
     num_frames: number of frames T, the same for every example.
-    num_sources: 1 + the number of other videos that an example reads from.
     min_length: number of frames that a video must have to be drawn.
+    num_sources: 1 + the number of other videos that an example reads from.
+    window: number of frames that a model trained by this task samples at a time;
+      those of T that do not come from other videos.
+    stride: distance between neighbouring frames of a sampled video, in source frames.
+    min_given: number of frames that a video must start with for such a model.
   """
 
   num_frames: int
-  num_sources: int
   min_length: int
+  num_sources: int = 1
+  stride: int = 1
+  min_given: int = 0
+
+  @property
+  def window(self) -> int:
+    return self.num_frames
 
   def sample(self, rng: np.random.Generator, lengths: Sequence[int]) -> Selection:
     """Draws one example from `num_sources` sources of `lengths` frames each."""
@@ -56,6 +69,15 @@ _REGISTRY: names.Registry[Callable[..., Task]] = names.Registry(
 def register(name: str, build: Callable[..., Task]) -> None:
   """Makes a task nameable as `config.task.name`; `build` gets the other fields."""
   _REGISTRY.register(name, build)
+
+
+def fields(name: str) -> list[str]:
+  """Lists the fields that `config.task` may have beside the name of a task.
+
+  Raises:
+    UserError: there is no such task.
+  """
+  return list(inspect.signature(_REGISTRY.find(name)).parameters)
 
 
 def from_config(config: Mapping[str, Any]) -> Task:
