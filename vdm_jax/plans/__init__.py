@@ -29,7 +29,7 @@ from vdm_jax.plans.plan import (
 )
 from vdm_jax.plans.rollout import Rollout
 from vdm_jax.plans.scheme import Autoreg, LongRange, Scheme
-from vdm_jax.plans.windows import AnyFrames, Consecutive, Recurrent
+from vdm_jax.plans.windows import AnyFrames, Consecutive, Recurrent, Windows
 
 register("blocks", Blocks)
 register("extension", Extension)
@@ -70,6 +70,7 @@ __all__ = [
   "Rollout",
   "Scheme",
   "Summary",
+  "Windows",
   "build",
   "check_stage",
   "draw",

@@ -1,6 +1,7 @@
 """Rules for the frames that a model can take as one window."""
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
 
@@ -8,16 +9,15 @@ from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 
 
-@dataclasses.dataclass(frozen=True)
-class AnyFrames:
-  """Any frames, in any order.
+class Windows(Protocol):
+  """A rule for the frames of a window.
 
   Attributes:
     recurrent: whether a window is read from where the one before stopped, with a state
       that holds what was read, so that a video is a roll-out.
   """
 
-  recurrent = False
+  recurrent: bool = False
 
   def check(self, frames: Frames, before: Frames | None) -> None:
     """Checks that a model can take a stage of a plan as its window.
@@ -29,10 +29,19 @@ class AnyFrames:
     Raises:
       UserError: the model cannot take it.
     """
+    ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Consecutive(AnyFrames):
+class AnyFrames(Windows):
+  """Any frames, in any order."""
+
+  def check(self, frames, before):
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class Consecutive(Windows):
   """Frames that follow each other, in order."""
 
   def check(self, frames, before):

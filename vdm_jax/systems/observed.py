@@ -6,7 +6,7 @@ wraps around the network. Generic code calls it and never asks which paper it se
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -29,15 +29,14 @@ class Sampling(NamedTuple):
   towards: Sequence[guidance.Observation] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class ByNetwork:
-  """Observed frames are input of the network's `encode` (FDM, RVD).
+class HowObserved(Protocol):
+  """How observed frames enter; by default neither z nor sampling holds them.
 
   Attributes:
     told: whether the network takes observed frames in training.
   """
 
-  told = True
+  told: bool
 
   def noised(
     self,
@@ -82,8 +81,17 @@ class ByNetwork:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pasted(ByNetwork):
+class ByNetwork(HowObserved):
+  """Observed frames are input of the network's `encode` (FDM, RVD)."""
+
+  told = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Pasted(HowObserved):
   """Observed frames are clean frames of z among the noisy ones (RaMViD)."""
+
+  told = True
 
   def noised(self, x, eps, level, given, observed):
     where = process.expand(observed, x.ndim)
@@ -100,7 +108,7 @@ class Pasted(ByNetwork):
 
 
 @dataclasses.dataclass(frozen=True)
-class ByGuidance(ByNetwork):
+class ByGuidance(HowObserved):
   """Observed frames enter by guidance of the sampler, not by the network (VDM)."""
 
   told = False

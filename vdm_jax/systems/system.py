@@ -17,7 +17,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.models.network import Network
 from vdm_jax.pixels import to_float
-from vdm_jax.systems.observed import ByNetwork
+from vdm_jax.systems.observed import ByNetwork, HowObserved
 from vdm_jax.systems.parts import CondSpec, Noise, Objective, Scored
 from vdm_jax.tasks import Task
 
@@ -58,7 +58,7 @@ class DiffusionSystem:
   task: Task
   frame_shape: tuple[int, int, int]
   cond: CondSpec = CondSpec()
-  observed: ByNetwork = ByNetwork()
+  observed: HowObserved = ByNetwork()
   window: int = 1
   stride: int = 1
   gamma: float = 0.0
@@ -66,7 +66,7 @@ class DiffusionSystem:
   plan: str = "blocks"
   plan_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   min_given: int = 0
-  windows: plans.AnyFrames = plans.AnyFrames()
+  windows: plans.Windows = plans.AnyFrames()
   given_noise: float = 0.0
   # Attributes that the training loop needs of any system, diffusion or not.
   can_sample = True
