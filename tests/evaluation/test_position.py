@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import vdm_jax as vdm
 from tests.evaluation import places
 from tests.helpers import load_config
 from vdm_jax import systems
@@ -13,6 +14,7 @@ from vdm_jax.data.builders import maze
 from vdm_jax.errors import UserError
 from vdm_jax.frames import clip
 from vdm_jax.models.position_regressor import Answer, Grid, position
+from vdm_jax.storage import checkpoint, workdirs
 
 GRID = Grid(places.BOUNDS, 4)
 
@@ -80,6 +82,15 @@ def test_batch_spec_and_loss_agree():
     found = jax.tree.map(lambda a: (a.shape, a.dtype), batch[name])
     assert found == jax.tree.map(lambda a: (a.shape, a.dtype), spec[name])
   assert system.pipeline_extras == ("pose",) and not system.can_sample
+
+
+def test_it_cannot_be_loaded_to_sample(tmp_path):
+  config = {**small(), "train": {"ema": []}}
+  checkpoints = checkpoint.Checkpoints(str(tmp_path))
+  checkpoints.save(1, {"params": {}}, None, workdirs.describe(config, ""))
+  checkpoints.close()
+  with pytest.raises(UserError, match="samples videos.*system 'position_regressor'"):
+    vdm.load(str(tmp_path))
 
 
 @pytest.fixture(scope="module")

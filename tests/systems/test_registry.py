@@ -20,6 +20,26 @@ def build(config):
 
 def forgets(config):
   paper.build(config)
+
+
+class Trains:
+  task = cond = None
+  pipeline_cond = pipeline_extras = ()
+  can_sample = False
+  batch_spec = init = loss = print
+
+
+class Samples(Trains):
+  can_sample = True
+  encode = denoiser = noise = print
+
+
+def trains(config):
+  return Trains()
+
+
+def samples(config):
+  return Samples()
 """
 
 
@@ -35,6 +55,10 @@ def test_a_function_in_a_file_or_a_module_is_a_system(mine, tmp_path, monkeypatc
   assert systems.build(load_config(system=f"{mine}:build")).task == built_in.task
   monkeypatch.syspath_prepend(tmp_path)
   assert systems.build(load_config(system="my_system:build")).task == built_in.task
+
+
+def test_a_system_that_does_not_sample_needs_only_what_training_needs(mine):
+  assert not systems.build(load_config(system=f"{mine}:trains")).can_sample
 
 
 def test_a_registered_name_is_a_system():
@@ -107,7 +131,12 @@ def test_a_run_finds_its_system_in_another_folder(mine, tmp_path, monkeypatch):
     ("MINE:nothing", "expected a function of the config, but .* is of type NoneType"),
     (
       "MINE:forgets",
-      "return a system, found a NoneType without batch_spec, init, loss",
+      "return a system, found a NoneType without task, cond, pipeline_cond, "
+      "pipeline_extras, can_sample, batch_spec, init, loss$",
+    ),
+    (
+      "MINE:samples",
+      "found a Samples without frame_shape, schedule, .*, plan, plan_options, score$",
     ),
   ],
 )

@@ -19,7 +19,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.pixels import to_float
 from vdm_jax.plans import plan as plan_lib
-from vdm_jax.systems.system import DiffusionSystem
+from vdm_jax.systems import SamplingSystem
 
 # Takes the place of the number of steps for a schedule in continuous time.
 _STEPS = 1000
@@ -33,7 +33,7 @@ class NoiseError:
 
   def __init__(
     self,
-    system: DiffusionSystem,
+    system: SamplingSystem,
     params,
     source: VideoSource,
     *,
@@ -120,7 +120,7 @@ class NoiseError:
     return np.asarray(self._program(self._params, pixels, wide, cond, times, keys))
 
 
-def _errors(system: DiffusionSystem, params, pixels, frames, cond, times, keys):
+def _errors(system: SamplingSystem, params, pixels, frames, cond, times, keys):
   """Computes the squared error of the noise, summed over latent frames, [B]."""
   video = to_float(pixels)
   eps = jax.vmap(lambda key: jax.random.normal(key, video.shape[1:]))(keys)

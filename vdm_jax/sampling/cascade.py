@@ -13,12 +13,12 @@ import numpy as np
 from vdm_jax import pixels
 from vdm_jax.errors import UserError
 from vdm_jax.sampling.model import Model
-from vdm_jax.systems.system import DiffusionSystem
+from vdm_jax.systems import SamplingSystem
 
 _SEEDS = 7919  # Distance between the seeds of stages: equal noise would correlate them.
 
 
-def factors(below: DiffusionSystem, above: DiffusionSystem) -> tuple[int, int]:
+def factors(below: SamplingSystem, above: SamplingSystem) -> tuple[int, int]:
   """Finds the factors of length and of frame size between two models of a cascade.
 
   Raises:
@@ -44,7 +44,7 @@ def factors(below: DiffusionSystem, above: DiffusionSystem) -> tuple[int, int]:
   return below.stride // above.stride, space
 
 
-def length(model: Model, below: DiffusionSystem, frames: int) -> int:
+def length(model: Model, below: SamplingSystem, frames: int) -> int:
   """Counts the frames that a model makes out of `frames`.
 
   Raises:
@@ -62,7 +62,7 @@ def length(model: Model, below: DiffusionSystem, frames: int) -> int:
 
 
 def enlarge(
-  model: Model, below: DiffusionSystem, videos: np.ndarray, stage: int, **options: Any
+  model: Model, below: SamplingSystem, videos: np.ndarray, stage: int, **options: Any
 ) -> np.ndarray:
   """Samples a longer or larger version of each video.
 

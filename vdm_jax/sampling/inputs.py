@@ -8,11 +8,11 @@ import numpy as np
 from vdm_jax import pixels
 from vdm_jax.errors import UserError
 from vdm_jax.sampling.window import LowRes
-from vdm_jax.systems.system import DiffusionSystem
+from vdm_jax.systems import SamplingSystem
 
 
 def given_frames(
-  system: DiffusionSystem,
+  system: SamplingSystem,
   given: np.ndarray | None,
   frames: Sequence[int],
   num_videos: int,
@@ -39,7 +39,7 @@ def given_frames(
 
 
 def low_res(
-  system: DiffusionSystem,
+  system: SamplingSystem,
   video: np.ndarray | None,
   frames: Sequence[int],
   num_videos: int,
@@ -81,7 +81,7 @@ def low_res(
 
 
 def cond(
-  system: DiffusionSystem,
+  system: SamplingSystem,
   num_videos: int,
   label: int | Sequence[int] | None,
   tokens: tuple[np.ndarray, np.ndarray] | None,

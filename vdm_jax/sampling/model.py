@@ -18,7 +18,7 @@ from vdm_jax.sampling.sampled_batch import SampledBatch
 from vdm_jax.sampling.settings import SamplerSettings
 from vdm_jax.sampling.stages import Stages
 from vdm_jax.storage import workdirs
-from vdm_jax.systems.system import DiffusionSystem
+from vdm_jax.systems import SamplingSystem
 
 
 class Model:
@@ -33,7 +33,7 @@ class Model:
     info: config, checkpoint step and origin.
   """
 
-  def __init__(self, system: DiffusionSystem, params: Any, info: Mapping[str, Any]):
+  def __init__(self, system: SamplingSystem, params: Any, info: Mapping[str, Any]):
     self.system = system
     self.info = info
     self._mesh = sharding.for_sampling(info["config"], jax.local_devices())
@@ -281,10 +281,17 @@ def load(workdir: str, *, rate: str | None = None, **pick: Any) -> Model:
     **pick: `step=` for a checkpoint, `best=True` for that of the best validation loss.
 
   Raises:
-    UserError: there is no such checkpoint, or it cannot be read.
+    UserError: there is no such checkpoint, it cannot be read, or its system does not
+      sample.
   """
   params, info = workdirs.read_weights(workdir, rate, **pick)
-  return Model(systems.build(info["config"]), params, {**info, "workdir": str(workdir)})
+  system = systems.build(info["config"])
+  if not system.can_sample:
+    raise UserError(
+      f"{workdir}: expected a model that samples videos, found one of the system "
+      f"{info['config']['system']!r}, which does not"
+    )
+  return Model(system, params, {**info, "workdir": str(workdir)})
 
 
 def _digest(arrays) -> str:

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from vdm_jax.frames import Frames
 from vdm_jax.sampling.settings import SamplerSettings
 from vdm_jax.sampling.window import sample_window
-from vdm_jax.systems.system import DiffusionSystem
+from vdm_jax.systems import SamplingSystem
 
 
 def sample_rollout(
-  system: DiffusionSystem,
+  system: SamplingSystem,
   settings: SamplerSettings,
   params: Any,
   given: jax.Array,

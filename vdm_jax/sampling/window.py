@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from vdm_jax.diffusion import guidance, noise, sampler
 from vdm_jax.frames import Frames
 from vdm_jax.sampling.settings import SamplerSettings
-from vdm_jax.systems.system import DiffusionSystem
+from vdm_jax.systems import SamplingSystem
 
 
 class LowRes(NamedTuple):
@@ -25,7 +25,7 @@ class LowRes(NamedTuple):
 
 
 def sample_window(
-  system: DiffusionSystem,
+  system: SamplingSystem,
   settings: SamplerSettings,
   params: Any,
   video: jax.Array,

@@ -68,7 +68,7 @@ class DiffusionSystem:
   min_given: int = 0
   windows: plans.Windows = plans.AnyFrames()
   given_noise: float = 0.0
-  # Attributes that the training loop needs of any system, diffusion or not.
+  # See `registry.System`.
   can_sample = True
   pipeline_extras = ()
 
