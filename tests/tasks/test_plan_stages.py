@@ -65,6 +65,21 @@ def test_places_in_longer_videos_are_uniform():
   assert stats.chisquare(counts, np.array([2, 1, 1, 1]) * 800).pvalue > 1e-4
 
 
+def test_a_plan_of_ones_own_that_looks_is_refused_and_one_that_does_not_is_taken(
+  tmp_path,
+):
+  path = tmp_path / "mine.py"
+  path.write_text(
+    "from vdm_jax import plans\n"
+    "class Blind(plans.Autoreg):\n  pass\n"
+    "class Looks(Blind):\n  looks_at_video = True\n"
+  )
+  blind = task(plan_names=(f"{path}:Blind",))
+  assert blind.stages == task(plan_names=("autoreg",)).stages
+  with pytest.raises(UserError, match="mine.py:Looks' looks at the video"):
+    task(plan_names=(f"{path}:Looks",))
+
+
 @pytest.mark.parametrize(
   "changed, message",
   [

@@ -22,7 +22,6 @@ from vdm_jax.plans.plan import (
   build,
   check_stage,
   known,
-  looks,
   register,
   stage,
   stages,
@@ -45,12 +44,10 @@ for _plan in (
 for _levels in (2, 3, 4, 5):
   register(f"hierarchy-{_levels}", functools.partial(Hierarchy, _levels))
 register("optimized", optimized.from_file)
-register("adaptive-autoreg", AdaptiveAutoreg, looks=True)
+register("adaptive-autoreg", AdaptiveAutoreg)
 for _levels in (2, 3):
   register(
-    f"adaptive-hierarchy-{_levels}",
-    functools.partial(AdaptiveHierarchy, _levels),
-    looks=True,
+    f"adaptive-hierarchy-{_levels}", functools.partial(AdaptiveHierarchy, _levels)
   )
 
 __all__ = [
@@ -76,7 +73,6 @@ __all__ = [
   "draw",
   "embedding",
   "known",
-  "looks",
   "register",
   "stage",
   "stages",

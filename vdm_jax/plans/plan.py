@@ -22,7 +22,8 @@ class Plan(Protocol):
     given: indices of the frames that exist before the first stage.
 
   A plan may also have `max_frames`, the largest number of frames in a stage, which is
-  then checked.
+  then checked; and one whose observed frames depend on the video must have
+  `looks_at_video = True`, so that no dry run is taken for its stages.
   """
 
   length: int
@@ -49,25 +50,16 @@ class Plan(Protocol):
 
 
 _REGISTRY: names.Registry[Callable[..., Plan]] = names.Registry("plan")
-_LOOKING: set[str] = set()
 
 
-def register(name: str, make: Callable[..., Plan], *, looks: bool = False) -> None:
+def register(name: str, make: Callable[..., Plan]) -> None:
   """Registers a plan under a name.
 
   Args:
     name: name of the plan.
     make: function of length, given, window and the plan's options that makes it.
-    looks: whether its stages depend on what was sampled.
   """
   _REGISTRY.register(name, make)
-  if looks:
-    _LOOKING.add(name)
-
-
-def looks(name: str) -> bool:
-  """Tells whether the stages of a plan depend on what was sampled."""
-  return name in _LOOKING
 
 
 def known() -> dict[str, Callable[..., Plan]]:

@@ -55,10 +55,6 @@ class PlanStages(Task):
     object.__setattr__(self, "stages", stages)
 
   def _stages(self, name):
-    if plans.looks(name):
-      raise UserError(
-        f"config.task.plan_names: {name!r} looks at the video that it samples"
-      )
     plan = plans.build(
       name,
       length=self.length,
@@ -67,6 +63,10 @@ class PlanStages(Task):
       max_frames=self.max_frames,
       **self.options,
     )
+    if getattr(plan, "looks_at_video", False):
+      raise UserError(
+        f"config.task.plan_names: {name!r} looks at the video that it samples"
+      )
     return plans.stages(plan)
 
   def _roles(self, name, stage) -> dict[int, bool]:
