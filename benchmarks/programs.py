@@ -41,7 +41,7 @@ class Ours:
     self._size = size
     self._programs = program.Program(self._system, config, devices=devices)
     rows = sharding.batch(self._programs.mesh)
-    recurrent = self._system.windows == "recurrent"
+    recurrent = self._system.windows.recurrent
     # Guidance would call the network twice a step.
     settings = SamplerSettings.from_config(config["sampling"], guidance=0.0)
     sample = sharding.jit(
@@ -109,7 +109,7 @@ class Ours:
   def _sampled(self):
     """Video, frames, signals and keys of a call of the sampler."""
     system, size = self._system, self._size
-    recurrent = system.windows == "recurrent"
+    recurrent = system.windows.recurrent
     length = 2 if recurrent else system.window
     slots = np.broadcast_to(np.arange(length, dtype=np.int32), (size, length))
     observed = slots < (1 if recurrent else 0)

@@ -97,6 +97,10 @@ def base() -> ConfigDict:
       warmup_steps=1000,  # Linear; our choice.
       # After warm-up: 'constant', 'cosine', 'linear', 'exponential'; our choice.
       decay="constant",
+      # Of 'exponential': steps before it begins, factor of a step, share that is left.
+      decay_begin=0,
+      decay_rate=0.9999,
+      decay_floor=0.0,
       # Progress for 'cosine' and 'linear': 'steps' of num_steps, or 'time' of
       # max_seconds, with which a run does not repeat exactly.
       decay_by="steps",

@@ -59,7 +59,7 @@ def low_res(
         "low_res_frames: there is no low-resolution video to take them from"
       )
     return None
-  if system.windows == "recurrent":
+  if system.windows.recurrent:
     raise UserError("low_res: a roll-out is of residuals, not of frames")
   video = _of_each("low_res", video, num_videos)
   if not pixels.times(system.frame_shape, video.shape[2:]):

@@ -20,5 +20,8 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
   # Tasks without `num_obs`, such as `random_subsets`, need no given frames.
   min_given = getattr(shared["task"], "num_obs", 0)
   return system.DiffusionSystem(
-    network=fdm.FdmUNet(network), min_given=min_given, **shared
+    network=fdm.FdmUNet(network),
+    min_given=min_given,
+    learned_variance=network.learn_variance,
+    **shared,
   )
