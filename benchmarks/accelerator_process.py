@@ -1,4 +1,4 @@
-"""The rows of `benchmarks/accelerator.py`: a process for each, the time, the batch."""
+"""Runs the rows of `benchmarks/accelerator.py`: a process for each, time, batch."""
 
 import json
 import pathlib

@@ -1,10 +1,10 @@
-"""Measures one row of `benchmarks/accelerator.py`, in a process of its own.
+"""Measures one row of `benchmarks/accelerator.py`, in a separate process.
 
     python -m benchmarks.accelerator_row SPECIFICATION
 
-A process of its own, since one that ran out of memory or crashed takes nothing along.
-The specification is JSON, see `main`; what is found goes to stdout part by part, a line
-`@ {...}` each, so that a row stopped in the middle leaves what it had.
+The process is separate so that running out of memory, or a crash, affects nothing else.
+The specification is JSON, see `main`; results go to stdout part by part, one line
+`@ {...}` each, so that a row stopped in the middle keeps its first results.
 """
 
 import concurrent.futures

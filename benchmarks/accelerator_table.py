@@ -1,4 +1,4 @@
-"""What `benchmarks/accelerator.py` prints: table, notes, ratios and profiles."""
+"""The output of `benchmarks/accelerator.py`: table, notes, ratios and profiles."""
 
 import numpy as np
 

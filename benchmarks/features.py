@@ -1,12 +1,12 @@
-"""Clips a second of the networks that measure videos.
+"""Measures clips per second of the networks for metrics.
 
     python -m benchmarks.features
     python -m benchmarks.features --frames 16 64 --dtype float32 bfloat16 --batch 8
 
-Clips are noise of 64x64 pixels; I3D sees them at 224, C3D wants 16 frames of 112, LPIPS
-takes pairs of frames as they are. Weights that are not installed are drawn at random
-(no package has C3D's). Compile time is shown separately. One program a row.
-"""
+Clips are noise of 64x64 pixels; I3D takes them at 224, C3D takes 16 frames of 112,
+LPIPS takes pairs of frames as they are. Weights that are not installed are drawn at
+random (no package has C3D's). Compile time is shown separately. Each row is one
+program."""
 
 import argparse
 import time

@@ -1,4 +1,4 @@
-"""FVD and KVD of real clips against the same clips, damaged: what the measures see.
+"""Measures FVD and KVD of damaged clips against real ones: what the metrics detect.
 
     python -m benchmarks.fvd_damage --data=moving_digits/64px_2digit_16frames \
         --clips=48 --out=OUT
@@ -7,11 +7,10 @@
 
 Half of the clips are the reference and stay as they are; the other half is damaged in
 one way at a time. `none` is the floor: real against real. With --per_video, clips are
-taken at so many places of each video, none overlapping another, and videos that are
-too short for one are left out; the halves are of the same videos then, at other times,
-unless there are more videos than half of the clips. Leaves results.json,
-table.txt and damage.png; features are kept in OUT, so that it goes on where it was
-stopped.
+taken at this many places of each video, without overlap, and videos that are too short
+for one are left out; the halves are then of the same videos, at other times, unless
+there are more videos than half of the clips. It writes results.json, table.txt and
+damage.png; features are kept in OUT, so that a stopped job resumes.
 """
 
 import argparse

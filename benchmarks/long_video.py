@@ -1,4 +1,4 @@
-"""Times FDM's long videos: does a new frame cost the same, however long the video is?
+"""Times FDM's long videos, to see whether the cost of a frame depends on their length.
 
     python -m benchmarks.long_video --lengths 100 300 1000
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of programs measure: networks and batches, by name."""
+"""The networks and batches that the benchmarks of programs measure, by name."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The tables of the benchmarks, and what machine they were made on."""
+"""The tables of the benchmarks, with the machine that they were made on."""
 
 import importlib.metadata
 import os

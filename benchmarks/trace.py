@@ -1,4 +1,4 @@
-"""What the devices spent their time on, from a trace of JAX's profiler."""
+"""Summarises what the devices spent their time on, by a trace of JAX's profiler."""
 
 import collections
 import gzip

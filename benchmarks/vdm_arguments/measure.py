@@ -1,4 +1,4 @@
-"""What samples of the comparisons are like, over seeds."""
+"""Measures the samples of the comparisons over seeds."""
 
 import json
 import pathlib
@@ -13,7 +13,7 @@ from vdm_jax.demo import digit_clips, digits
 from vdm_jax.evaluation import protocol
 from vdm_jax.metrics import features, frechet, weights
 
-LATE = 16  # Frames at the end of a long film, where errors have added up.
+LATE = 16  # Frames at the end of a long video, where errors have accumulated.
 REFERENCE = 100  # Real test clips.
 _COLUMNS = {
   "fvd": "FVD",

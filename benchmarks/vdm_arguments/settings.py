@@ -1,4 +1,4 @@
-"""Models, and what is sampled of them."""
+"""The models of the comparisons, and their samples."""
 
 import dataclasses
 import json
@@ -30,8 +30,8 @@ class Setting:
     name: of the row.
     model: that samples, a name of MODELS.
     options: of `Model.sample`.
-    base: model whose films this one fills in; '' for none.
-    given: frames of test clips that each film starts from.
+    base: model whose videos this one fills in; '' for none.
+    given: frames of test clips that each video starts from.
   """
 
   comparison: str

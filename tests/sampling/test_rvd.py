@@ -104,7 +104,7 @@ def test_a_whole_roll_out_is_the_same_frames(tmp_path, monkeypatch):
   found = model().sample(count, whole=True, **ask)
   np.testing.assert_allclose(found, step_by_step, atol=1e-4)
 
-  # Stopped after the first of two batches, it goes on with the second.
+  # Stopped after the first of two batches, it resumes with the second.
   rollout, calls = sampling.Model.rollout, []
 
   def dies(self, *args):

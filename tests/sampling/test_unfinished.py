@@ -1,4 +1,4 @@
-"""Long jobs: stopped anywhere, they go on and end with the same videos."""
+"""Long jobs: stopped anywhere, they resume and end with the same videos."""
 
 import functools
 
@@ -80,7 +80,7 @@ def test_a_recurrent_state_comes_back(tmp_path):
     )
   found = list(store.stages(0))
   assert [stage.plan_state["first"] for stage in found] == [0, 1, 2]
-  # Only the newest is kept: it is all that going on needs.
+  # Only the newest is kept, as resuming needs no other.
   assert [len(stage.carried) for stage in found] == [0, 0, 2]
   np.testing.assert_array_equal(found[-1].carried[0], [2, 2, 2])
   assert list(store.stages(1)) == []
