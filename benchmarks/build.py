@@ -41,7 +41,7 @@ print(json.dumps([seconds, processor, *(each.ru_maxrss / 1024 for each in used)]
 
 
 def clips(films: str) -> list[np.ndarray]:
-  """Clips uint8 [FRAMES, *SIZE, 3] of the videos below a folder, or of a pattern."""
+  """Reads clips uint8 [FRAMES, *SIZE, 3] below a folder, or makes them of a pattern."""
   found = []
   paths = sorted(pathlib.Path(films).rglob("*")) if films else []
   for path in paths:

@@ -57,7 +57,7 @@ def programs(args: argparse.Namespace) -> Iterator[tuple[str, int, Callable]]:
 
 
 def _i3d() -> weights.Weights:
-  """Weights of I3D: the real ones, or random ones where there are none."""
+  """Returns the weights of I3D, random ones where there are none."""
   try:
     return weights.load("i3d")
   except UserError:

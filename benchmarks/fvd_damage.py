@@ -58,7 +58,7 @@ def _bytes(x):
 
 
 def _dropped(every):
-  """Every so many-th frame is a copy of the one before."""
+  """Makes the damage that replaces every n-th frame with the one before."""
 
   def damage(clip, rng):
     del rng
@@ -147,7 +147,7 @@ def run(
 
 
 def table(result: dict) -> str:
-  """The numbers as text."""
+  """Formats the numbers as a table."""
   rows = [["damage", "FVD", "KVD"]]
   for name, of in result["damage"].items():
     rows.append(
@@ -161,7 +161,7 @@ def table(result: dict) -> str:
 
 
 def draw(result: dict, path: pathlib.Path) -> None:
-  """FVD under each damage."""
+  """Draws FVD under each damage."""
   found = result["damage"].items()
   values = {name: (of["fvd"]["value"], of["fvd"]["error"]) for name, of in found}
   figures.bars(path, f"FVD of {result['clips']} clips, damaged", values)

@@ -56,7 +56,7 @@ class Timed(sampling.Model):
 
 
 def row(model: Timed, plan: str, length: int, num_obs: int) -> str:
-  """One line of the table."""
+  """Returns one line of the table."""
   shape = model.system.frame_shape
   given = np.random.default_rng(0).uniform(-1, 1, (num_obs, *shape))
   options = model.system.plan_options if plan == model.system.plan else {}

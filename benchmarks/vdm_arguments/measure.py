@@ -55,7 +55,7 @@ class Judge:
 
 
 def _spread(clips: digit_clips.Measured) -> float:
-  """Mean distance of two clips of one digit, in the classifier's features."""
+  """Computes the mean distance of two clips of a digit in the classifier's features."""
   means = clips.features.mean(1)
   return float(
     np.mean(
@@ -136,7 +136,7 @@ def _table(rows, seeds, found) -> str:
 
 
 def _cell(of, key) -> str:
-  """Mean over seeds, and its standard error."""
+  """Formats the mean over seeds and its standard error."""
   values = np.array([one[key] for one in of], float)
   if key in ("asked_clips", "jumps"):
     values = 100 * values
