@@ -76,7 +76,7 @@ class Ours:
     return self._calls[part].lower(*self._shapes[part])
 
   def use(self, part: str, compiled: Any) -> None:
-    """Has a part run what `lower` gave, compiled."""
+    """Sets the compiled program that a part runs, from what `lower` returned."""
     self._calls[part] = compiled
 
   def flop(self, part: str) -> float:
@@ -107,7 +107,7 @@ class Ours:
     return wall / self.repeats[part], processor / self.repeats[part]
 
   def _sampled(self):
-    """Video, frames, signals and keys of a call of the sampler."""
+    """Makes the video, frames, signals and keys of a call of the sampler."""
     system, size = self._system, self._size
     recurrent = system.windows.recurrent
     length = 2 if recurrent else system.window
@@ -126,14 +126,14 @@ class Ours:
 
 
 def measure(call) -> tuple[float, float]:
-  """Seconds of one call: wall, processor."""
+  """Measures the seconds of one call: wall, processor."""
   processor, wall = time.process_time(), time.perf_counter()
   call()
   return time.perf_counter() - wall, time.process_time() - processor
 
 
 def random_batch(system, batch_size: int):
-  """Noise as a training batch of a system."""
+  """Makes a training batch of noise for a system."""
   rng = np.random.default_rng(0)
   task = system.task
   lengths = [1000] * task.num_sources

@@ -97,7 +97,7 @@ def test_sample_writes_films_and_a_record(run):
   with np.load(run / "films" / "videos.npz") as found:
     assert found["videos"].shape == (2, 4, 12, 12, 1)
 
-  # From a user's own clip: one of the films just made.
+  # From a user's own clip, one of the videos just made.
   vdm_jax(
     "sample", "--workdir=run", "--num_videos=1", "--steps=2", "--length=6",
     "--given=films/films/0000.mp4", "--given_frames=0:2", "--out=more",

@@ -114,7 +114,7 @@ def test_a_whole_roll_out_is_the_same_frames(tmp_path, monkeypatch):
   for frame, tolerance in ((3, 1e-4), (4, 5e-3), (5, 5e-2)):
     np.testing.assert_allclose(found[:, frame], step_by_step[:, frame], atol=tolerance)
 
-  # Stopped after the first of two batches, it goes on with the second.
+  # Stopped after the first of two batches, it resumes with the second.
   rollout, calls = sampling.Model.rollout, []
 
   def dies(self, *args):

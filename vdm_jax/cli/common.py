@@ -185,7 +185,7 @@ def _processor() -> str:
 
 
 def _only_cpu() -> bool:
-  """Tells whether JAX would search for a TPU or a GPU, at length and in vain.
+  """Returns whether JAX would search for a TPU or a GPU, at length and in vain.
 
   For `preflight` the wheels of libtpu and of the CUDA plugin are also installed on
   machines without a TPU or a GPU.

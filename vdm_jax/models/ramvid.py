@@ -29,7 +29,7 @@ def time_sizes(length: int, levels: int) -> list[int]:
 
 
 def takes_length(length: int, levels: int) -> bool:
-  """Tells whether this many frames can be halved level by level and restored.
+  """Returns whether this many frames can be halved level by level and restored.
 
   Strided convolutions round up, `time_sizes` rounds down: the two must agree at every
   level that an up-sampling restores.

@@ -66,7 +66,7 @@ def register(name: str, make: Callable[..., Plan], *, looks: bool = False) -> No
 
 
 def looks(name: str) -> bool:
-  """Tells whether the stages of a plan depend on what was sampled."""
+  """Returns whether the stages of a plan depend on what was sampled."""
   return name in _LOOKING
 
 

@@ -125,7 +125,7 @@ def sampling(
 
 
 def _small(config: Mapping[str, Any], videos: int, available: int) -> bool:
-  """Tells whether a thousand float32 arrays of the finest level fit."""
+  """Returns whether a thousand float32 arrays of the finest level fit."""
   height, width, _ = config["data"]["frame_shape"]
   task, channels = config["task"], config["model"].get("channels", 256)
   frames = task.get("num_frames") or task.get("max_frames") or 1

@@ -252,7 +252,7 @@ class _Loop:
       self.save(state, step)
 
   def due(self, step):
-    """Tells whether the host reads the metrics after this step."""
+    """Returns whether the host reads the metrics after this step."""
     return step % _LOOK_EVERY == 0 or any(
       self.at(name, step)
       for name in (
