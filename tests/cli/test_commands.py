@@ -148,6 +148,7 @@ SAMPLE = ["sample", "--workdir=nowhere", "--out=x"]
     (["train", "--config=CONFIG"], "--workdir: expected"),
     ([*TRAIN, "--config.train.num_step=2"], 'Did you mean "num_steps"'),
     (["train", "--config=nowhere.py", "--workdir=x"], "nowhere.py"),
+    (["cascade-demo", "--base=nowhere"], "unknown config 'nowhere'"),
     (["train", "--config=vdm_ucf101:chip=8"], "config argument: expected KEY=VALUE"),
     (["sample", "--worker=x"], "worker"),
     ([*TRAIN, "--platform=tpu"], "no such device here"),

@@ -124,7 +124,9 @@ class RamvidSettings:
       for up in (False, True):
         heads = self.heads(up=up)
         if heads < 1 or channels % heads:
-          field = "num_heads_upsample" if up and self.num_heads_upsample else "num_heads"
+          field = (
+            "num_heads_upsample" if up and self.num_heads_upsample else "num_heads"
+          )
           raise UserError(
             f"config.model.{field}: {heads} does not divide the {channels} channels of "
             "an attention level"
