@@ -4,26 +4,27 @@
     python -m benchmarks.accelerator --against=torch --profile=DIR --json=result.json
     python -m benchmarks.accelerator --smoke
 
-First what the devices can do: a product of matrices in bfloat16 and a copy (those of
-`vdm-jax doctor`). Then of each system, in bfloat16 on float32 parameters, the parts:
+It first measures the devices: a matrix product in bfloat16 and a copy (those of
+`vdm-jax doctor`). Then it measures the parts of each system, in bfloat16 on float32
+parameters:
 
 - `step`: forward, backward, gradient clipping, optimizer, averages.
 - `forward`: the loss without gradients.
-- `sample`: one step of the ancestral sampler; of RVD, for one frame after a given one.
+- `sample`: one step of the ancestral sampler; for RVD, of one frame after a given one.
 
-TFLOP are those of the products and convolutions that the model needs, a multiply-add
-as two: what a program computes again (`model.remat`, attention in chunks) is not
-counted, so that `share`, of the measured rate of products, is what is called model
-FLOPs utilisation. `compile s` is of each program after its lowering; `forward` and
-`sample` compile beside each other, when `step` was measured. `GiB` is arguments and
-temporaries by the compiler, a device; the notes have the peak. Times are medians of
-groups of calls that are waited for once, as training does.
+TFLOP are those of the products and convolutions that the model needs, a multiply-add as
+two: recomputation (`model.remat`, attention in chunks) does not count, so that `share`,
+of the measured rate of products, is the model FLOPs utilisation. `compile s` is the
+time to compile each program after its lowering; `forward` and `sample` compile at the
+same time, after `step` was measured. `GiB` is arguments and temporaries per device, by
+the compiler; the notes have the peak. Times are medians of groups of calls that are
+waited for once, as in training.
 
-Each system runs in a process of its own. One that runs out of memory runs again with
-half of the batch, and the notes say so; another failure is a line of the table. When
-`--seconds` are used up nothing new is begun, what runs is stopped, and the notes say
-what was left out. Steps come first: other parts are left out where later systems would
-have no time for theirs.
+Each system runs in a separate process. One that runs out of memory runs again with half
+of the batch, and the notes say so; another failure is a line of the table. When
+`--seconds` are used up, what runs is stopped, and the notes list what was left out.
+Steps come first: other parts are left out if later systems would have no time for
+theirs.
 
 With `--against=torch`, a network of the same frames, pixels, batch, base width and
 multipliers is measured on both sides, each alone and on one device: ours, and

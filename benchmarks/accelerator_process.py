@@ -1,4 +1,4 @@
-"""The rows of `benchmarks/accelerator.py`: a process for each, the time, the batch."""
+"""Runs the rows of `benchmarks/accelerator.py`: a process for each, time, batch."""
 
 import json
 import pathlib
@@ -100,5 +100,5 @@ def with_smaller_batches(run, batch: int, clock: Clock) -> dict:
 
 
 def empty(**found) -> dict:
-  """Of a side of which nothing is known."""
+  """Returns the entry of a side that was not measured, with the fields given."""
   return {"parts": {}, "left_out": [], "notes": [], **found}

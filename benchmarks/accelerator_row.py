@@ -1,10 +1,10 @@
-"""Measures one row of `benchmarks/accelerator.py`, in a process of its own.
+"""Measures one row of `benchmarks/accelerator.py`, in a separate process.
 
     python -m benchmarks.accelerator_row SPECIFICATION
 
-A process of its own, since one that ran out of memory or crashed takes nothing along.
-The specification is JSON, see `main`; what is found goes to stdout part by part, a line
-`@ {...}` each, so that a row stopped in the middle leaves what it had.
+The process is separate so that running out of memory, or a crash, affects nothing else.
+The specification is JSON, see `main`; results go to stdout part by part, one line
+`@ {...}` each, so that a row stopped in the middle keeps its first results.
 """
 
 import concurrent.futures
@@ -63,12 +63,12 @@ def emit(**found) -> None:
 
 
 def out_of_memory(text: str) -> bool:
-  """Whether an error's text says so, JAX's or PyTorch's."""
+  """Returns whether an error's text, of JAX or PyTorch, says out of memory."""
   return "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()
 
 
 def first_line(error: Exception) -> str:
-  """An error in one line of bearable length."""
+  """Returns an error in one line of at most 300 characters."""
   text = " ".join(str(error).split())
   return f"{type(error).__name__}: {text}"[:300]
 
@@ -187,7 +187,7 @@ def in_groups(begin, wait, seconds: float, repeats: int = 1) -> dict:
 
 
 def _memory(executable) -> dict | None:
-  """Bytes a device of a compiled program, as its compiler has it."""
+  """Returns a compiled program's bytes per device, as its compiler reports them."""
   found = executable.memory_analysis()
   if found is None:
     return None
@@ -199,7 +199,7 @@ def _memory(executable) -> dict | None:
 
 
 def _profile(program, part, executable, folder: str) -> dict:
-  """What the devices spent two calls of a part on; a failure is told, no error."""
+  """Profiles two calls of a part; a failure is recorded and not raised."""
   try:
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     # One of its own: the newest trace in a folder used before might be another's.
@@ -220,7 +220,7 @@ _ORIGIN = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = .*op_name="([^"]+)"', re.M)
 
 
 def _origins(text: str) -> dict[str, str]:
-  """Which operation of the model an instruction of a compiled module is of."""
+  """Maps instructions of a compiled module to the operations of the model."""
   return dict(_ORIGIN.findall(text))
 
 

@@ -1,4 +1,4 @@
-"""What `benchmarks/accelerator.py` prints: table, notes, ratios and profiles."""
+"""The output of `benchmarks/accelerator.py`: table, notes, ratios and profiles."""
 
 import numpy as np
 
@@ -37,13 +37,13 @@ def show(report: dict, rates: dict[str, float]) -> None:
 
 
 def lines(name: str, side: str, found: dict, rate: float):
-  """The lines of the table of a row's side.
+  """Yields the lines of the table for one side of a row.
 
   Args:
-    name: of the row.
-    side: whose.
-    found: of the row.
-    rate: measured, FLOP/s, of its devices; 0 for unknown.
+    name: name of the row.
+    side: name of the side.
+    found: measurements of the side.
+    rate: measured FLOP/s of its devices; 0 for unknown.
   """
   batch = found.get("batch", found.get("batch_per_device", "-"))
   parameters = found.get("parameters")
@@ -77,7 +77,7 @@ def lines(name: str, side: str, found: dict, rate: float):
 
 
 def notes(name: str, side: str, found: dict):
-  """What the table has no room for, a line each."""
+  """Yields what the table has no room for, a line each."""
   where = f"{name} ({side})"
   for note in found.get("notes", ()):
     yield f"{where}: {note}"
@@ -95,7 +95,7 @@ def notes(name: str, side: str, found: dict):
 
 
 def ratios(sides: dict) -> dict:
-  """Ours over PyTorch's better format, see `table.ratios`, of what all have."""
+  """Compares the parts that both sides measured, as `table.ratios` does."""
   plain = {
     side: {
       "flop": {part: one["flop"] for part, one in timed.items()},

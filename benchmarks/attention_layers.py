@@ -1,4 +1,4 @@
-"""One attention layer compiled for a TPU that is not there: memory, traffic, estimates.
+"""Compiles one attention layer for an absent TPU: memory, traffic, estimates.
 
     python -m benchmarks.attention_layers space 2 24 32 512 64 splash
     python -m benchmarks.attention_layers joint 8 16 16 384 96 chunked

@@ -1,13 +1,12 @@
-"""Building a data set from a folder of many small films: seconds, and who holds memory.
+"""Measures the build of a data set from many small videos: time and memory.
 
     python -m benchmarks.build
     python -m benchmarks.build --films FOLDER --counts 1000 4000 --workers 1 2
 
-Clips of half a second, 96x64 H.264, are cut out of the films below a folder (or, where
-none is named, out of a moving pattern), as many different ones as there are, and linked
-under as many names as are wanted. Every row is a build in a process of its own. "held"
-is the most memory that the build's own process had, and that one that decodes had, MiB.
-"""
+Clips of half a second, 96x64 H.264, are cut out of the videos below a folder (or, by
+default, out of a moving pattern), as many different ones as exist, and linked under as
+many names as needed. Every row is a build in a separate process. "held" is the largest
+memory, in MiB, of the build's own process and of a decoding process."""
 
 import argparse
 import json
@@ -42,7 +41,7 @@ print(json.dumps([seconds, processor, *(each.ru_maxrss / 1024 for each in used)]
 
 
 def clips(films: str) -> list[np.ndarray]:
-  """Clips uint8 [FRAMES, *SIZE, 3] of the films below a folder, or of a pattern."""
+  """Reads clips uint8 [FRAMES, *SIZE, 3] below a folder, or makes them of a pattern."""
   found = []
   paths = sorted(pathlib.Path(films).rglob("*")) if films else []
   for path in paths:

@@ -1,10 +1,9 @@
-"""What the weight of guidance does to videos from captions: after `make cascade-demo`.
+"""Measures the effect of the guidance weight on videos from captions.
 
     python -m benchmarks.caption_guidance --demo=runs/cascade_demo --weights 0 1 2 4 8
 
-Videos of both models for the demo's captions, as the demo samples and reads them; only
-the base model's guidance differs.
-"""
+Run it after `make cascade-demo`. It samples and reads videos of both models for the
+demo's captions, as the demo does; only the base model's guidance differs."""
 
 import argparse
 import pathlib

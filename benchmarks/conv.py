@@ -50,7 +50,7 @@ def plain(x, kernel):
 
 
 def slices(x):
-  """Nine shifted copies of x [N, H, W, C], each [N * H * W, C]."""
+  """Returns nine shifted copies of x [N, H, W, C], each [N * H * W, C]."""
   _, h, w, c = x.shape
   x = jnp.pad(x, ((0, 0), *PADS, (0, 0)))
   shifts = [(i, j) for i in range(3) for j in range(3)]
@@ -68,7 +68,7 @@ def shifts(x, kernel):
 
 
 def input_gradient(forward, dy, kernel):
-  """The gradient of x as a convolution itself."""
+  """Computes the gradient of x, which is a convolution itself."""
   return forward(dy, kernel[::-1, ::-1].swapaxes(2, 3))
 
 
@@ -84,14 +84,17 @@ def shifts_dk(x, dy):
 
 
 def own_dk(gradient, x, dy):
-  """A kernel gradient of `conv`; None is the one that its rule takes."""
+  """Computes a kernel gradient of `conv`; None is the one that its rule chooses."""
   shape = (3, 3, x.shape[-1], dy.shape[-1])
   gradient = gradient or conv.cpu_gradient(x.shape, shape, dy.shape, (1, 1))
   return gradient(x, dy, shape=shape, strides=(1, 1), pads=PADS)
 
 
 def formulations(what):
-  """Name to function: of (x, kernel) for y, (dy, kernel) for dx, (x, dy) for dk."""
+  """Maps names to functions.
+
+  They take (x, kernel) for y, (dy, kernel) for dx and (x, dy) for dk.
+  """
   own = functools.partial
   if what == "dk":
     return {
@@ -106,14 +109,14 @@ def formulations(what):
   if what == "y":
     return table
   table = {name: own(input_gradient, f) for name, f in table.items()}
-  # Linear in x, whose value is of no matter.
+  # The convolution is linear in x, so the value of x does not matter.
   return table | {
     "xla": lambda dy, k: jax.linear_transpose(lambda x: plain(x, k), dy)(dy)[0]
   }
 
 
 def measure(call):
-  """Seconds of one call: wall, user, system."""
+  """Measures the seconds of one call: wall, user, system."""
   before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
   call()
   wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
@@ -121,7 +124,7 @@ def measure(call):
 
 
 def torch_times(what, arrays, threads, repeats):
-  """Measurements of PyTorch, or None where it is not installed.
+  """Measures PyTorch; returns None where it is not installed.
 
   Args:
     what: 'y', 'dx' or 'dk'.

@@ -1,12 +1,12 @@
-"""Clips a second of the networks that measure videos.
+"""Measures clips per second of the networks for metrics.
 
     python -m benchmarks.features
     python -m benchmarks.features --frames 16 64 --dtype float32 bfloat16 --batch 8
 
-Clips are noise of 64x64 pixels; I3D sees them at 224, C3D wants 16 frames of 112, LPIPS
-takes pairs of frames as they are. Weights that are not installed are drawn at random
-(no package has C3D's). Compile time is shown separately. One program a row.
-"""
+Clips are noise of 64x64 pixels; I3D takes them at 224, C3D takes 16 frames of 112,
+LPIPS takes pairs of frames as they are. Weights that are not installed are drawn at
+random (no package has C3D's). Compile time is shown separately. Each row is one
+program."""
 
 import argparse
 import time
@@ -57,7 +57,7 @@ def programs(args: argparse.Namespace) -> Iterator[tuple[str, int, Callable]]:
 
 
 def _i3d() -> weights.Weights:
-  """Weights of I3D: the real ones, or random ones where there are none."""
+  """Returns the weights of I3D, random ones where there are none."""
   try:
     return weights.load("i3d")
   except UserError:

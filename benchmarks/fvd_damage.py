@@ -1,4 +1,4 @@
-"""FVD and KVD of real clips against the same clips, damaged: what the measures see.
+"""Measures FVD and KVD of damaged clips against real ones: what the metrics detect.
 
     python -m benchmarks.fvd_damage --data=moving_digits/64px_2digit_16frames \
         --clips=48 --out=OUT
@@ -7,11 +7,10 @@
 
 Half of the clips are the reference and stay as they are; the other half is damaged in
 one way at a time. `none` is the floor: real against real. With --per_video, clips are
-taken at so many places of each video, none overlapping another, and videos that are
-too short for one are left out; the halves are of the same videos then, at other times,
-unless there are more videos than half of the clips. Leaves results.json,
-table.txt and damage.png; features are kept in OUT, so that it goes on where it was
-stopped.
+taken at this many places of each video, without overlap, and videos that are too short
+for one are left out; the halves are then of the same videos, at other times, unless
+there are more videos than half of the clips. It writes results.json, table.txt and
+damage.png; features are kept in OUT, so that a stopped job resumes.
 """
 
 import argparse
@@ -59,7 +58,7 @@ def _bytes(x):
 
 
 def _dropped(every):
-  """Every so many-th frame is a copy of the one before."""
+  """Makes the damage that replaces every n-th frame with the one before."""
 
   def damage(clip, rng):
     del rng
@@ -148,7 +147,7 @@ def run(
 
 
 def table(result: dict) -> str:
-  """The numbers as text."""
+  """Formats the numbers as a table."""
   rows = [["damage", "FVD", "KVD"]]
   for name, of in result["damage"].items():
     rows.append(
@@ -162,7 +161,7 @@ def table(result: dict) -> str:
 
 
 def draw(result: dict, path: pathlib.Path) -> None:
-  """FVD under each damage."""
+  """Draws FVD under each damage."""
   found = result["damage"].items()
   values = {name: (of["fvd"]["value"], of["fvd"]["error"]) for name, of in found}
   figures.bars(path, f"FVD of {result['clips']} clips, damaged", values)

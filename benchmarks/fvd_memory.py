@@ -1,11 +1,11 @@
-"""Memory of protocol `fvd` by the number of clips: it must not grow with them.
+"""Measures the memory of protocol `fvd`, which must not grow with the number of clips.
 
     python -m benchmarks.fvd_memory --clips 100 2000
     python -m benchmarks.fvd_memory --clips 100 2000 --network=none
 
-Each number is a process of its own, whose largest resident size is printed. Clips of
-16x64x64 are drawn as they are read. `--network=none` puts their means in the place of
-I3D's features: everything but the network, in seconds.
+Each number runs in a separate process, whose largest resident size is printed. Clips of
+16x64x64 are drawn as they are read. `--network=none` replaces I3D's features by means,
+which tests everything but the network, in seconds.
 """
 
 import argparse

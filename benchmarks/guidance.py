@@ -1,4 +1,4 @@
-"""What guidance costs: a step of the ancestral sampler, in plain steps.
+"""Measures the cost of guidance: a guided step of the ancestral sampler in plain steps.
 
     python -m benchmarks.guidance
     python -m benchmarks.guidance --config=vdm_ucf101 --batch=1

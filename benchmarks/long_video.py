@@ -1,4 +1,4 @@
-"""Times FDM's long videos: does a new frame cost the same, however long the video is?
+"""Times FDM's long videos, to see whether the cost of a frame depends on their length.
 
     python -m benchmarks.long_video --lengths 100 300 1000
 
@@ -56,7 +56,7 @@ class Timed(sampling.Model):
 
 
 def row(model: Timed, plan: str, length: int, num_obs: int) -> str:
-  """One line of the table."""
+  """Returns one line of the table."""
   shape = model.system.frame_shape
   given = np.random.default_rng(0).uniform(-1, 1, (num_obs, *shape))
   options = model.system.plan_options if plan == model.system.plan else {}

@@ -41,7 +41,7 @@ class Ours:
     self._size = size
     self._programs = program.Program(self._system, config, devices=devices)
     rows = sharding.batch(self._programs.mesh)
-    recurrent = self._system.windows == "recurrent"
+    recurrent = self._system.windows.recurrent
     # Guidance would call the network twice a step.
     settings = SamplerSettings.from_config(config["sampling"], guidance=0.0)
     sample = sharding.jit(
@@ -76,7 +76,7 @@ class Ours:
     return self._calls[part].lower(*self._shapes[part])
 
   def use(self, part: str, compiled: Any) -> None:
-    """Has a part run what `lower` gave, compiled."""
+    """Sets the compiled program that a part runs, from what `lower` returned."""
     self._calls[part] = compiled
 
   def flop(self, part: str) -> float:
@@ -107,9 +107,9 @@ class Ours:
     return wall / self.repeats[part], processor / self.repeats[part]
 
   def _sampled(self):
-    """Video, frames, signals and keys of a call of the sampler."""
+    """Makes the video, frames, signals and keys of a call of the sampler."""
     system, size = self._system, self._size
-    recurrent = system.windows == "recurrent"
+    recurrent = system.windows.recurrent
     length = 2 if recurrent else system.window
     slots = np.broadcast_to(np.arange(length, dtype=np.int32), (size, length))
     observed = slots < (1 if recurrent else 0)
@@ -126,14 +126,14 @@ class Ours:
 
 
 def measure(call) -> tuple[float, float]:
-  """Seconds of one call: wall, processor."""
+  """Measures the seconds of one call: wall, processor."""
   processor, wall = time.process_time(), time.perf_counter()
   call()
   return time.perf_counter() - wall, time.process_time() - processor
 
 
 def random_batch(system, batch_size: int):
-  """Noise as a training batch of a system."""
+  """Makes a training batch of noise for a system."""
   rng = np.random.default_rng(0)
   task = system.task
   lengths = [1000] * task.num_sources

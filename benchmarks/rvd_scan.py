@@ -39,7 +39,7 @@ SIZES = {
 
 
 def build(size: str):
-  """A system, and a batch: video, frames and noise."""
+  """Builds a system and a batch of video, frames and noise."""
   batch, length, height, settings = SIZES[size]
   shape = (height, height, settings.out_channels)
   system = rvd_system.RvdSystem(
@@ -61,12 +61,12 @@ def build(size: str):
 
 
 def levels(system, params, video, frames, noise: Noise):
-  """The library's loss."""
+  """Computes the library's loss."""
   return system.score(params, video, frames, {}, noise).loss
 
 
 def one_by_one(system, params, video, frames, noise: Noise):
-  """The same loss, a frame at a time."""
+  """Computes the same loss a frame at a time."""
   first, network = system.task.num_context, system.network
 
   def read(state, last, following):
@@ -97,14 +97,14 @@ def one_by_one(system, params, video, frames, noise: Noise):
 
 
 def measure(call) -> tuple[float, float]:
-  """Seconds of one call: wall, processor."""
+  """Measures the seconds of one call: wall, processor."""
   processor, wall = time.process_time(), time.perf_counter()
   jax.block_until_ready(call())
   return time.perf_counter() - wall, time.process_time() - processor
 
 
 def compare(size: str, turns: int) -> dict:
-  """{side: {"loss", "wall": [...], "cpu": [...]}} of a size."""
+  """Measures a size: {side: {"loss", "wall": [...], "cpu": [...]}}."""
   system, batch = build(size)
   params = jax.jit(system.init)(jax.random.key(0))
   sides = {"levels": levels, "frames": one_by_one}

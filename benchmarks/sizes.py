@@ -1,4 +1,4 @@
-"""What the benchmarks of programs measure: networks and batches, by name."""
+"""The networks and batches that the benchmarks of programs measure, by name."""
 
 import dataclasses
 import json
@@ -110,12 +110,12 @@ SMOKE_BATCH = 2
 
 
 def names() -> list[str]:
-  """Everything that `benchmarks/train_step.py` can measure."""
+  """Lists everything that `benchmarks/train_step.py` can measure."""
   return [*SYSTEMS, *SIZES]
 
 
 def config(name: str) -> dict[str, Any]:
-  """The config of a name."""
+  """Returns the config of one of `names`."""
   if name in SIZES:
     return config_of(SIZES[name])
   file, changes = SYSTEMS[name]
@@ -127,11 +127,11 @@ def config(name: str) -> dict[str, Any]:
 
 
 def paper(name: str, smoke: bool = False) -> dict[str, Any]:
-  """The config of a row of `PAPERS`, or of 'shared'; its batch is that of one device.
+  """Returns the config of a row of `PAPERS` or of 'shared', with one device's batch.
 
   Args:
-    name: of the row.
-    smoke: cut for a CPU.
+    name: name of the row.
+    smoke: whether to cut it to fit a CPU.
   """
   if name == "shared":
     found = config_of(shared(smoke))
@@ -149,12 +149,12 @@ def paper(name: str, smoke: bool = False) -> dict[str, Any]:
 
 
 def shared(smoke: bool = False) -> Size:
-  """The size of the network that both sides of `accelerator.py` have."""
+  """Returns the size of the network that both sides of `accelerator.py` have."""
   return SMOKE_SHARED if smoke else SHARED
 
 
 def _changed(file: str, changes: dict[str, Any]) -> dict[str, Any]:
-  """A config by its file's name, with other values of 'section.field's."""
+  """Returns the config of a file with other values of 'section.field' names."""
   found = json.loads(configs.get(file).to_json_best_effort())
   for key, value in changes.items():
     section, field = key.split(".")
@@ -163,7 +163,7 @@ def _changed(file: str, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def config_of(size: Size) -> dict:
-  """A config of ours for a size, with common.py's defaults for the rest."""
+  """Returns our config for a size, with common.py's defaults for the rest."""
   config = json.loads(common.base().to_json_best_effort())
   config["dtype"] = "float32"
   shape = (size.pixels, size.pixels, size.channels)

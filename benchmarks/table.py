@@ -1,4 +1,4 @@
-"""The tables of the benchmarks, and what machine they were made on."""
+"""The tables of the benchmarks, with the machine that they were made on."""
 
 import importlib.metadata
 import os
@@ -13,7 +13,7 @@ HUGEPAGES = "glibc.malloc.hugetlb=1"
 
 
 def rows(name: str, result: dict, parts):
-  """The lines of a size's table: (size, part, side, cells) by column."""
+  """Yields the lines of a size's table, each a dict from column to cell."""
   for part in parts:
     for side, r in result.items():
       if part not in r["seconds"]:
@@ -36,14 +36,14 @@ def rows(name: str, result: dict, parts):
 
 
 def _of_forward(seconds, part) -> str:
-  """A part's time in units of the forward pass, if both were measured."""
+  """Returns a part's time over that of the forward pass, if it was measured."""
   if "forward" not in seconds:
     return "-"
   return f"{np.median(seconds[part]) / np.median(seconds['forward']):.2f}"
 
 
 def ratios(result: dict, parts) -> dict:
-  """Ours over PyTorch's better layout, medians: time, and per GFLOP."""
+  """Returns medians of ours over PyTorch's better layout: time, and time per GFLOP."""
   theirs = [name for name in result if name != OURS]
   found = {}
   for part in parts if theirs else ():
@@ -85,7 +85,7 @@ def show(table) -> None:
 
 
 def machine() -> dict:
-  """What was measured on."""
+  """Describes the machine of the measurement."""
   model = platform.processor() or platform.machine()
   info = pathlib.Path("/proc/cpuinfo")
   if info.exists():

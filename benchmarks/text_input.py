@@ -1,4 +1,4 @@
-"""The input pipeline with captions and without, at the paper's batch.
+"""Times the input pipeline with captions and without, at the paper's batch.
 
     python -m benchmarks.text_input
     python -m benchmarks.text_input --tokens=64 --width=1024 --batch=128 --images=8

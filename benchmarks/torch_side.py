@@ -50,7 +50,7 @@ class Worker:
 
 
 def installed(folder: pathlib.Path | None = None) -> str | None:
-  """A Python that has PyTorch and the reference package; None: there is none.
+  """Finds a Python that has PyTorch and the reference package, or returns None.
 
   Args:
     folder: an environment; default this process's, then the one `environment` makes.
@@ -65,7 +65,7 @@ def installed(folder: pathlib.Path | None = None) -> str | None:
 
 
 def environment(folder: pathlib.Path) -> str:
-  """A Python with the reference package, installed at the first use."""
+  """Returns a Python with the reference package, installed at the first use."""
   python = folder / "bin" / "python"
   done = folder / "installed"
   wanted = " ".join([TORCH, *PACKAGES, *SMALL_PACKAGES])

@@ -21,7 +21,7 @@ import types
 
 
 def stub_torchvision():
-  """The package imports torchvision for reading GIFs; its network needs none of it.
+  """Replaces torchvision, which the package imports only to read GIFs.
 
   The CPU build of torchvision must match torch's exactly and may be missing.
   """
@@ -102,7 +102,7 @@ class Model:
 
 
 def measure(call, calls):
-  """Seconds of one call of several: wall, processor."""
+  """Measures the mean seconds of several calls: wall, processor."""
   processor, wall = time.process_time(), time.perf_counter()
   for _ in range(calls):
     call()

@@ -1,4 +1,4 @@
-"""What the devices spent their time on, from a trace of JAX's profiler."""
+"""Summarises what the devices spent their time on, by a trace of JAX's profiler."""
 
 import collections
 import gzip
@@ -77,7 +77,7 @@ def summary(
 
 
 def _lanes(events) -> tuple[list[list[dict]], int]:
-  """Kernels in order, by the line of a trace that they are on; number of devices.
+  """Returns kernels in order by their line of a trace, and the number of devices.
 
   A GPU has a line for each stream; a TPU has one named 'XLA Ops', beside others that
   show the same time again as modules and steps. On CPU, operations are among a
@@ -112,7 +112,7 @@ def _lanes(events) -> tuple[list[list[dict]], int]:
 
 
 def _own_times(lane):
-  """Events of a line, each with its time less that of those inside it.
+  """Returns the events of a line, each with its time less that of those inside it.
 
   A loop is an event that its body's lie in.
   """

@@ -44,7 +44,7 @@ from vdm_jax.data import source as sources
 
 
 def input_pipeline(config, seconds: float = 3.0, videos: int = 400) -> dict:
-  """Videos a second of the input pipeline alone, on moving digits."""
+  """Measures videos per second of the input pipeline alone, on moving digits."""
   system = systems.build(config)
   pixels, _, channels = config["data"]["frame_shape"]
   length = max(system.task.min_length, system.task.num_frames)
@@ -107,7 +107,7 @@ def run_torch(size: sizes.Size, python: str, parts, turns: int) -> dict:
 
 
 def _times(call, parts, turns: int) -> dict:
-  """Seconds, wall and processor, of every turn of every part."""
+  """Measures seconds, wall and processor, of every turn of every part."""
   found = {"seconds": {}, "processor_seconds": {}}
   for part in parts:
     # The first call compiles and allocates.
@@ -118,7 +118,7 @@ def _times(call, parts, turns: int) -> dict:
 
 
 def share(devices, batch: int):
-  """As many devices as the batch can be split over."""
+  """Returns as many devices as the batch can be split over."""
   return devices[: max(n for n in range(1, len(devices) + 1) if batch % n == 0)]
 
 

@@ -93,10 +93,14 @@ def base() -> ConfigDict:
       b1=0.9,
       b2=0.99,
       eps=1e-8,
-      weight_decay=0.0,  # Of kernels only.
+      weight_decay=0.0,  # Applied to kernels only.
       warmup_steps=1000,  # Linear; our choice.
       # After warm-up: 'constant', 'cosine', 'linear', 'exponential'; our choice.
       decay="constant",
+      # Of 'exponential': steps before it begins, factor of a step, share that is left.
+      decay_begin=0,
+      decay_rate=0.9999,
+      decay_floor=0.0,
       # Progress for 'cosine' and 'linear': 'steps' of num_steps, or 'time' of
       # max_seconds, with which a run does not repeat exactly.
       decay_by="steps",
@@ -340,10 +344,11 @@ def small(config: ConfigDict, data: str, frame_shape: tuple[int, int, int]) -> N
 
 
 def x_at_low_logsnr() -> dict:
-  """Diffusion of small networks that are given frames; fields of `config.diffusion`.
+  """Makes the diffusion of small networks that are given frames.
 
-  What a digit looks like is decided at log SNRs where little of a frame is to be seen:
-  half of the levels are below -3, in training and in sampling.
+  These are fields of `config.diffusion`. The shape of a digit is decided at log SNRs
+  where little of a frame is visible, so half of the levels are below -3, in training
+  and in sampling.
   """
   return dict(
     schedule="cosine",

@@ -12,7 +12,7 @@ def random_subsets(
   return ConfigDict(
     dict(
       name="random_subsets",
-      max_frames=max_frames,  # Of a window, padding included.
+      max_frames=max_frames,  # Frames of a window, padding included.
       clip_length=clip_length,  # Frames to choose a window from; more than its own.
       padding=padding,  # 'random' (frames of another video) or 'first'.
     )
@@ -33,7 +33,7 @@ def plan_stages(
       plan_names=tuple(plan_names),
       length=length,  # Frames of the videos that will be sampled.
       num_obs=num_obs,  # Number of given frames, at the start.
-      max_frames=max_frames,  # Of a window, padding included.
+      max_frames=max_frames,  # Frames of a window, padding included.
       options=dict(step_size=step_size),  # Options of the plans.
     )
   )

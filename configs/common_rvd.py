@@ -12,7 +12,7 @@ def next_frame(
   return ConfigDict(
     dict(
       name="next_frame",
-      num_frames=num_frames,  # Of a clip.
+      num_frames=num_frames,  # Frames of a clip.
       num_context=num_context,  # Frames at the start that are given but not scored.
       stride=stride,
       flip=flip,
@@ -27,7 +27,7 @@ def rvd_model(height: int = 64) -> ConfigDict:
     dict(
       channels=48 if small else 64,  # Base width of the denoiser.
       channel_mults=(1, 2, 4, 8) if small else (1, 1, 2, 2, 4, 4),  # And context net.
-      predictor_mults=(1, 2, 2, 4) if small else (1, 2, 3, 4),  # Of the predictor.
+      predictor_mults=(1, 2, 2, 4) if small else (1, 2, 3, 4),  # Predictor's.
       context_factor=1.0,  # Base width of the context net in units of channels.
       predictor_factor=1.0,  # Base width of the predictor in these units.
       recurrent_block="resnet",  # Block of these two; or 'convnext'.

@@ -1,4 +1,4 @@
-"""What several test files share: the debug config and lively parameters."""
+"""Common parts of tests: the debug config and lively parameters."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""What tests of the README and of the pages share: their code, and how it is run."""
+"""Common parts of tests of README and pages: their code, and how it is run."""
 
 import pathlib
 import re

@@ -91,6 +91,9 @@ SCHEMA = {
     "warmup_steps": int,
     "decay": str,
     "decay_by": str,
+    "decay_begin": int,
+    "decay_rate": float,
+    "decay_floor": float,
     "clip_norm": float,
   },
   "train": {

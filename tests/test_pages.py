@@ -1,6 +1,6 @@
 """The code of the documentation: every block runs, or a table here says why not.
 
-Commands of the guides run as they stand, but for what SHORT adds. Of all commands,
+Commands of the guides run as written, except for what SHORT adds. Of all commands,
 flags and configs are checked. README.md and the notebooks have tests of their own.
 """
 

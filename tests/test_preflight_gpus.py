@@ -1,4 +1,4 @@
-"""Preflight for GPUs that are not there: names, cards, what is missing, what fits."""
+"""Preflight for absent GPUs: names, cards, what is missing, what fits."""
 
 import json
 import re

@@ -1,7 +1,7 @@
 """Every command of the README runs, in its order, on small models and data.
 
-`make demo` and `make test` are what CI itself runs; the others run here as they
-stand, but for what TINY adds or replaces.
+CI itself runs `make demo` and `make test`; the others run here as written, except for
+what TINY adds or replaces.
 """
 
 import importlib.util

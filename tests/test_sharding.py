@@ -1,4 +1,4 @@
-"""The mesh, and who holds what on it."""
+"""The mesh, and how arrays are sharded over it."""
 
 import jax
 import jax.numpy as jnp

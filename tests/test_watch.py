@@ -1,4 +1,4 @@
-"""Real processes, of which one dies, hangs or fails: what the others say, and when."""
+"""Real processes of which one dies, hangs or fails: the others' messages and times."""
 
 import os
 import pathlib

@@ -46,7 +46,7 @@ class Frames:
     return ~(self.observed | self.latent)
 
   def attends(self) -> Array:
-    """Tells whether frame i (first) may attend to frame j (second): bool [B, T, T].
+    """Returns whether frame i (first) may attend to frame j (second): bool [B, T, T].
 
     Within a group, real frames attend to real frames and padding to padding, so that
     the content of padding never reaches a real frame.

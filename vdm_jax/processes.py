@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def is_first() -> bool:
-  """Tells whether this is the process that prints and that writes shared files."""
+  """Returns whether this is the process that prints and that writes shared files."""
   return jax.process_index() == 0
 
 

@@ -76,7 +76,7 @@ def of_config(
 
 
 def gathers_once(config: Mapping[str, Any], mesh: Mesh) -> bool:
-  """Tells whether a step gathers its weights before its first micro-batch.
+  """Returns whether a step gathers its weights before its first micro-batch.
 
   Args:
     config: the section `config.mesh`.

@@ -1,4 +1,4 @@
-"""What samples of the comparisons are like, over seeds."""
+"""Measures the samples of the comparisons over seeds."""
 
 import json
 import pathlib
@@ -13,7 +13,7 @@ from vdm_jax.demo import digit_clips, digits
 from vdm_jax.evaluation import protocol
 from vdm_jax.metrics import features, frechet, weights
 
-LATE = 16  # Frames at the end of a long film, where errors have added up.
+LATE = 16  # Frames at the end of a long video, where errors have accumulated.
 REFERENCE = 100  # Real test clips.
 _COLUMNS = {
   "fvd": "FVD",
@@ -55,7 +55,7 @@ class Judge:
 
 
 def _spread(clips: digit_clips.Measured) -> float:
-  """Mean distance of two clips of one digit, in the classifier's features."""
+  """Computes the mean distance of two clips of a digit in the classifier's features."""
   means = clips.features.mean(1)
   return float(
     np.mean(
@@ -136,7 +136,7 @@ def _table(rows, seeds, found) -> str:
 
 
 def _cell(of, key) -> str:
-  """Mean over seeds, and its standard error."""
+  """Formats the mean over seeds and its standard error."""
   values = np.array([one[key] for one in of], float)
   if key in ("asked_clips", "jumps"):
     values = 100 * values

@@ -1,4 +1,4 @@
-"""Models, and what is sampled of them."""
+"""The models of the comparisons, and their samples."""
 
 import dataclasses
 import json
@@ -30,8 +30,8 @@ class Setting:
     name: of the row.
     model: that samples, a name of MODELS.
     options: of `Model.sample`.
-    base: model whose films this one fills in; '' for none.
-    given: frames of test clips that each film starts from.
+    base: model whose videos this one fills in; '' for none.
+    given: frames of test clips that each video starts from.
   """
 
   comparison: str
@@ -97,13 +97,13 @@ def chosen(comparisons: list[str]) -> list[Setting]:
 
 
 def models(settings: list[Setting]) -> list[str]:
-  """Names of the models that settings need."""
+  """Lists the names of the models that settings need."""
   needed = {s.model for s in settings} | {s.base for s in settings if s.base}
   return [name for name in MODELS if name in needed]
 
 
 def config(model: str, seed: int, steps: int, data_dir: str) -> dict[str, Any]:
-  """The config of a model: vdm_digits.py, wider, without convolutions over time.
+  """Returns the config of a model: vdm_digits.py, wider, without temporal convolutions.
 
   Those would mix a clip with its independent images.
   """

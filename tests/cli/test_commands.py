@@ -97,7 +97,7 @@ def test_sample_writes_films_and_a_record(run):
   with np.load(run / "films" / "videos.npz") as found:
     assert found["videos"].shape == (2, 4, 12, 12, 1)
 
-  # From a user's own clip: one of the films just made.
+  # From a user's own clip, one of the videos just made.
   vdm_jax(
     "sample", "--workdir=run", "--num_videos=1", "--steps=2", "--length=6",
     "--given=films/films/0000.mp4", "--given_frames=0:2", "--out=more",
@@ -148,6 +148,7 @@ SAMPLE = ["sample", "--workdir=nowhere", "--out=x"]
     (["train", "--config=CONFIG"], "--workdir: expected"),
     ([*TRAIN, "--config.train.num_step=2"], 'Did you mean "num_steps"'),
     (["train", "--config=nowhere.py", "--workdir=x"], "nowhere.py"),
+    (["cascade-demo", "--base=nowhere"], "unknown config 'nowhere'"),
     (["train", "--config=vdm_ucf101:chip=8"], "config argument: expected KEY=VALUE"),
     (["sample", "--worker=x"], "worker"),
     ([*TRAIN, "--platform=tpu"], "no such device here"),

@@ -89,7 +89,7 @@ def interrupted_after(monkeypatch, count):
 
 class TestSameBytes:
   def test_however_many_workers(self, root, tmp_path, monkeypatch):
-    # A shard is closed behind every third film or so.
+    # A shard is closed after every third video or so.
     monkeypatch.setattr(shards, "LIMIT", 3 * 8 * 16 * 16 * 3)
     for count in (1, 2, 5):
       source = build(root, tmp_path / str(count), num_workers=count)
@@ -405,7 +405,7 @@ def test_memory_of_the_build_does_not_grow(tmp_path):
     command = [sys.executable, "-c", code, str(folder), str(tmp_path / name), "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     grown.append(int(done.stdout.splitlines()[-1]))
-  # 60 films are 750 MB of frames.
+  # 60 videos are 750 MB of frames.
   assert grown[0] - grown[1] < 100
 
 

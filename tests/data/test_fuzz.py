@@ -1,4 +1,4 @@
-"""Mutated films and pictures: read, or refused in the one way that is meant.
+"""Mutated videos and pictures: read, or refused in the one way that is meant.
 
     pytest tests/data/test_fuzz.py                                     some dozens
     VDM_JAX_FUZZ_SEED=7 VDM_JAX_FUZZ_CASES=5000 pytest -m slow tests/data/test_fuzz.py

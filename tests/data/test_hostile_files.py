@@ -23,7 +23,7 @@ def clip(count=4, size=16):
 
 @pytest.fixture
 def root(tmp_path):
-  """A folder with one good film."""
+  """A folder with one good video."""
   root = tmp_path / "clips"
   root.mkdir()
   video.write_gif(root / "good.gif", clip(), fps=10)
@@ -198,7 +198,7 @@ def test_of_interlaced_frames_the_first_field_counts(tmp_path):
     found = np.stack([frame for _, frame in frames_of(path)])
     assert found.shape == frames.shape
     np.testing.assert_allclose(found, 220, atol=8)
-  # Lines of a film that is not interlaced stay as they are.
+  # Lines of a video that is not interlaced stay as they are.
   helpers.write(tmp_path / "c.mp4", frames, codec_options={"crf": "5"})
   found = np.stack([frame for _, frame in frames_of(tmp_path / "c.mp4")])
   assert abs(found[:, ::2].mean() - 220) < 10 and abs(found[:, 1::2].mean() - 30) < 10

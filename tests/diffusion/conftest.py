@@ -1,4 +1,4 @@
-"""What several tests of diffusion need."""
+"""Common parts of tests of diffusion."""
 
 import jax.numpy as jnp
 import pytest

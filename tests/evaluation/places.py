@@ -91,7 +91,7 @@ def config(data_dir: str = "", **sections) -> dict:
 
 
 def write_samples(folder, videos, given_frames, sampled_config, **record):
-  """A folder as `vdm-jax sample` leaves it, films aside."""
+  """Writes a folder as `vdm-jax sample` does, without videos."""
   folder.mkdir(parents=True)
   np.savez_compressed(folder / "videos.npz", videos=videos)
   record = {"given_frames": list(given_frames), "config": sampled_config, **record}

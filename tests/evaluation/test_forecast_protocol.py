@@ -117,7 +117,7 @@ def test_the_model_is_given_the_context_and_scored_on_the_rest(run, tmp_path):
   assert written["sets"]["model"]["crps"]["error"] is None
 
 
-VIDEOS = [2, 4]  # Of the test split, that samples go on from.
+VIDEOS = [2, 4]  # Videos of the test split that samples continue.
 
 
 def folders_of_samples(run, root):

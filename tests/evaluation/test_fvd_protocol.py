@@ -7,10 +7,19 @@ import numpy as np
 import pytest
 
 from tests.evaluation.test_forecast_protocol import run as untrained  # noqa: F401
+from vdm_jax import sampling
 from vdm_jax.data import video
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import distances, fvd_protocol, presets, protocol, protocols
+from vdm_jax.evaluation import (
+  clip_sources,
+  distances,
+  fvd_protocol,
+  presets,
+  protocol,
+  protocols,
+)
 from vdm_jax.metrics import features, frechet, kernel, weights
+from vdm_jax.pixels import to_uint8
 
 DIMENSIONS = 6
 
@@ -380,3 +389,22 @@ def test_error_is_about_the_spread_over_data_sets():
   spread = np.std([f["value"] for f in found])
   errors = np.mean([f["error"] for f in found])
   assert 0.6 < errors / spread < 1.6
+
+
+def test_a_runs_videos_are_what_sampling_makes_of_its_seed(untrained, monkeypatch):  # noqa: F811
+  monkeypatch.setattr(clip_sources, "_AT_A_TIME", 2)
+  options = {"steps": 2}
+
+  def read(seed):
+    source = clip_sources.open_source(
+      untrained, argument="a", count=5, seed=seed, options=options
+    )
+    return np.stack([source.read(number) for number in range(5)])
+
+  made, other = read(0), read(1)
+  model = sampling.load(untrained)
+  alone = model.sample(5, seed=0, length=made.shape[1], batch_size=2, **options)
+  np.testing.assert_array_equal(made, to_uint8(alone))
+  # No video of one seed is a video of another.
+  pairs = np.abs(made[:, None].astype(int) - other[None]).max((2, 3, 4, 5))
+  assert pairs.min() > 0

@@ -1,6 +1,6 @@
 """`python -m tests.golden FILE...`: one JSON line per file, exit 1 if any is not ok.
 
-What is skipped for want of weights is not ok, and no failure.
+Cases that are skipped for lack of weights are neither ok nor a failure.
 """
 
 import sys

@@ -345,7 +345,7 @@ def metrics_lpips(case: case_lib.Case) -> case_lib.Errors:
 
 
 def metrics_real(case: case_lib.Case) -> case_lib.Errors:
-  """Real weights on real films.
+  """Real weights on real videos.
 
   Raises:
     case_lib.Skipped: the weights are not installed.

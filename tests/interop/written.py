@@ -1,4 +1,4 @@
-"""What tests of written checkpoints share: writers, small configs, random weights."""
+"""Common parts of tests of written checkpoints: writers, small configs, weights."""
 
 import json
 

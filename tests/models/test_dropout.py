@@ -1,4 +1,4 @@
-"""Dropout of each example by a key of its own."""
+"""Dropout with a key per example."""
 
 import jax
 import jax.numpy as jnp

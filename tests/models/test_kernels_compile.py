@@ -1,4 +1,4 @@
-"""Kernels alone and in a real training step, compiled for TPUs that are not there."""
+"""Kernels by themselves and in a real training step, compiled for absent TPUs."""
 
 import importlib.util
 import os

@@ -209,7 +209,7 @@ def test_bfloat16_keeps_float32_parameters_and_output():
     ({"attention_resolutions": (16,)}, (4, 8, 8), "16 never occurs.*\\[8, 4\\]"),
     ({"channels": 48}, (4, 8, 8), "level 0 has 48 channels, expected a multiple of 32"),
     ({"num_heads": 3}, (4, 8, 8), "num_heads: 3 does not divide the 64"),
-    ({"num_heads_upsample": 5}, (4, 8, 8), "num_heads: 5 does not divide"),
+    ({"num_heads_upsample": 5}, (4, 8, 8), "num_heads_upsample: 5 does not divide"),
     (
       {"channel_mults": (1, 1, 1, 1), "scale_time_dim": 10},
       (10, 8, 8),

@@ -94,7 +94,7 @@ def use(runs, tmp_path, **options):
   text = path.read_text().replace("<style>", f"{WATCH}<style>", 1)
   path.write_text(text.replace("\n</html>", f"{USE}\n</html>"))
   dark = "--blink-settings=preferredColorScheme=" + "10"[options.pop("dark", False)]
-  # In virtual time: seconds of film take as long as they are computed.
+  # In virtual time, seconds of video take as long as they are computed.
   dom = browse(
     path, tmp_path / "profile", dark, "--virtual-time-budget=4000", "--dump-dom",
     **options,

@@ -1,14 +1,12 @@
 """Cascades: models that chain, what they make of the videos below, and the command."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
 
 from tests import helpers
 from tests.cli.test_commands import ROOT, vdm_jax
-from vdm_jax import plans, sampling, systems
+from vdm_jax import sampling, systems
 from vdm_jax.errors import UserError
 from vdm_jax.sampling import cascade, save
 
@@ -75,15 +73,6 @@ def test_models_that_do_not_chain_are_refused(base, above, message):
 def test_videos_that_are_too_short_for_the_next_window(base, videos):
   with pytest.raises(UserError, match="1 frames become 2, the next model's window"):
     cascade.enlarge(model(8, 1), base.system, videos[:, :1], 1)
-
-
-def test_a_roll_out_takes_no_frames_of_another_model(base, videos):
-  system = dataclasses.replace(base.system, stride=1, windows=plans.Recurrent())
-  recurrent = sampling.Model(system, base.params, base.info)
-  with pytest.raises(UserError, match="a roll-out takes no frames between"):
-    cascade.enlarge(recurrent, base.system, videos, 1)
-  with pytest.raises(UserError, match="a roll-out is of residuals, not of frames"):
-    recurrent.sample(1, low_res=videos[0])
 
 
 @pytest.mark.integration

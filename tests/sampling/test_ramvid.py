@@ -75,7 +75,7 @@ def test_every_sampler_takes_given_frames(sampler):
   ],
 )
 def test_long_videos_go_on_from_their_own_frames(plan, options):
-  """A second batch does not go on with the first one's videos."""
+  """A second batch does not continue the first one's videos."""
   count, devices = jax.device_count() + 3, jax.device_count()
   given = clip(count, 1)
   ask = {"length": 7, "given_frames": (0,), "plan": plan, "plan_options": options}

@@ -9,7 +9,7 @@ import pytest
 from tests import helpers
 from vdm_jax import sampling, systems
 from vdm_jax.errors import UserError
-from vdm_jax.sampling import stages
+from vdm_jax.sampling import cascade, stages
 
 SHAPE = (4, 4, 1)
 
@@ -46,6 +46,14 @@ def test_frames_come_from_all_frames_before_them_and_no_later_ones():
   other[0] *= -1
   changed = model().sample(2, given=other, length=6)
   assert np.abs(changed[:, -1] - out[:, -1]).max() > 1e-5
+
+
+def test_a_low_resolution_video_and_a_model_below_are_refused():
+  small = np.zeros((1, 6, 2, 2, 1), np.float32)
+  with pytest.raises(UserError, match="a roll-out is of residuals"):
+    model().sample(1, given=clip(), length=6, low_res=small, low_res_frames=range(6))
+  with pytest.raises(UserError, match="a roll-out takes no frames between"):
+    cascade.length(model(), model().system, 8)
 
 
 def test_a_frame_is_prediction_and_scaled_residual():
@@ -106,7 +114,7 @@ def test_a_whole_roll_out_is_the_same_frames(tmp_path, monkeypatch):
   for frame, tolerance in ((3, 1e-4), (4, 5e-3), (5, 5e-2)):
     np.testing.assert_allclose(found[:, frame], step_by_step[:, frame], atol=tolerance)
 
-  # Stopped after the first of two batches, it goes on with the second.
+  # Stopped after the first of two batches, it resumes with the second.
   rollout, calls = sampling.Model.rollout, []
 
   def dies(self, *args):

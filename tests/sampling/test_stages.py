@@ -1,4 +1,4 @@
-"""Long jobs: stopped anywhere, they go on and end with the same videos."""
+"""Long jobs: stopped anywhere, they resume and end with the same videos."""
 
 import functools
 
@@ -78,7 +78,7 @@ def test_a_recurrent_state_comes_back(tmp_path):
     store.save(0, number, stages.Stage(rows, index, values, {"first": number}, state))
   found = list(store.finished(0))
   assert [stage.plan_state["first"] for stage in found] == [0, 1, 2]
-  # Only the newest is kept: it is all that going on needs.
+  # Only the newest is kept, as resuming needs no other.
   assert [len(stage.carried) for stage in found] == [0, 0, 2]
   np.testing.assert_array_equal(found[-1].carried[0], [2, 2, 2])
   assert list(store.finished(1)) == []

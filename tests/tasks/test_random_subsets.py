@@ -1,4 +1,4 @@
-"""FDM's task: what a window holds. How often is the golden file's business."""
+"""FDM's task: the contents of windows; golden files check how often they occur."""
 
 import numpy as np
 import pytest

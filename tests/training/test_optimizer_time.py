@@ -1,4 +1,4 @@
-"""A learning rate that falls with the run's clock, and Muon."""
+"""A learning rate that decays with time, and Muon."""
 
 import jax
 import jax.numpy as jnp

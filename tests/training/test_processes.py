@@ -165,7 +165,7 @@ def test_a_signal_to_any_process_stops_all_after_a_checkpoint(
   finish(running)  # All of them exit 0.
   saved = [int(path.name) for path in (run / "checkpoints").iterdir()]
   assert saved and max(saved) >= max(losses(run))
-  # It is a checkpoint that a single process goes on from.
+  # It is a checkpoint that a single process resumes from.
   train(run, alone / "data", steps=max(saved) + 1, devices=1)
   assert max(losses(run)) == max(saved) + 1
 

@@ -1,4 +1,4 @@
-"""A steady step: nothing comes back to the host, and yet nothing goes unnoticed."""
+"""A steady step: nothing is read by the host, and yet nothing goes unnoticed."""
 
 import contextlib
 

@@ -24,6 +24,8 @@ from vdm_jax.errors import UserError
 # Size limit of the compiled programs on disk; the least recently used go first.
 _CACHE_BYTES = 2 << 30
 
+_CONFIGS: set[str] = set()  # Flags that name a config.
+
 PLATFORM = flags.DEFINE_enum(
   "platform",
   None,
@@ -49,6 +51,7 @@ def define_config(default: str | None = None, name: str = "config") -> flags.Fla
     default: name of a config, with its argument after a colon.
     name: name of the flag.
   """
+  _CONFIGS.add(name)
   return config_flags.DEFINE_config_file(
     name,
     None if default is None else _file_of(default),
@@ -67,11 +70,13 @@ def named_configs(words: Sequence[str]) -> list[str]:
   """
   found = list(words)
   for number, word in enumerate(words):
-    if word in ("--config", "-config") and number + 1 < len(found):
-      found[number + 1] = _file_of(words[number + 1])
-    elif word.startswith(("--config=", "-config=")):
-      flag, _, value = word.partition("=")
+    flag, equals, value = word.partition("=")
+    if not flag.startswith("-") or flag.lstrip("-") not in _CONFIGS:
+      continue
+    if equals:
       found[number] = f"{flag}={_file_of(value)}"
+    elif number + 1 < len(found):
+      found[number + 1] = _file_of(words[number + 1])
   return found
 
 
@@ -180,7 +185,7 @@ def _processor() -> str:
 
 
 def _only_cpu() -> bool:
-  """Tells whether JAX would search for a TPU or a GPU, at length and in vain.
+  """Returns whether JAX would search for a TPU or a GPU, at length and in vain.
 
   For `preflight` the wheels of libtpu and of the CUDA plugin are also installed on
   machines without a TPU or a GPU.

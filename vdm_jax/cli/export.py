@@ -55,7 +55,7 @@ def _export_pytorch(pick) -> None:
   from vdm_jax.interop import writing
 
   exported = writing.export(_WORKDIR.value, _OUT.value, **pick)
-  print(f"exported to {exported.path}, in the format of {exported.title}'s authors")
+  print(f"exported to {exported.path}, as {exported.title}'s authors write theirs")
   if exported.options:
     print("their code builds the model with these options:")
     for name, value in exported.options.items():

@@ -312,7 +312,7 @@ def build(
 
 
 def is_built(directory: epath.PathLike) -> bool:
-  """Tells whether `directory` holds a finished data set."""
+  """Returns whether `directory` holds a finished data set."""
   return (epath.Path(directory) / "dataset_info.json").exists()
 
 

@@ -143,7 +143,7 @@ class Workspace:
 
   @property
   def resumes(self) -> bool:
-    """Tells whether there is anything that another build can resume from."""
+    """Returns whether there is anything that another build can resume from."""
     parts = self.parts.iterdir() if self.parts.exists() else ()
     if any(path.suffix != ".tmp" for path in parts):
       return True

@@ -157,5 +157,5 @@ def make_encoder(spec: str, length: int = 64) -> TextEncoder:
 
 
 def is_heavy(spec: str) -> bool:
-  """Tells whether an encoder needs libraries that training does not."""
+  """Returns whether an encoder needs libraries that training does not."""
   return spec.partition(":")[0] == "bert"

@@ -31,7 +31,7 @@ class Asked:
 
   @property
   def held_out(self) -> bool:
-    """Tells whether training has not seen this digit move in this direction."""
+    """Returns whether training has not seen this digit move in this direction."""
     return moving_digits.held_out(self.digit, self.direction)
 
 

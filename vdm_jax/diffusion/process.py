@@ -73,7 +73,7 @@ def sigma(logsnr: jax.Array) -> jax.Array:
 
 
 def is_clean(level: Level) -> jax.Array:
-  """Tells whether a level is that of clean data, without any noise."""
+  """Returns whether a level is that of clean data, without any noise."""
   return level.logsnr >= CLEAN_LOGSNR
 
 

@@ -92,7 +92,7 @@ class Bits:
       f"{len(clips)} clips of {result['data']} {self.split}, "
       f"{result['latent_frames']} frames each"
       + f" after {self.num_context} given ones" * bool(self.num_context)
-      + f"; {result['time']} time, {calls} noise levels a clip"
+      + f"; {result['time']} time, {calls} noise levels per clip"
     )
     return protocol.Outcome(result, f"{head}\n{protocol.table(rows)}")
 

@@ -65,7 +65,7 @@ class Calls(Forecast):
       if key in found[0][2]["titles"]
     ]
     titles = found[0][2]["titles"]
-    rows = [["sampler", "network calls a window", *(titles[key] for key in keys)]]
+    rows = [["sampler", "network calls per window", *(titles[key] for key in keys)]]
     curves: dict[str, list[dict[str, Any]]] = {}
     for sampler, calls, result in found:
       means = _means(result["sets"][MODEL], keys)

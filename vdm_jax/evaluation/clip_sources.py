@@ -187,7 +187,8 @@ def _run(name, asked, count, seed, options) -> Source:
       made[batch] = to_uint8(
         model.sample(
           videos,
-          seed=seed + batch,
+          # The videos that `sample` makes of this seed, however many there are.
+          draws=[(seed, first + number) for number in range(videos)],
           length=length,
           given=None if given is None else given[first : first + videos],
           **options,
@@ -199,7 +200,7 @@ def _run(name, asked, count, seed, options) -> Source:
     "config": model.info["config"],
     "step": model.info["step"],
     "ema": model.info["ema"],
-    "seed": seed,
+    "draws": ["seed", "number", seed],
     "count": count if context else None,
     "options": dict(options),
   }

@@ -77,7 +77,7 @@ def by_calls(
         )
       for i, (name, value) in enumerate(levels.items()):
         axes.axhline(value, color="#888888", linestyle=(":", "--")[i % 2], label=name)
-      axes.set(xscale="log", xlabel="network calls a window", title=title)
+      axes.set(xscale="log", xlabel="network calls per window", title=title)
       _plain(axes)
       axes.legend(frameon=False, fontsize=8)
 

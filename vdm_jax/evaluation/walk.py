@@ -123,7 +123,7 @@ def through_walls(walks: Sequence[Walk], walls: np.ndarray) -> float:
 
 
 def crosses(start: np.ndarray, end: np.ndarray, walls: np.ndarray) -> np.ndarray:
-  """Tells, bool [K], whether segments from `start` to `end` [K, 2] cross any wall."""
+  """Returns, bool [K], whether segments from `start` to `end` [K, 2] cross any wall."""
   first, second = walls[None, :, :2], walls[None, :, 2:]
   a, b = start[:, None], end[:, None]
   # Segments cross if the ends of each lie on different sides of the other.

@@ -177,7 +177,7 @@ def diffusion_from_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recognises(contents: Any) -> bool:
-  """Tells whether a file's contents are those of FDM; see `formats`."""
+  """Returns whether a file's contents are those of FDM; see `formats`."""
   if not isinstance(contents, Mapping):
     return False
   stem = formats.state_dict_shape(contents.get("state_dict"), _STEM)

@@ -73,7 +73,7 @@ class Comparison(NamedTuple):
   misshaped: list[str]
 
   def __bool__(self) -> bool:
-    """Tells whether there is any difference."""
+    """Returns whether there is any difference."""
     return any(self)
 
 

@@ -162,7 +162,7 @@ def _swapped(heads: int) -> Layout:
 
 
 def recognises(contents: Any) -> bool:
-  """Tells whether a file's contents are those of RaMViD; see `formats`."""
+  """Returns whether a file's contents are those of RaMViD; see `formats`."""
   stem = formats.state_dict_shape(contents, _STEM)
   return stem is not None and len(stem) == 5
 

@@ -187,7 +187,7 @@ def from_name(name: str) -> dict[str, Any]:
 
 
 def recognises(contents: Any) -> bool:
-  """Tells whether a file's contents are those of RVD; see `formats`."""
+  """Returns whether a file's contents are those of RVD; see `formats`."""
   if not isinstance(contents, Mapping):
     return False
   states = (contents.get(name) for name in ("model", "ema"))

@@ -30,7 +30,7 @@ _DTYPES = {
 
 
 def is_one(path: str | pathlib.Path) -> bool:
-  """Tells whether a file is TorchScript's."""
+  """Returns whether a file is TorchScript's."""
   if not zipfile.is_zipfile(path):
     return False
   with zipfile.ZipFile(path) as archive:

@@ -221,13 +221,13 @@ def _untold(
 
 
 def _matters(name: str) -> bool:
-  """Tells whether a field defines the model or its sampling."""
+  """Returns whether a field defines the model or its sampling."""
   known = name == "dtype" or name.startswith(_SECTIONS)
   return known and name not in _NOT_ASKED
 
 
 def _tells(name: str, value: Any, config: Mapping[str, Any]) -> bool:
-  """Tells whether a field of the diffusion differs from what is implied."""
+  """Returns whether a field of the diffusion differs from what is implied."""
   field = name.removeprefix("diffusion.")
   if field.startswith("logsnr"):  # Only continuous schedules use it.
     return False

@@ -101,7 +101,7 @@ def _cudnn(q, k, v):
 
 @functools.lru_cache
 def _cudnn_takes(shape: tuple[int, ...], dtype) -> bool:
-  """Tells, by tracing them, whether cuDNN is there and has kernels for both passes."""
+  """Returns whether cuDNN has kernels for both passes, found by tracing them."""
   if dtype not in (jnp.bfloat16, jnp.float16):
     return False
   x = jax.ShapeDtypeStruct(shape, dtype)

@@ -99,7 +99,7 @@ class FdmSettings:
     return [i for i, h in enumerate(heights) if h in self.attention_resolutions]
 
   def attends_at(self, level: int, height: int) -> bool:
-    """Tells whether a level has attention sites; `len(channel_mults)` is the middle."""
+    """Returns whether a level has attention; `len(channel_mults)` is the middle."""
     return level == len(self.channel_mults) or level in self._attending(height)
 
   def head_dim(self, name: str, level: int) -> int:

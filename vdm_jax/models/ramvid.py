@@ -29,7 +29,7 @@ def time_sizes(length: int, levels: int) -> list[int]:
 
 
 def takes_length(length: int, levels: int) -> bool:
-  """Tells whether this many frames can be halved level by level and restored.
+  """Returns whether this many frames can be halved level by level and restored.
 
   Strided convolutions round up, `time_sizes` rounds down: the two must agree at every
   level that an up-sampling restores.
@@ -121,11 +121,15 @@ class RamvidSettings:
       if height >> level in self.attention_resolutions
     ]
     for channels in (*attending, self.widths[-1]):  # The last one is for the middle.
-      for heads in (self.heads(up=False), self.heads(up=True)):
+      for up in (False, True):
+        heads = self.heads(up=up)
         if heads < 1 or channels % heads:
+          field = (
+            "num_heads_upsample" if up and self.num_heads_upsample else "num_heads"
+          )
           raise UserError(
-            f"config.model.num_heads: {heads} does not divide the {channels} channels "
-            "of an attention level"
+            f"config.model.{field}: {heads} does not divide the {channels} channels of "
+            "an attention level"
           )
     self.check_length(length)
 

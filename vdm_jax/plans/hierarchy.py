@@ -70,7 +70,7 @@ class Hierarchy(Scheme):
     )
 
   def works(self) -> bool:
-    """Tells whether every stage has room for the frames that it must observe."""
+    """Returns whether every stage has room for the frames that it must observe."""
     state = {**self.start(), "exists": self.anchors}
     while len(state["exists"]) < self.length:
       if (choice := self._choose(state)) is None:

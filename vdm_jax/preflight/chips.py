@@ -93,7 +93,7 @@ class Gpu(Chip):
 # work as one, 'megacore'); a chip of tpu7x is two devices.
 # Clocks are the speed of a device over the multiply-adds of its matrix units per cycle
 # (131,072 for v5e, counted as two; 262,144 for v4 and v5p; 524,288 for v6e and tpu7x).
-# By them the compiler (O2) expects 83 to 97 % of that speed for a product of 4,096.
+# With these the compiler (O2) expects 83 to 97 % of that speed for a product of 4,096.
 TPUS = {
   "v4": Tpu(
     hbm=32 * GIB,

@@ -126,7 +126,7 @@ def sampling(
 
 
 def _small(config: Mapping[str, Any], videos: int, available: int) -> bool:
-  """Tells whether a thousand float32 arrays of the finest level fit."""
+  """Returns whether a thousand float32 arrays of the finest level fit."""
   height, width, _ = config["data"]["frame_shape"]
   frames = systems.build(config).task.num_frames
   channels = config["model"].get("channels", 256)

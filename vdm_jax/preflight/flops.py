@@ -48,7 +48,8 @@ def _equation(equation) -> int:
   if name == "scan":
     return params["length"] * _jaxpr(params["jaxpr"].jaxpr)
   if name == "shard_map":  # Its body is the work of one device.
-    axes = params.get("newly_manual_axes", params.get("manual_axes"))  # By version.
+    # The name depends on the version of JAX.
+    axes = params.get("newly_manual_axes", params.get("manual_axes"))
     parts = math.prod(params["mesh"].shape[axis] for axis in axes)
     return parts * _jaxpr(params["jaxpr"])
   if name == "pallas_call":

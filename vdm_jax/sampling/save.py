@@ -142,7 +142,7 @@ def as_written(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_complete(folder: epath.PathLike) -> bool:
-  """Tells whether a folder holds everything that `save` writes."""
+  """Returns whether a folder holds everything that `save` writes."""
   return (epath.Path(folder) / "record.json").exists()
 
 

@@ -18,6 +18,10 @@ from vdm_jax.errors import UserError
 
 FORMAT = 1
 
+# Smallest part of an array, in bytes, that a device writes for others that hold it too.
+# Smaller parts cost more to cut out than to write.
+_MIN_SLICE = 1 << 20
+
 
 class Checkpoints:
   """The checkpoints of one workdir.
@@ -47,13 +51,16 @@ class Checkpoints:
     self._root = epath.Path(workdir if "://" in workdir else os.path.abspath(workdir))
 
     def manager(name, keep, period=None):
+      processes = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
       return ocp.CheckpointManager(
         self._root / name,
         # Named here, they are known to a manager that has saved nothing, too.
         item_handlers={
-          "state": ocp.PyTreeCheckpointHandler(),
-          "data": ocp.JsonCheckpointHandler(),
-          "meta": ocp.JsonCheckpointHandler(),
+          "state": ocp.PyTreeCheckpointHandler(
+            multiprocessing_options=processes, type_handler_registry=_array_handlers()
+          ),
+          "data": ocp.JsonCheckpointHandler(multiprocessing_options=processes),
+          "meta": ocp.JsonCheckpointHandler(multiprocessing_options=processes),
         },
         options=ocp.CheckpointManagerOptions(
           max_to_keep=keep,
@@ -61,9 +68,7 @@ class Checkpoints:
           create=not read_only,
           read_only=read_only,
           cleanup_tmp_directories=not read_only,
-          multiprocessing_options=ocp.options.MultiprocessingOptions(
-            barrier_sync_key_prefix=name
-          ),
+          multiprocessing_options=processes,
         ),
       )
 
@@ -216,6 +221,18 @@ def newest(workdir: str) -> int | None:
   names = [path.name for path in folder.iterdir()] if folder.exists() else []
   found = [int(name) for name in names if name.isdigit()]
   return max(found, default=None)
+
+
+def _array_handlers():
+  """Makes Orbax's registry of how arrays and numbers are written."""
+  handlers = ocp.type_handlers
+  arrays = handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_MIN_SLICE)
+  return handlers.create_type_handler_registry(
+    (jax.Array, arrays),
+    (np.ndarray, handlers.NumpyHandler()),
+    (int, handlers.ScalarHandler()),
+    (float, handlers.ScalarHandler()),
+  )
 
 
 def _pack(state, data, meta):

@@ -30,7 +30,7 @@ _NEEDED = ("file_format", "checksum", "config", "step", "ema", "vdm_jax")
 
 
 def is_one(path: epath.PathLike) -> bool:
-  """Tells, by its name, whether a path is that of such a file."""
+  """Returns whether a path is that of such a file, by its name."""
   return str(path).endswith(SUFFIX) and not epath.Path(path).is_dir()
 
 

@@ -16,4 +16,8 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
   height, width, _ = config["data"]["frame_shape"]
   network = sections.network(fdm.FdmSettings, config)
   network.check(height, width)
-  return system.DiffusionSystem(network=fdm.FdmUNet(network), **sections.shared(config))
+  return system.DiffusionSystem(
+    network=fdm.FdmUNet(network),
+    learned_variance=network.learn_variance,
+    **sections.shared(config),
+  )

@@ -22,11 +22,6 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
   shared = sections.shared(config)
   task = shared["task"]
   network.check(task.num_frames, height, width)
-  if network.learn_variance and config["diffusion"]["schedule"] == "cosine":
-    raise UserError(
-      "config.model.learn_variance: needs a discrete schedule (linear_steps or "
-      "cosine_steps)"
-    )
   if task.num_sources != 1:
     raise UserError(
       f"config.task.name: RaMViD takes clips of one video, found "
@@ -37,5 +32,6 @@ def build(config: Mapping[str, Any]) -> system.DiffusionSystem:
     cond=parts.CondSpec(num_labels=network.num_labels, drop=drop),
     observed=observed.Pasted(),
     windows=plans.Consecutive(),
+    learned_variance=network.learn_variance,
     **shared,
   )

@@ -40,7 +40,7 @@ class Diffusion(sections.Diffusion):
   train_only: str = ""
 
 
-class Scored(NamedTuple):
+class RvdScored(NamedTuple):
   """A batch's loss as `parts.Scored`, with arrays of the S scored frames only.
 
   Attributes:
@@ -101,7 +101,7 @@ class RvdSystem(system.DiffusionSystem):
     seen: jax.Array | None = None,
     valid: jax.Array | None = None,
     dropout: jax.Array | None = None,
-  ) -> Scored:
+  ) -> RvdScored:
     """Scores frames as `DiffusionSystem.score`, from number `task.num_context` on."""
     first = self.task.num_context
     if self.train_only == "denoiser" and "predictor" in params:
@@ -116,7 +116,7 @@ class RvdSystem(system.DiffusionSystem):
     noise = _from(first, noise)
     valid = jnp.ones(len(video), bool) if valid is None else valid
     where = frames.latent & valid[:, None]
-    residual, mu, of_mu = target, None, (None, None, None)
+    residual, of_mu = target, {"mu": None, "mu_error": None, "mu_square": None}
     if encoded.base is not None:
       mu = encoded.base[:, first:]
       # The unclamped prediction, as clamping has no gradient out of range.
@@ -125,9 +125,9 @@ class RvdSystem(system.DiffusionSystem):
         jnp.square(target - mu), where=where, normalise="selected"
       )
       error = self._error(mu, target, where).per_example
-      of_mu = (mu, error, square.per_example)
+      of_mu = {"mu": mu, "mu_error": error, "mu_square": square.per_example}
       if self.train_only == "predictor":
-        return Scored(regression, error, error, None, None, *of_mu)
+        return RvdScored(regression, error, error, z=None, output=None, **of_mu)
       residual = target - (jax.lax.stop_gradient(mu) if self.stop_gradient else mu)
     x = residual / encoded.scale
     z = process.forward(x, noise.eps, noise.level)
@@ -136,9 +136,9 @@ class RvdSystem(system.DiffusionSystem):
     )
     scored = self._score(output, x, z, frames, noise, valid)
     total = scored.loss
-    if mu is not None and self.regression_weight and not self.train_only:
+    if encoded.base is not None and self.regression_weight and not self.train_only:
       total = total + self.regression_weight * regression
-    return Scored(total, *scored[1:], *of_mu)
+    return RvdScored(**scored._replace(loss=total)._asdict(), **of_mu)
 
   def _error(self, prediction, target, where) -> losses.Loss:
     error = target - prediction

@@ -50,6 +50,7 @@ class DiffusionSystem:
     given_noise: training adds noise to observed frames, with a standard deviation drawn
       uniformly from 0 to this, because long videos observe the model's own, imperfect
       frames.
+    learned_variance: whether the network predicts the reverse process's variance, too.
   """
 
   network: Network
@@ -68,6 +69,7 @@ class DiffusionSystem:
   min_given: int = 0
   windows: plans.Windows = plans.AnyFrames()
   given_noise: float = 0.0
+  learned_variance: bool = False
   # See `registry.System`.
   can_sample = True
   pipeline_extras = ()
@@ -83,6 +85,11 @@ class DiffusionSystem:
     if self.objective.kind == "kl" and not discrete:
       raise UserError(
         "config.diffusion.kind: 'kl' needs a discrete schedule (linear_steps or "
+        "cosine_steps)"
+      )
+    if self.learned_variance and not discrete:
+      raise UserError(
+        "config.model.learn_variance: needs a discrete schedule (linear_steps or "
         "cosine_steps)"
       )
 

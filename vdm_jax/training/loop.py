@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -155,39 +156,50 @@ def _train(programs, batches, workdir, meta, hooks, init_from, trace) -> Result:
     lambda: jax.random.fold_in(jax.random.key(seed), 1), out_shardings=whole
   )()
   tracer = profile.Profile(trace if main else None, workdir, log)
-  loop = _Loop(programs, batches, checkpoints, meta, hooks, log, tracer, key, spent)
+  loop = _Loop(
+    programs=programs,
+    batches=batches,
+    checkpoints=checkpoints,
+    meta=meta,
+    hooks=hooks,
+    log=log,
+    tracer=tracer,
+    key=key,
+    spent=spent,
+  )
   # Even if a run fails, the checkpoint that it is writing is finished.
   with contextlib.closing(log), contextlib.closing(checkpoints):
     return loop.run(state, first_step)
 
 
+@dataclasses.dataclass
 class _Loop:
   """One run of the loop, with everything that is constant from step to step."""
 
-  def __init__(
-    self, programs, batches, checkpoints, meta, hooks, log, tracer, key, spent
-  ):
-    self.programs = programs
-    self.config = programs.config["train"]
+  programs: program.Program
+  batches: Batches
+  checkpoints: checkpoint.Checkpoints
+  meta: Mapping[str, Any]
+  hooks: Hooks
+  log: progress.Report
+  tracer: profile.Profile
+  key: jax.Array
+  spent: float  # Seconds of earlier calls.
+
+  def __post_init__(self):
+    self.config = self.programs.config["train"]
     self.best_by = self.config.get("best_by", "loss")
     if self.best_by not in BEST_BY:
       raise errors.unknown("config.train.best_by", self.best_by, BEST_BY)
-    if self.best_by == "fvd" and hooks.measure is None:
+    if self.best_by == "fvd" and self.hooks.measure is None:
       raise UserError(
         "config.train.best_by: 'fvd' wants config.train.eval_fvd_every > 0"
       )
-    self.batches = batches
-    self.checkpoints = checkpoints
-    self.meta = meta
-    self.hooks = hooks
-    self.log = log
-    self.tracer = tracer
-    self.key = key
     self.queued = collections.deque()  # (step, its loss) of possibly unfinished steps.
     self.sums = None  # Sums of metrics on the devices, since the host last read them.
     self.means = sums.Means()
     # The time of earlier calls counts, as if the run had never stopped.
-    self.start = time.monotonic() - spent
+    self.start = time.monotonic() - self.spent
     self.progress = np.float32(0.0)
     self.placed = None  # The progress and its copy on the devices.
 
@@ -252,7 +264,7 @@ class _Loop:
       self.save(state, step)
 
   def due(self, step):
-    """Tells whether the host reads the metrics after this step."""
+    """Returns whether the host reads the metrics after this step."""
     return step % _LOOK_EVERY == 0 or any(
       self.at(name, step)
       for name in (

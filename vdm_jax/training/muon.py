@@ -46,7 +46,7 @@ def muon(
 
 
 def is_kernel(path: tuple[Any, ...], leaf: jax.Array) -> bool:
-  """Tells whether Muon applies to a parameter."""
+  """Returns whether Muon applies to a parameter."""
   return leaf.ndim >= 2 and "kernel" in jax.tree_util.keystr(path[-1:])
 
 

@@ -18,7 +18,7 @@ _BY_TIME = {
 
 
 def by_time(config: Mapping[str, Any]) -> bool:
-  """Tells whether the learning rate decays with time instead of steps.
+  """Returns whether the learning rate decays with time instead of steps.
 
   Raises:
     UserError: `config.decay_by` is unknown, or the decay does not support time.

@@ -271,7 +271,7 @@ _VERBS = ("moving", "going", "drifting")
 
 
 def held_out(label: int, direction: int) -> bool:
-  """Tells whether captioned training clips leave out a direction of a digit.
+  """Returns whether captioned training clips leave out a direction of a digit.
 
   Args:
     label: class of the digit.

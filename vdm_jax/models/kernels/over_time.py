@@ -38,7 +38,7 @@ class _Static(NamedTuple):
 
 
 def takes(frames: int, pixels: int, channels: int, head_dim: int, dtype) -> bool:
-  """Tells whether the kernels take such a video: whole heads fill lanes and it fits."""
+  """Returns whether the kernels take a video: whole heads fill lanes and it fits."""
   shape = frames, pixels, channels, head_dim, dtype
   return None not in (blocks(*shape, False), blocks(*shape, True))
 

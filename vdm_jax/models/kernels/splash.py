@@ -23,12 +23,12 @@ HEADS = "'splash' takes heads of up to 256 channels, a multiple of 8"
 
 
 def takes_heads(head_dim: int) -> bool:
-  """Tells whether the kernel takes heads of this width; see `HEADS`."""
+  """Returns whether the kernel takes heads of this width; see `HEADS`."""
   return head_dim % 8 == 0 and head_dim <= 256
 
 
 def takes(tokens: int, head_dim: int) -> bool:
-  """Tells whether the kernel takes this many tokens and heads of this width."""
+  """Returns whether the kernel takes this many tokens and heads of this width."""
   return tokens >= _SMALLEST and takes_heads(head_dim)
 
 
