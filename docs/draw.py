@@ -58,7 +58,7 @@ def tasks(path: pathlib.Path) -> None:
   for axes, (title, fields) in zip(
     figure.subplots(len(TASKS), 1), TASKS.items(), strict=True
   ):
-    task = vdm.tasks.from_config(fields)
+    task = vdm.tasks.build(fields)
     rng = np.random.default_rng(12)
     for row in range(4):
       drawn = task.sample(rng, [60] * task.num_sources)

@@ -1,6 +1,7 @@
 """What is registered by name."""
 
 import functools
+from typing import Protocol
 
 import pytest
 
@@ -40,6 +41,23 @@ def test_arguments_are_checked_by_name():
     check(lambda size: None, "size")
   with pytest.raises(UserError, match="^options.colour: missing$"):
     check(lambda size, colour, **more: None, "width")
+
+
+def test_what_a_thing_lacks_of_a_protocol_is_listed():
+  class Base(Protocol):
+    size: int
+
+    def grow(self): ...
+
+  class Wide(Base, Protocol):
+    width: int = 1
+
+  class Small:
+    size = 1
+
+  assert names.missing(Base, Small()) == ["grow"]
+  assert names.missing(Wide, Small()) == ["grow", "width"]
+  assert names.missing(Wide, type("Full", (Wide,), {"size": 2})()) == []
 
 
 def test_code_of_the_users_own_only_where_it_is_asked_for():

@@ -57,7 +57,7 @@ def test_the_authors_settings(name, frames, blocks, rate, batch, parameters):
 
 def test_arguments_of_the_small_config():
   assert load("ramvid_digits:p=0.75").task.uncondition_rate == 0.75
-  task = tasks.from_config(load("ramvid_digits:task=mcvd").task.to_dict())
+  task = tasks.build(load("ramvid_digits:task=mcvd").task.to_dict())
   assert isinstance(task, tasks.PastFuture) and task.num_frames == 8
 
 

@@ -111,6 +111,16 @@ def check_arguments(
       raise UserError(f"{prefix}{name}: missing")
 
 
+def missing(interface: type, thing: Any) -> list[str]:
+  """Lists the attributes and methods of a protocol that a thing lacks, by name."""
+  members = dict.fromkeys(
+    name
+    for cls in reversed(interface.__mro__)
+    for name in (*inspect.get_annotations(cls), *vars(cls))
+  )
+  return [m for m in members if not m.startswith("_") and not hasattr(thing, m)]
+
+
 def _import(name: str):
   return importlib.import_module(name)
 

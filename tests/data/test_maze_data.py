@@ -138,7 +138,7 @@ class TestDataSet:
 
   def test_pipeline_delivers_poses(self, data_dir):
     source = source_lib.load(FIXED, data_dir)
-    task = tasks.from_config({"name": "unconditional", "num_frames": 8})
+    task = tasks.build({"name": "unconditional", "num_frames": 8})
     options = {"batch_size": 2, "seed": 0, "cond": ("video",), "num_threads": 0}
     batch = next(pipeline.make_pipeline(source, task, extras=("pose",), **options))
     assert batch["extras"]["pose"].shape == (2, 8, 3)
@@ -180,7 +180,7 @@ def test_only_chosen_frames_of_long_videos_are_read(tmp_path):
       return self.inner.__getitems__(keys)
 
   source.__dict__["_records"] = Counted(source._records)
-  task = tasks.from_config({"name": "random_subsets", "max_frames": 6})
+  task = tasks.build({"name": "random_subsets", "max_frames": 6})
   options = {"batch_size": 2, "seed": 0, "num_threads": 0, "shuffle": False}
   batches = pipeline.make_pipeline(source, task, extras=("pose",), **options)
   for _ in range(10):

@@ -9,7 +9,7 @@ from vdm_jax.errors import UserError
 
 
 def test_every_start_is_equally_likely_the_last_one_included():
-  task = tasks.from_config(
+  task = tasks.build(
     {"name": "unconditional", "num_frames": 4, "stride": 2, "flip": True}
   )
   assert task.min_length == 7
@@ -27,7 +27,7 @@ def test_every_start_is_equally_likely_the_last_one_included():
 
 
 def test_joint_images_are_frames_of_other_videos_in_groups_of_their_own():
-  task = tasks.from_config({"name": "joint_images", "num_frames": 3, "num_images": 2})
+  task = tasks.build({"name": "joint_images", "num_frames": 3, "num_images": 2})
   assert (task.num_frames, task.num_sources, task.min_length) == (5, 3, 3)
   assert (task.window, task.stride, task.min_given) == (3, 1, 0)
   rng = np.random.default_rng(0)
@@ -42,12 +42,57 @@ def test_joint_images_are_frames_of_other_videos_in_groups_of_their_own():
 
 
 def test_no_images_is_the_plain_clip():
-  joint = tasks.from_config({"name": "joint_images", "num_frames": 3, "num_images": 0})
-  plain = tasks.from_config({"name": "unconditional", "num_frames": 3})
+  joint = tasks.build({"name": "joint_images", "num_frames": 3, "num_images": 0})
+  plain = tasks.build({"name": "unconditional", "num_frames": 3})
   one = joint.sample(np.random.default_rng(7), [9])
   other = plain.sample(np.random.default_rng(7), [9])
   for a, b in zip(one, other, strict=True):
     np.testing.assert_array_equal(a, b)
+
+
+MINE = """
+import dataclasses
+from vdm_jax import tasks
+
+nothing = None
+
+
+@dataclasses.dataclass
+class Ends(tasks.Task):
+  num_frames: int
+
+  min_length = 2
+
+  def sample(self, rng, lengths):
+    raise NotImplementedError
+
+
+@dataclasses.dataclass
+class Half:
+  num_frames: int
+"""
+
+
+def test_a_task_of_ones_own_is_named_by_its_file(tmp_path):
+  path = tmp_path / "mine.py"
+  path.write_text(MINE)
+  task = tasks.build({"name": f"{path}:Ends", "num_frames": 4})
+  assert (task.num_frames, task.window, task.num_sources, task.min_given) == (
+    4,
+    4,
+    1,
+    0,
+  )
+  for name, message in (
+    ("Ends", "^config.task.num_frames: missing$"),
+    ("End", "Did you mean 'Ends'"),
+    ("nothing", "expected a class or function, .* of type NoneType"),
+  ):
+    with pytest.raises(UserError, match=message):
+      tasks.build({"name": f"{path}:{name}"})
+  lacks = "to return a task, found a Half without min_length, .*, window, sample$"
+  with pytest.raises(UserError, match=lacks):
+    tasks.build({"name": f"{path}:Half", "num_frames": 4})
 
 
 @pytest.mark.parametrize(
@@ -64,4 +109,4 @@ def test_no_images_is_the_plain_clip():
 )
 def test_mistakes_are_named(config, message):
   with pytest.raises(UserError, match=message):
-    tasks.from_config(config)
+    tasks.build(config)

@@ -9,7 +9,7 @@ from vdm_jax.errors import UserError
 
 
 def test_frames_after_the_context_are_teacher_forced():
-  task = tasks.from_config(
+  task = tasks.build(
     {"name": "next_frame", "num_frames": 5, "num_context": 2, "stride": 2, "flip": True}
   )
   assert (task.num_frames, task.num_sources, task.min_length) == (5, 1, 9)
@@ -27,4 +27,4 @@ def test_frames_after_the_context_are_teacher_forced():
 
 def test_a_stride_below_one_is_named():
   with pytest.raises(UserError, match="config.task.stride: expected >= 1, found 0"):
-    tasks.from_config({"name": "next_frame", "num_frames": 5, "stride": 0})
+    tasks.build({"name": "next_frame", "num_frames": 5, "stride": 0})

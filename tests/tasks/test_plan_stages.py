@@ -16,7 +16,7 @@ FIELDS = dict(
 
 
 def task(**changed):
-  return tasks.from_config({"name": "plan_stages", **FIELDS, **changed})
+  return tasks.build({"name": "plan_stages", **FIELDS, **changed})
 
 
 def stages(name):

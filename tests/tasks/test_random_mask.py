@@ -11,7 +11,7 @@ from vdm_jax.errors import UserError
 
 
 def draw(count, length=20, seed=0, **fields):
-  task = tasks.from_config(fields)
+  task = tasks.build(fields)
   rng = np.random.default_rng(seed)
   return task, [task.sample(rng, [length]) for _ in range(count)]
 

@@ -8,7 +8,7 @@ from vdm_jax.errors import UserError
 
 
 def draw(count, lengths, seed=0, **fields):
-  task = tasks.from_config({"name": "random_subsets", **fields})
+  task = tasks.build({"name": "random_subsets", **fields})
   rng = np.random.default_rng(seed)
   return task, [task.sample(rng, lengths) for _ in range(count)]
 

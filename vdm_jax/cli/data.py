@@ -160,7 +160,7 @@ def _task(source: source_lib.VideoSource):
   if "num_frames" in tasks.fields(_TASK.value):
     config["num_frames"] = int(min(16, source.lengths.max()))
   config |= key_values.parse(_TASK_OPTIONS.value, "task_option")
-  return tasks.from_config(config)
+  return tasks.build(config)
 
 
 def _caption(source: source_lib.VideoSource, number: int) -> str:

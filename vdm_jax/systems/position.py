@@ -162,7 +162,7 @@ def build(config: Mapping[str, Any]) -> PositionRegressor:
   return PositionRegressor(
     network=position_regressor.PositionNetwork(network, grid.cells**2),
     grid=grid,
-    task=tasks.from_config(config["task"]),
+    task=tasks.build(config["task"]),
     frame_shape=(height, width, channels),
     **own,
   )

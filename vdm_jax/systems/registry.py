@@ -1,6 +1,5 @@
 """The interface of systems, and their registry."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -157,19 +156,9 @@ def build(config: Mapping[str, Any]) -> System:
     )
   system = make(config)
   interface = SamplingSystem if getattr(system, "can_sample", False) else System
-  if missing := [key for key in _members(interface) if not hasattr(system, key)]:
+  if missing := names.missing(interface, system):
     raise UserError(
       f"config.system: expected {name!r} to return a system, found a "
       f"{type(system).__name__} without {', '.join(missing)}"
     )
   return system
-
-
-def _members(interface: type) -> list[str]:
-  """Lists the attributes and methods of a protocol and of those that it extends."""
-  members = [
-    name
-    for cls in reversed(interface.__mro__)
-    for name in (*inspect.get_annotations(cls), *vars(cls))
-  ]
-  return [name for name in members if not name.startswith("_")]

@@ -174,7 +174,7 @@ def shared(
   Raises:
     UserError: a field's value is invalid.
   """
-  task = tasks.from_config(config["task"])
+  task = tasks.build(config["task"])
   d = diffusion or read(Diffusion, config["diffusion"], "config.diffusion")
   name, options = plan(config)
   return dict(

@@ -6,7 +6,7 @@ from vdm_jax.tasks.next_frame import NextFrame
 from vdm_jax.tasks.plan_stages import PlanStages
 from vdm_jax.tasks.random_mask import RandomMask
 from vdm_jax.tasks.random_subsets import RandomSubsets
-from vdm_jax.tasks.task import Selection, Task, fields, from_config, register
+from vdm_jax.tasks.task import Selection, Task, build, fields, register
 
 register("unconditional", Unconditional)
 register("joint_images", joint_images)
@@ -26,7 +26,7 @@ __all__ = [
   "Selection",
   "Task",
   "Unconditional",
+  "build",
   "fields",
-  "from_config",
   "register",
 ]

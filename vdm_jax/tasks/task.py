@@ -66,9 +66,9 @@ _REGISTRY: names.Registry[Callable[..., Task]] = names.Registry(
 )
 
 
-def register(name: str, build: Callable[..., Task]) -> None:
-  """Makes a task nameable as `config.task.name`; `build` gets the other fields."""
-  _REGISTRY.register(name, build)
+def register(name: str, make: Callable[..., Task]) -> None:
+  """Makes a task nameable as `config.task.name`; `make` gets the other fields."""
+  _REGISTRY.register(name, make)
 
 
 def fields(name: str) -> list[str]:
@@ -77,20 +77,41 @@ def fields(name: str) -> list[str]:
   Raises:
     UserError: there is no such task.
   """
-  return list(inspect.signature(_REGISTRY.find(name)).parameters)
+  return list(inspect.signature(_find(name)).parameters)
 
 
-def from_config(config: Mapping[str, Any]) -> Task:
-  """Builds the task that `config.task` names; its other fields are arguments.
+def build(config: Mapping[str, Any]) -> Task:
+  """Builds the task of a section `config.task`, whose other fields are arguments.
+
+  `config.task.name` is a registered name, or a class or function of the user's as
+  `package.module:attribute` or `path/to/file.py:attribute`. That code is imported and
+  executed, even when a run is only loaded, so name and load only what you trust.
 
   Raises:
-    UserError: the name or a field is unknown or missing, or a field's value is invalid.
+    UserError: the name or a field is unknown or missing, a field's value is invalid, or
+      what is named makes no task.
   """
   fields = dict(config)
   name = fields.pop("name", None)
   if name is None:
     raise UserError("config.task.name: missing")
-  build = _REGISTRY.find(name)
+  make = _find(name)
   kind = f"field of task {name!r} (config.task)"
-  names.check_arguments(build, fields, kind=kind, prefix="config.task.")
-  return build(**fields)
+  names.check_arguments(make, fields, kind=kind, prefix="config.task.")
+  task = make(**fields)
+  if missing := names.missing(Task, task):
+    raise UserError(
+      f"config.task.name: expected {name!r} to return a task, found a "
+      f"{type(task).__name__} without {', '.join(missing)}"
+    )
+  return task
+
+
+def _find(name: str) -> Callable[..., Task]:
+  make = _REGISTRY.find_or_import(name)
+  if not callable(make):
+    raise UserError(
+      f"config.task.name: expected a class or function, but {name!r} is of type "
+      f"{type(make).__name__}"
+    )
+  return make
