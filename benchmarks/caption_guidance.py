@@ -10,7 +10,7 @@ import pathlib
 
 import numpy as np
 
-from vdm_jax import experiment, sampling
+from vdm_jax import run_data, sampling
 from vdm_jax.demo import captioned, cascade, digits
 from vdm_jax.evaluation import protocol
 from vdm_jax.pixels import to_uint8
@@ -39,7 +39,7 @@ def main() -> None:
   asked = captioned.combinations(args.per_digit)
   tokens = []
   for model in (base, upper):
-    encoder = experiment.text_encoder(model.info)
+    encoder = run_data.text_encoder(model.info)
     pairs = [encoder(one.caption) for one in asked]
     tokens.append(tuple(map(np.stack, zip(*pairs, strict=True))))
   head = [f"{title}, {kind}" for title in COLUMNS.values()

@@ -80,7 +80,7 @@ def patch(patcher, config):
     path = steps.epath.Path(workdir) / "spent"
     return float(path.read_text()) if path.exists() else 0.0
 
-  patcher.setattr(steps.experiment, "train", train)
+  patcher.setattr(timed.experiment, "train", train)
   patcher.setattr(timed, "trained_seconds", spent)
   patcher.setattr(steps.sampling, "load", lambda workdir: Model(config))
 
@@ -157,7 +157,7 @@ def test_no_more_training_without_more_time(config, done, monkeypatch):
     raise AssertionError("trains again")
 
   patch(monkeypatch, config)
-  monkeypatch.setattr(steps.experiment, "train", train)
+  monkeypatch.setattr(timed.experiment, "train", train)
   again = run(config, done[0], seconds=5.0)
   assert again["sets"] == done[1]["sets"]  # Nothing in the demo is left to chance.
   with pytest.raises(AssertionError, match="trains again"):
@@ -166,7 +166,7 @@ def test_no_more_training_without_more_time(config, done, monkeypatch):
 
 def test_a_signal_stops_it(config, done, monkeypatch):
   stopped = loop.Result(None, "signal")
-  monkeypatch.setattr(steps.experiment, "train", lambda *args, **more: stopped)
+  monkeypatch.setattr(timed.experiment, "train", lambda *args, **more: stopped)
   with pytest.raises(timed.Stopped):
     run(config, done[0], seconds=6.0)
 

@@ -1,5 +1,6 @@
 """The checkout itself: set-up, packaging and what a committed file may say."""
 
+import ast
 import os
 import re
 import subprocess
@@ -78,6 +79,53 @@ def test_constraints_cover_and_satisfy(python, setup_arguments, constraints):
     name = canonicalize_name(requirement.name)
     assert name in pins, f"constraints.txt lacks {name} for Python {python}"
     assert pins[name] in requirement.specifier, f"{name} {pins[name]}: {requirement}"
+
+
+def imports(package):
+  """(module, imported part, line) of each import of one part by another."""
+  parts = {path.stem for path in package.iterdir()}
+  for path in sorted(package.rglob("*.py")):
+    own = path.relative_to(package).parts[0].removesuffix(".py")
+    # A link to the checkout's configs/, which a walk may or may not follow.
+    if own == "configs":
+      continue
+    for node in ast.walk(ast.parse(path.read_text())):
+      named = []
+      if isinstance(node, ast.Import):
+        named = [alias.name for alias in node.names]
+      elif isinstance(node, ast.ImportFrom):
+        assert not node.level, f"{path}:{node.lineno}: a relative import"
+        named = [f"{node.module}.{alias.name}" for alias in node.names]
+      for name in named:
+        whole, _, rest = name.partition(".")
+        part = rest.partition(".")[0]
+        if whole == "vdm_jax" and part in parts - {own}:
+          yield own, part, f"{path.relative_to(package)}:{node.lineno}"
+
+
+def test_imports_run_one_way(checkout):
+  design = (checkout / "docs" / "design.md").read_text()
+  block = design.partition("Imports run downwards only:\n\n")[2].partition("\n\n")[0]
+  rows = [re.split(r",\s*", row.strip()) for row in block.split("->")]
+  ranks = {part: rank for rank, row in enumerate(rows) for part in row}
+  assert {"cli", "experiment", "evaluation", "systems", "frames"} < set(ranks)
+  package = checkout / "vdm_jax"
+  assert all((package / part).is_dir() or (package / f"{part}.py").is_file()
+             for part in ranks)  # fmt: skip
+  ranks |= {"__init__": -1, "__main__": -1, "configs": 0.5}
+  found = list(imports(package))
+  assert ("evaluation", "sampling") in {(own, part) for own, part, _ in found}
+  wrong = [
+    f"{where} imports {part}"
+    for own, part, where in found
+    # What is not in the list is below it.
+    if ranks.get(own, len(rows)) >= ranks.get(part, len(rows) + 1)
+  ]
+  assert not wrong
+  # Of its own kind, data knows tasks and frames; metrics know no more than arrays.
+  known = {own: {p for o, p, _ in found if o == own} & set(ranks) for own in ranks}
+  assert known["data"] <= {"interop", "tasks", "frames"}
+  assert not known["metrics"]
 
 
 def test_no_tensorflow(setup_arguments, constraints):

@@ -107,7 +107,7 @@ def sample(out: pathlib.Path, setting: settings.Setting, seed: int, clips: int) 
   """Samples a setting with the models of a seed, unless that is done."""
   import numpy as np
 
-  from vdm_jax import experiment, sampling
+  from vdm_jax import run_data, sampling
   from vdm_jax.pixels import to_float, to_uint8
   from vdm_jax.sampling import cascade
 
@@ -124,9 +124,9 @@ def sample(out: pathlib.Path, setting: settings.Setting, seed: int, clips: int) 
   options = {"batch_size": clips, "seed": 1000 * seed, **setting.options}
   if setting.given:
     config = model.info["config"]
-    test = experiment.open_split(config, model.system, "test")
+    test = run_data.open_split(config, model.system, "test")
     labels = np.asarray(test.labels[:clips])
-    given = experiment.given_clips(
+    given = run_data.given_clips(
       config, model.system, "test", clips, range(setting.given)
     )
     options["given"] = to_float(given)

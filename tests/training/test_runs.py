@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 from tests import helpers
-from vdm_jax import experiment, sampling
+from vdm_jax import experiment, run_data, sampling
 from vdm_jax.data import records
 from vdm_jax.data.builders import video_folder
 from vdm_jax.errors import UserError
@@ -363,7 +363,7 @@ def test_captions_train_and_steer(config, tmp_path):
     workdir,
   )
   model = sampling.load(workdir)
-  encoder = experiment.text_encoder(model.info)
+  encoder = run_data.text_encoder(model.info)
   # Two steps teach nothing: what is shown is that the words arrive.
   model.set_params(helpers.lively(jax.device_get(model.params), scale=0.1))
 
@@ -374,6 +374,6 @@ def test_captions_train_and_steer(config, tmp_path):
   assert np.abs(one - other).max() > 1e-3
   with pytest.raises(UserError, match="token_dim: 32"):
     wrong = {**model.info["config"]["model"], "token_dim": 32}
-    experiment.text_encoder({"config": {**model.info["config"], "model": wrong}})
+    run_data.text_encoder({"config": {**model.info["config"], "model": wrong}})
   with pytest.raises(UserError, match="'bytes': the model was trained with weights"):
-    experiment.text_encoder({**model.info, "text_checksum": "another"})
+    run_data.text_encoder({**model.info, "text_checksum": "another"})

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from tests import helpers
-from vdm_jax import experiment, preflight, sampling, sharding, systems
+from vdm_jax import preflight, sampling, sharding, systems
 from vdm_jax.errors import UserError
 from vdm_jax.preflight import estimate, lowerable, measure
+from vdm_jax.sampling import in_training
 from vdm_jax.training import program as training
 
 MESHES = [{"data": 1, "fsdp": 8}, {"data": 2, "fsdp": 4}, {"data": 8, "fsdp": 1}]
@@ -42,7 +43,7 @@ def test_samples_are_made_with_the_arrays_of_the_state(mesh, monkeypatch):
     return np.zeros((count, 4, 12, 12, 1), np.float32)
 
   monkeypatch.setattr(sampling.Model, "sample", sample)
-  make, _ = experiment.sampler(config, system, 2, 4, None)
+  make, _ = in_training.sampler(config, system, 2, 4, None)
   assert make(average).shape == (2, 4, 12, 12, 1)
   assert models[0].params is None  # Nothing holds on to them afterwards.
   assert lowerable.build(config, "train", jax.devices()).sampling_bytes == 0
@@ -58,7 +59,7 @@ def test_a_sampler_that_fails_holds_nothing(monkeypatch):
     raise UserError("no")
 
   monkeypatch.setattr(sampling.Model, "sample", sample)
-  make, _ = experiment.sampler(config, system, 2, 4, None)
+  make, _ = in_training.sampler(config, system, 2, 4, None)
   params = jax.eval_shape(system.init, jax.random.key(0))
   with pytest.raises(UserError, match="^no$"):
     make(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), params))

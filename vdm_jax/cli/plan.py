@@ -157,7 +157,7 @@ def _optimize() -> None:
 
   import tqdm
 
-  from vdm_jax import experiment, sampling
+  from vdm_jax import run_data, sampling
   from vdm_jax.evaluation import noise_error
   from vdm_jax.plans import optimized
 
@@ -165,7 +165,7 @@ def _optimize() -> None:
   metric = noise_error.NoiseError(
     model.system,
     model.params,
-    experiment.open_split(model.info["config"], model.system, "train"),
+    run_data.open_split(model.info["config"], model.system, "train"),
     length=length,
     num_videos=_NUM_VIDEOS.value,
     num_levels=_NUM_LEVELS.value,

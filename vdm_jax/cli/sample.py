@@ -297,14 +297,14 @@ def _signals(model, labels, captions, optional):
 
   A later model of a cascade leaves out those that it was not trained with.
   """
-  from vdm_jax import experiment
+  from vdm_jax import run_data
 
   found = {}
   if labels is not None and (model.system.cond.num_labels or not optional):
     found["label"] = labels
   if captions is None and _NEGATIVE.value is None:
     return found
-  encoder = experiment.text_encoder(model.info)
+  encoder = run_data.text_encoder(model.info)
   if encoder is None and not optional:
     raise UserError("--caption: this model was trained without text")
   if encoder is not None and captions is not None:
@@ -371,7 +371,7 @@ def _places() -> list[int]:
 
 def _given(model, places, num_videos):
   """Reads the given frames, [T0, H, W, C] or [N, T0, H, W, C], and their origin."""
-  from vdm_jax import experiment
+  from vdm_jax import run_data
   from vdm_jax.data import video
   from vdm_jax.pixels import to_float
 
@@ -392,7 +392,7 @@ def _given(model, places, num_videos):
     print(f"given: frames {', '.join(map(str, index))} of {_GIVEN.value}")
     return to_float(clip[index]), _GIVEN.value
   split = _SPLIT.value or "test"
-  clips = experiment.given_clips(
+  clips = run_data.given_clips(
     model.info["config"], model.system, split, num_videos, places
   )
   data = model.info["config"]["data"]["name"]

@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
 
 def _sampling(config, workdir: str) -> str:
   """Returns a command that samples a run, to append to others."""
-  from vdm_jax import experiment, systems
+  from vdm_jax import run_data, systems
 
   system = systems.build(config)
   if not system.can_sample:
@@ -78,8 +78,8 @@ def _sampling(config, workdir: str) -> str:
   count, given = 8, system.min_given
   start = ""
   if given:
-    split = experiment.held_out_split(config)
-    count = min(count, experiment.open_split(config, system, split).num_videos)
+    split = run_data.held_out_split(config)
+    count = min(count, run_data.open_split(config, system, split).num_videos)
     start = f" --split={split} --num_obs={given}"
   out = f"{workdir.rstrip('/')}_samples"
   return f"; vdm-jax sample --workdir={workdir}{start} --num_videos={count} --out={out}"

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from vdm_jax import experiment, pixels, sampling
+from vdm_jax import pixels, run_data, sampling
 from vdm_jax.data import builders, video
 from vdm_jax.data import source as sources
 from vdm_jax.data.builders import moving_digits
@@ -232,7 +232,7 @@ def _sample(out, models, captions):
     out.rmtree()
   tokens = []
   for model in models:
-    encoder = experiment.text_encoder(model.info)
+    encoder = run_data.text_encoder(model.info)
     pairs = [encoder(caption) for caption in captions]
     tokens.append(tuple(map(np.stack, zip(*pairs, strict=True))))
   options = dict(batch_size=20, progress=True)
@@ -259,7 +259,7 @@ def _sample(out, models, captions):
 
 def _real(upper, models, count):
   """Reads test clips uint8 [N, T, H, W, C], and their digits and directions [N, 2]."""
-  source = experiment.open_split(upper, models[1].system, "test")
+  source = run_data.open_split(upper, models[1].system, "test")
   count = min(10 * count, source.num_videos)
   frames = np.arange(source.lengths.min())
   clips = source.read_many([(number, frames) for number in range(count)])

@@ -27,7 +27,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from vdm_jax import experiment, frames, sampling
+from vdm_jax import frames, run_data, sampling
 from vdm_jax.data import sheet, video
 from vdm_jax.data import source as sources
 from vdm_jax.demo import digits, goals, timed
@@ -106,7 +106,7 @@ def run(
       timed.train(this, str(out / name), left, init_from=given)
     with clock(f"sample {name}"):
       model = sampling.load(str(out / name))
-      truth = experiment.given_clips(
+      truth = run_data.given_clips(
         this, model.system, "test", num_clips, range(num_frames)
       )
       folders = sample(out / "members" / name, model, truth, members, num_context)

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from vdm_jax import experiment, sampling
+from vdm_jax import run_data, sampling
 from vdm_jax.data import sheet, video
 from vdm_jax.data import source as sources
 from vdm_jax.data.builders import moving_digits
@@ -111,7 +111,7 @@ def run(
     timed.train(config, str(out / "train"), seconds)
 
   model = sampling.load(str(out / "train"))
-  source = experiment.open_split(config, model.system, "test")
+  source = run_data.open_split(config, model.system, "test")
   if 2 * num_videos > source.num_videos:
     raise UserError(
       f"`num_videos={num_videos}`: expected at most half of the {source.num_videos} "

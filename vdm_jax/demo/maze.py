@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from vdm_jax import experiment, pixels, sampling
+from vdm_jax import pixels, run_data, sampling
 from vdm_jax.data import source as sources
 from vdm_jax.data import video
 from vdm_jax.demo import by_plan, timed
@@ -92,7 +92,7 @@ def run(
 
   model = sampling.load(str(out / "train"))
   places = range(num_obs)
-  clips = experiment.given_clips(config, model.system, "test", num_videos, places)
+  clips = run_data.given_clips(config, model.system, "test", num_videos, places)
   walks = {}
   for name in plan_names:
     by_plan.draw(out / f"scheme_{name}.png", model, name, length, num_obs)
@@ -137,7 +137,7 @@ def run(
 
 def real_frames(config, system) -> np.ndarray:
   """Reads all frames of the test videos, one video after the other."""
-  source = experiment.open_split(config, system, "test")
+  source = run_data.open_split(config, system, "test")
   return np.concatenate(
     [source.read(i, np.arange(source.lengths[i])) for i in range(source.num_videos)]
   )

@@ -27,7 +27,7 @@ import tqdm
 from etils import epath
 
 import vdm_jax
-from vdm_jax import experiment, sampling
+from vdm_jax import run_data, sampling
 from vdm_jax.data import source as sources
 from vdm_jax.data import video
 from vdm_jax.demo import digit_clips, digits, digits_page, goals, timed
@@ -124,7 +124,7 @@ def run(
     system = model.system
 
     def real(split, per_class=0):
-      source = experiment.open_split(config, system, split)
+      source = run_data.open_split(config, system, split)
       return digit_clips.real_clips(source, system.window, system.stride, per_class)
 
     reference, per_class = real("test"), len(sampled) // digits.NUM_CLASSES

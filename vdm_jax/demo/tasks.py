@@ -24,7 +24,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from vdm_jax import experiment, sampling
+from vdm_jax import run_data, sampling
 from vdm_jax.data import sheet, video
 from vdm_jax.data import source as sources
 from vdm_jax.demo import digits, goals, timed
@@ -164,7 +164,7 @@ def promised(
 
 def _clips(config, model, split, count) -> np.ndarray:
   window = range(model.system.window)
-  return experiment.given_clips(config, model.system, split, count, window)
+  return run_data.given_clips(config, model.system, split, count, window)
 
 
 def sample_tasks(

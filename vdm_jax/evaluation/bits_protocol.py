@@ -14,8 +14,8 @@ import numpy as np
 import tqdm
 from etils import epath
 
-from vdm_jax import experiment, sampling
 from vdm_jax import frames as frames_lib
+from vdm_jax import run_data, sampling
 from vdm_jax.diffusion import bound, schedule
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import protocol
@@ -53,7 +53,7 @@ class Bits:
     system = model.system
     self._check(system)
     config = model.info["config"]
-    clips = experiment.given_clips(
+    clips = run_data.given_clips(
       config, system, self.split, self.num_clips, range(system.window)
     )
     program = jax.jit(functools.partial(terms, system, self.num_context, self.draws))

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from vdm_jax import experiment, sampling
+from vdm_jax import run_data, sampling
 from vdm_jax.data import decode, folder
 from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
@@ -174,7 +174,7 @@ def _run(name, asked, count, seed, options) -> Source:
   given = None
   if context:
     config = model.info["config"]
-    given = experiment.given_clips(config, system, "test", count, range(context))
+    given = run_data.given_clips(config, system, "test", count, range(context))
     given = to_float(given)
   made: dict[int, np.ndarray] = {}
 

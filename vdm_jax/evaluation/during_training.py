@@ -10,12 +10,13 @@ from typing import Any
 
 from etils import epath
 
-from vdm_jax import experiment
+from vdm_jax import run_data
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import distances, feature_store
 from vdm_jax.evaluation.clip_sources import Source
 from vdm_jax.metrics import features, weights
 from vdm_jax.pixels import to_float
+from vdm_jax.sampling import in_training
 
 _FRAMES = 16
 
@@ -36,10 +37,10 @@ def fvd(
     raise UserError(f"config.train.eval_fvd_clips: expected 2 or more, found {count}")
   if not system.can_sample:
     raise UserError("config.train.eval_fvd_every: this system samples no videos")
-  split = experiment.held_out_split(config)
-  real = experiment.given_clips(config, system, split, count, range(length))
+  split = run_data.held_out_split(config)
+  real = run_data.given_clips(config, system, split, count, range(length))
   extractor = features.Extractor(weights.load("i3d"))
-  source = experiment.open_split(config, system, split)
+  source = run_data.open_split(config, system, split)
   held_out = Source(
     f"{source.full_name}:{split}",
     "data",
@@ -56,7 +57,7 @@ def fvd(
   )
   context = system.min_given
   given = to_float(real[:, :context]) if context else None
-  sample, _ = experiment.sampler(config, system, count, length, given)
+  sample, _ = in_training.sampler(config, system, count, length, given)
 
   def measure(params: Any) -> dict[str, float]:
     found = distances.measure(of_real, extractor(sample(params)))
