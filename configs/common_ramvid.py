@@ -27,29 +27,6 @@ def random_mask(
   )
 
 
-def past_future(
-  num_past: int,
-  num_current: int,
-  num_future: int = 0,
-  drop_past: float = 0.0,
-  drop_future: float = 0.0,
-) -> ConfigDict:
-  """Makes the task of frames between past and future, each given or not (MCVD)."""
-  return ConfigDict(
-    dict(
-      name="past_future",
-      num_past=num_past,
-      num_current=num_current,  # Frames that are always sampled.
-      num_future=num_future,
-      drop_past=drop_past,  # Probability that the past is not given.
-      drop_future=drop_future,  # Probability that the future is not given.
-      sync=False,  # Whether both are dropped together.
-      stride=1,
-      flip=False,
-    )
-  )
-
-
 def ramvid_model() -> ConfigDict:
   """Makes the network of RaMViD's published models."""
   return common.improved_unet(

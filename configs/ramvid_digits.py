@@ -22,7 +22,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   arguments = common.arguments(arg, p=0.05, task="random")
   tasks = {
     "random": common_ramvid.random_mask(8, 3, arguments["p"]),
-    "mcvd": common_ramvid.past_future(2, 4, 2, drop_past=0.5, drop_future=0.5),
+    "mcvd": common.past_future(2, 4, 2, drop_past=0.5, drop_future=0.5),
   }
   if arguments["task"] not in tasks:
     raise ValueError(

@@ -21,7 +21,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from vdm_jax import plans
-from vdm_jax.configs import common, common_ramvid
+from vdm_jax.configs import common
 from vdm_jax.diffusion import process
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
@@ -136,7 +136,7 @@ def get_config() -> ConfigDict:
   data = "moving_digits/16px_1digit_8frames_1minspeed_deterministic"
   common.small(config, data, (16, 16, 1))
   config.system = f"{pathlib.Path(__file__).resolve()}:build"
-  config.task = common_ramvid.past_future(2, 4, 2, drop_past=0.5, drop_future=0.5)
+  config.task = common.past_future(2, 4, 2, drop_past=0.5, drop_future=0.5)
   config.model = ConfigDict(dict(channels=64, channel_mults=(1, 2), patch=2))
   config.diffusion.update(common.x_at_low_logsnr())
   config.sampling.update(dict(sampler="ddim", steps=25))

@@ -1,10 +1,9 @@
 """Tasks, which are training distributions over Frames, drawn on the host."""
 
 from vdm_jax.tasks.clips import JointImages, Unconditional, joint_images
-from vdm_jax.tasks.masks import PastFuture
+from vdm_jax.tasks.masks import PastFuture, RandomMask
 from vdm_jax.tasks.next_frame import NextFrame
 from vdm_jax.tasks.plan_stages import PlanStages
-from vdm_jax.tasks.random_mask import RandomMask
 from vdm_jax.tasks.random_subsets import RandomSubsets
 from vdm_jax.tasks.task import Selection, Task, build, fields, register
 
