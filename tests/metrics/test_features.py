@@ -33,6 +33,7 @@ def clips(count, frames=16, channels=3):
   return rng.integers(0, 256, (count, frames, 12, 12, channels), np.uint8)
 
 
+@pytest.mark.integration
 def test_a_batch_that_is_not_full_changes_nothing(c3d):
   given = clips(3)
   found = c3d(given)
@@ -43,6 +44,7 @@ def test_a_batch_that_is_not_full_changes_nothing(c3d):
   )
 
 
+@pytest.mark.integration
 def test_gray_clips_are_repeated(c3d):
   gray = clips(1, channels=1)
   np.testing.assert_allclose(
