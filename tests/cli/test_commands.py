@@ -68,6 +68,7 @@ def test_report_writes_a_page(run):
   assert refused.returncode == 2 and "expected a file" in refused.stderr
 
 
+@pytest.mark.integration
 def test_doctor_says_what_the_machine_has(tmp_path):
   """On one device and on two, whose rates are those of both together."""
   found = vdm_jax(

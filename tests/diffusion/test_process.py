@@ -80,7 +80,7 @@ def gaussian_step(t, s, gamma=0.0):
 
 def test_posterior_keeps_the_marginal():
   """z_t ~ q(z_t|x), then q(z_s|z_t,x): z_s ~ q(z_s|x)."""
-  for t, s in [(-20, -19.5), (-3, 1), (0, 0.01), (5, 20), (-2, 250)]:
+  for t, s in [(-20.0, -19.5), (-3.0, 1.0), (0.0, 0.01), (5.0, 20.0), (-2.0, 250.0)]:
     a, b, variance = gaussian_step(t, s)
     alpha_t, sigma_t = (float(f(jnp.array(t))) for f in (process.alpha, process.sigma))
     alpha_s, sigma_s = (float(f(jnp.array(s))) for f in (process.alpha, process.sigma))

@@ -16,6 +16,7 @@ def settings(workdir, **changed):
   return protocols.build("calls", {**fields, **changed})
 
 
+@pytest.mark.integration
 def test_each_point_is_the_forecast_with_its_settings(run, tmp_path, monkeypatch):  # noqa: F811
   grid = {"samplers": ("ddim", "langevin"), "steps": ("3", "1")}
   asked, sample = [], sampling.Model.sample

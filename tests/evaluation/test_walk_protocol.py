@@ -63,6 +63,7 @@ def test_the_regressor_learned_where_frames_were_seen(world, tmp_path):
   assert (tmp_path / "map.png").exists()
 
 
+@pytest.mark.integration
 def test_walks_are_told_from_jumps(world, tmp_path):
   walks = real(world, "train")[:8]
   shuffled = walks[:, np.random.default_rng(0).permutation(places.LENGTH)]

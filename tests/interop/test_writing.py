@@ -47,7 +47,12 @@ def import_again(command, out):
   return str(out)
 
 
-@pytest.fixture(scope="module", params=WRITERS)
+# One of them is in every run, the others in those of CI.
+EACH = ["fdm", *(pytest.param(name, marks=pytest.mark.integration) for name in WRITERS
+                 if name != "fdm")]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=EACH)
 def made(request, tmp_path_factory):
   """(system, run, what was exported of it, the import of that)."""
   folder = tmp_path_factory.mktemp(request.param)
@@ -135,7 +140,7 @@ def test_files_have_the_authors_names_and_no_classes(made):
   assert all(tensor.dtype == torch.float32 for tensor in state.values())
 
 
-@pytest.mark.parametrize("system", WRITERS)
+@pytest.mark.parametrize("system", EACH)
 def test_import_export_import(system, tmp_path):
   """From a file in the authors' layout to the same file."""
   small = published.SMALL[system]()

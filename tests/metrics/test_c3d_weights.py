@@ -104,6 +104,7 @@ def test_a_mean_that_does_not_fit(tmp_path, chainer, shape):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.integration
 def test_torchscript_has_the_same_network(tmp_path, published, chainer):
   """As StyleGAN-V ships it; read without PyTorch, which only makes it here."""
   torch = pytest.importorskip("torch")

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests import annotations
 from vdm_jax.errors import UserError
 from vdm_jax.metrics import features, layouts, weights
 from vdm_jax.metrics.networks import i3d, lpips
@@ -33,6 +34,7 @@ def clips(count, frames=16, channels=3):
   return rng.integers(0, 256, (count, frames, 12, 12, channels), np.uint8)
 
 
+@pytest.mark.integration
 def test_a_batch_that_is_not_full_changes_nothing(c3d):
   given = clips(3)
   found = c3d(given)
@@ -43,6 +45,7 @@ def test_a_batch_that_is_not_full_changes_nothing(c3d):
   )
 
 
+@pytest.mark.integration
 def test_gray_clips_are_repeated(c3d):
   gray = clips(1, channels=1)
   np.testing.assert_allclose(
@@ -51,11 +54,14 @@ def test_gray_clips_are_repeated(c3d):
 
 
 def test_what_is_refused(c3d):
-  with pytest.raises(UserError, match="expected 8-bit frames, found float32"):
+  with (
+    annotations.ignored(),
+    pytest.raises(UserError, match="expected 8-bit frames, found float32"),
+  ):
     c3d(clips(1).astype(np.float32))
   with pytest.raises(UserError, match="expected frames of 1 or 3 channels"):
     c3d(clips(1, channels=2))
-  with pytest.raises(UserError, match="clips of one shape"):
+  with annotations.ignored(), pytest.raises(UserError, match="clips of one shape"):
     c3d([clips(1)[0], clips(1, frames=17)[0]])
   with pytest.raises(UserError, match="found none"):
     c3d([])

@@ -75,7 +75,7 @@ def test_a_network_that_is_shown_them_answers_by_them(name):
     z = jnp.where(of.observed[..., None, None, None], video, 0.5)
     encoded = system.encode(params, video, of, batch["cond"])
     return system.network.apply(
-      {"params": params}, z, level, of, encoded.context, False, method="denoise"
+      {"params": params}, z, level, of, encoded.context, None, method="denoise"
     )
 
   changed = video.at[:, 0].set(-video[:, 0])
@@ -136,7 +136,7 @@ def test_a_network_that_is_told_answers_by_frames_at_any_distance():
     z = jnp.where(of.observed[..., None, None, None], video, 0.5)
     encoded = system.encode(params, video, of, batch["cond"])
     return system.network.apply(
-      {"params": params}, z, level, of, encoded.context, False, method="denoise"
+      {"params": params}, z, level, of, encoded.context, None, method="denoise"
     )
 
   changed = video.at[:, 0].set(-video[:, 0])

@@ -169,6 +169,7 @@ def test_frames_are_repeated_by_nearest_index():
   np.testing.assert_array_equal(out[0, :, 1, 0, 0], [1, 1, 2, 2, 3])
 
 
+@pytest.mark.integration
 def test_rematerialisation_and_dropout():
   plain = dataclasses.replace(SETTINGS, dropout=0.3)
   z = draw(*SHAPE)

@@ -184,7 +184,14 @@ def test_levels_may_differ_by_frame():
   )
 
 
-@pytest.mark.parametrize("policy", ["block", "convolutions", "dots"])
+@pytest.mark.parametrize(
+  "policy",
+  [
+    "block",
+    pytest.param("convolutions", marks=pytest.mark.integration),
+    pytest.param("dots", marks=pytest.mark.integration),
+  ],
+)
 def test_rematerialisation_changes_neither_parameters_nor_gradients(policy):
   z, level, frames, cond = inputs()
   remat = vdm.VdmUNet(

@@ -74,6 +74,7 @@ def test_weights_are_gathered_once_whatever_the_number_of_micro_batches():
   assert gathers("use", 2) > 1.3 * gathers("step", 2)
 
 
+@pytest.mark.integration
 def test_the_state_stays_split():
   programs = make("step", dtype="bfloat16")
   state = programs.init(jax.random.key(0))

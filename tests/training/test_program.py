@@ -104,13 +104,9 @@ def test_noise_levels_are_stratified_over_the_batch():
   _, metrics = jax.eval_shape(programs.step, programs.state_shapes, batch, _key())
   bands = [name for name in metrics if name.startswith("loss_logsnr")]
   assert len(bands) == 6
-  counts = []
+  params, counts = programs.init(jax.random.key(0)).params, []
   for seed in range(20):
-    found = programs.evaluate(
-      programs.init(jax.random.key(0)).params,
-      place(programs, batch),
-      jax.random.key(seed),
-    )
+    found = programs.evaluate(params, place(programs, batch), jax.random.key(seed))
     counts.append([float(found[name][1]) for name in bands])
   counts = np.array(counts)
   assert (counts.sum(1) == 8).all()

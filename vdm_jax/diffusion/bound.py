@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
 
 from vdm_jax.diffusion import loss, process
 from vdm_jax.diffusion import noise as noise_lib
@@ -25,30 +26,35 @@ class DiscreteBound(NamedTuple):
   """Terms of the bound, per example, at n visited steps.
 
   Attributes:
-    total: [B], sum of `prior` and `steps`: the bound if every step was visited.
-    prior: [B], KL of the noisiest level from a standard normal.
-    steps: [B, n], KL of each reverse step, or the decoder's term at step 0.
-    x_mse: [B, n], mean squared error of the estimate of x.
-    eps_mse: [B, n], mean squared error of the estimate of eps.
+    total: sum of `prior` and `steps`: the bound if every step was visited.
+    prior: KL of the noisiest level from a standard normal.
+    steps: KL of each reverse step, or the decoder's term at step 0.
+    x_mse: mean squared error of the estimate of x.
+    eps_mse: mean squared error of the estimate of eps.
   """
 
-  total: jax.Array
-  prior: jax.Array
-  steps: jax.Array
-  x_mse: jax.Array
-  eps_mse: jax.Array
+  total: Float[Array, " b"]
+  prior: Float[Array, " b"]
+  steps: Float[Array, "b n"]
+  x_mse: Float[Array, "b n"]
+  eps_mse: Float[Array, "b n"]
 
 
 class ContinuousBound(NamedTuple):
-  """Terms of the bound, per example [B]; `total` is their sum."""
+  """Terms of the bound, per example; `total` is their sum."""
 
-  total: jax.Array
-  prior: jax.Array
-  reconstruction: jax.Array
-  diffusion: jax.Array
+  total: Float[Array, " b"]
+  prior: Float[Array, " b"]
+  reconstruction: Float[Array, " b"]
+  diffusion: Float[Array, " b"]
 
 
-def gaussian_kl(mean1, log_variance1, mean2, log_variance2) -> jax.Array:
+def gaussian_kl(
+  mean1: Float[ArrayLike, "..."],
+  log_variance1: Float[ArrayLike, "..."],
+  mean2: Float[ArrayLike, "..."],
+  log_variance2: Float[ArrayLike, "..."],
+) -> Float[Array, "..."]:
   """Computes KL(N(mean1, e^log_variance1) || N(mean2, e^log_variance2)) in nats."""
   log_ratio = log_variance1 - log_variance2
   squared = jnp.square(mean1 - mean2) * jnp.exp(-log_variance2)
@@ -68,8 +74,10 @@ def _tanh(a: jax.Array) -> jax.Array:
 
 
 def discretised_gaussian(
-  x: jax.Array, mean: jax.Array, log_scale: jax.Array
-) -> jax.Array:
+  x: Float[ArrayLike, "*video"],
+  mean: Float[ArrayLike, "..."],
+  log_scale: Float[ArrayLike, "..."],
+) -> Float[Array, "*video"]:
   """Computes log p of 8-bit data under a Gaussian cut into 256 bins, in nats.
 
   The outermost bins are open-ended. As in improved-diffusion, the normal distribution
@@ -88,7 +96,7 @@ def discretised_gaussian(
   return jnp.log(jnp.maximum(upper - lower, 1e-12))
 
 
-def prior_bits(x: jax.Array, level: Level) -> jax.Array:
+def prior_bits(x: Float[ArrayLike, "*video"], level: Level) -> Float[Array, "*video"]:
   """Computes KL(q(z | x) || N(0, 1)) at the noisiest level, in bits per element."""
   logsnr = process.expand(level.logsnr, x.ndim)
   mean = process.alpha(logsnr) * x
@@ -97,18 +105,18 @@ def prior_bits(x: jax.Array, level: Level) -> jax.Array:
 
 def step_bits(
   schedule: DiscreteSchedule,
-  step: jax.Array,
-  x: jax.Array,
-  z: jax.Array,
+  step: Int[ArrayLike, "*b"],
+  x: Float[ArrayLike, "*video"],
+  z: Float[ArrayLike, "*video"],
   estimate: Estimate,
   *,
   gamma: float = 0.0,
-) -> jax.Array:
+) -> Float[Array, "*video"]:
   """Computes one term of the discrete bound, in bits, per element of x.
 
   Args:
     schedule: a schedule of at least two steps.
-    step: integer steps, [] or [B]. At step 0 the term is the decoder's.
+    step: steps, [] or [B]. At step 0 the term is the decoder's.
     x: clean video.
     z: noisy video at this step.
     estimate: the denoiser's estimate for z.
@@ -141,12 +149,12 @@ def step_bits(
 
 def learned_variance_loss(
   schedule: DiscreteSchedule,
-  step: jax.Array,
-  x: jax.Array,
-  z: jax.Array,
+  step: Int[ArrayLike, "*b"],
+  x: Float[ArrayLike, "*video"],
+  z: Float[ArrayLike, "*video"],
   estimate: Estimate,
   *,
-  where: jax.Array | None,
+  where: Bool[ArrayLike, "..."] | None,
   normalise: loss.Normalise,
 ) -> loss.Loss:
   """Computes the term that trains a learned variance, to be added to `denoising_loss`.
@@ -166,13 +174,13 @@ def learned_variance_loss(
 def discrete_bound(
   denoiser: Denoiser,
   schedule: DiscreteSchedule,
-  x: jax.Array,
+  x: Float[ArrayLike, " b *rest"],
   *,
-  key: jax.Array | None = None,
-  noise: jax.Array | None = None,
-  steps: jax.Array | None = None,
+  key: Key[Array, ""] | Key[Array, " b"] | None = None,
+  noise: Float[ArrayLike, "n b *rest"] | None = None,
+  steps: Int[ArrayLike, " n"] | Int[ArrayLike, "b n"] | None = None,
   gamma: float = 0.0,
-  where: jax.Array | None,
+  where: Bool[ArrayLike, "..."] | None,
   normalise: loss.Normalise,
 ) -> DiscreteBound:
   """Computes the bound of a discrete schedule, with one noise draw per step.
@@ -180,10 +188,10 @@ def discrete_bound(
   Args:
     denoiser: called with levels [B].
     schedule: a schedule of at least two steps.
-    x: clean video [B, ...] in [-1, 1].
-    key: a key, or one per example [B].
-    noise: noise [n, B, ...] in the order of the steps, instead of a key.
-    steps: the steps to visit, [n] or [B, n]; None for N-1, ..., 0.
+    x: clean video in [-1, 1].
+    key: a key, or one per example.
+    noise: noise in the order of the steps, instead of a key.
+    steps: the steps to visit; None for N-1, ..., 0.
     gamma: fixed variance, used if the denoiser learns none.
     where: see `loss.masked_mean`.
     normalise: see `loss.masked_mean`; FDM averages over "all" elements, and reports
@@ -217,12 +225,12 @@ def discrete_bound(
 def continuous_bound(
   denoiser: Denoiser,
   schedule: ContinuousSchedule,
-  x: jax.Array,
-  t: jax.Array,
-  eps: jax.Array,
-  eps_0: jax.Array,
+  x: Float[ArrayLike, " b *rest"],
+  t: Float[ArrayLike, " b"],
+  eps: Float[ArrayLike, " b *rest"],
+  eps_0: Float[ArrayLike, " b *rest"],
   *,
-  where: jax.Array | None,
+  where: Bool[ArrayLike, "..."] | None,
   normalise: loss.Normalise,
 ) -> ContinuousBound:
   """Computes an unbiased estimate of the bound in continuous time.
@@ -230,8 +238,8 @@ def continuous_bound(
   Args:
     denoiser: called once, with levels [B].
     schedule: its ends are the limits of the integral.
-    x: clean video [B, ...] in [-1, 1].
-    t: times [B], uniform; see `schedule.stratified_times`.
+    x: clean video in [-1, 1].
+    t: times, uniform; see `schedule.stratified_times`.
     eps: standard normal noise of z_t.
     eps_0: standard normal noise of z_0, from which the data are reconstructed.
     where: see `loss.masked_mean`.

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from vdm_jax import pixels
 from vdm_jax.diffusion import noise, process
@@ -73,17 +74,19 @@ class Observation(NamedTuple):
     weight: w_r, the weight of this observation.
   """
 
-  observe: Callable[[jax.Array], jax.Array]
-  value: jax.Array
+  observe: Callable[[Float[Array, "..."]], Float[Array, "..."]]
+  value: Float[Array, "..."]
   weight: float
 
 
-def given_frames(x_given: jax.Array, given: jax.Array, weight: float) -> Observation:
+def given_frames(
+  x_given: Float[ArrayLike, "b ..."], given: Bool[ArrayLike, "..."], weight: float
+) -> Observation:
   """Observes given frames, for temporal extension and infilling (VDM, section 3.1).
 
   Args:
     x_given: clean video [B, T, ...], of which only the given frames are read.
-    given: bool, [B, T] or broadcastable after appending axes.
+    given: [B, T] or broadcastable after appending axes.
     weight: w_r. Values above 1 help if few frames are given (the paper: 9 to 50).
   """
   given = process.expand(given, x_given.ndim)
@@ -92,12 +95,14 @@ def given_frames(x_given: jax.Array, given: jax.Array, weight: float) -> Observa
   )
 
 
-def low_resolution(low_res: jax.Array, known: jax.Array, weight: float) -> Observation:
+def low_resolution(
+  low_res: Float[ArrayLike, "b t h w c"], known: Bool[ArrayLike, "b t"], weight: float
+) -> Observation:
   """Observes a low-resolution copy of the video, or of some frames (section 3.1).
 
   Args:
-    low_res: [B, T, h, w, C]; the video is averaged down to it.
-    known: bool [B, T], the frames that the copy holds.
+    low_res: low-resolution video; the video is averaged down to it.
+    known: the frames that the copy holds.
     weight: w_r. If it is the number of pixels averaged into one, samples of Gaussian
       pixels match the low-resolution copy exactly.
   """
@@ -114,7 +119,7 @@ def toward(
   denoiser: Denoiser,
   observations: Sequence[Observation],
   *,
-  fixed: jax.Array | None = None,
+  fixed: Bool[ArrayLike, "..."] | None = None,
   rule: WeightRule = "constant",
 ) -> Denoiser:
   """Moves estimates toward agreement with observations.
@@ -125,7 +130,7 @@ def toward(
   Args:
     denoiser: differentiable in z.
     observations: what is known of the clean video.
-    fixed: bool, [B, T] or broadcastable after appending axes: frames whose estimates
+    fixed: [B, T] or broadcastable after appending axes: frames whose estimates
       are left alone because their z is set by `replacement` or `pinned`.
     rule: "constant" as in the paper; "over_alpha_squared" uses w_r / alpha^2, which
       is near the exact weight at high noise for w_r = 1.
@@ -159,8 +164,8 @@ def toward(
 
 def reconstruction(
   denoiser: Denoiser,
-  x_given: jax.Array,
-  given: jax.Array,
+  x_given: Float[ArrayLike, "b ..."],
+  given: Bool[ArrayLike, "..."],
   weight: float,
   rule: WeightRule = "constant",
 ) -> Denoiser:
@@ -171,7 +176,10 @@ def reconstruction(
 
 
 def pinned(
-  denoiser: Denoiser, x_given: jax.Array, given: jax.Array, gamma: float = 0.0
+  denoiser: Denoiser,
+  x_given: Float[ArrayLike, "b ..."],
+  given: Bool[ArrayLike, "..."],
+  gamma: float = 0.0,
 ) -> Denoiser:
   """Pins the estimate to given frames, whose z is then redrawn from the posterior.
 
@@ -181,7 +189,7 @@ def pinned(
   Args:
     denoiser: the denoiser to wrap.
     x_given: clean video [B, T, ...].
-    given: bool, [B, T] or broadcastable after appending axes.
+    given: [B, T] or broadcastable after appending axes.
     gamma: the sampler's gamma, used for all other frames.
   """
   given = process.expand(given, x_given.ndim)
@@ -196,7 +204,9 @@ def pinned(
   return denoise
 
 
-def replacement(x_given: jax.Array, given: jax.Array) -> Constrain:
+def replacement(
+  x_given: Float[ArrayLike, "b ..."], given: Bool[ArrayLike, "..."]
+) -> Constrain:
   """Draws the given frames of z afresh from q(z | x) before every network call.
 
   This is the replacement method (Song et al. 2021; VDM, section 3.1). Alone it
@@ -204,7 +214,7 @@ def replacement(x_given: jax.Array, given: jax.Array) -> Constrain:
 
   Args:
     x_given: clean video [B, T, ...].
-    given: bool, [B, T] or broadcastable after appending axes.
+    given: [B, T] or broadcastable after appending axes.
   """
   given = process.expand(given, x_given.ndim)
 
@@ -217,14 +227,18 @@ def replacement(x_given: jax.Array, given: jax.Array) -> Constrain:
   return constrain
 
 
-def pasting(x_given: jax.Array, given: jax.Array) -> Constrain:
+def pasting(
+  x_given: Float[ArrayLike, "b ..."], given: Bool[ArrayLike, "..."]
+) -> Constrain:
   """Pastes the clean given frames into z at every level (RaMViD)."""
   given = process.expand(given, x_given.ndim)
   return lambda z, level, source: jnp.where(given, x_given, z)
 
 
 def threshold_static(
-  denoiser: Denoiser, low: float | jax.Array = -1.0, high: float | jax.Array = 1.0
+  denoiser: Denoiser,
+  low: Float[ArrayLike, "..."] = -1.0,
+  high: Float[ArrayLike, "..."] = 1.0,
 ) -> Denoiser:
   """Clips the estimate to [low, high]; for RVD's residuals -2 and 2."""
 

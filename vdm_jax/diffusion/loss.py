@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from vdm_jax.diffusion import process
 from vdm_jax.diffusion.schedule import Level
@@ -25,14 +26,14 @@ Normalise = Literal["all", "example", "selected"]
 Norm = Literal["l1", "l2"]
 
 # Maps log SNR and the space of the loss to a factor on the squared error in that space.
-Weighting = Callable[[jax.Array, process.Predict], jax.Array]
+Weighting = Callable[[Float[Array, "..."], process.Predict], Float[Array, "..."]]
 
 
 class Loss(NamedTuple):
-  """A batch's loss: `mean` f32[], `per_example` f32[B] (for means by log-SNR band)."""
+  """A batch's loss: `mean`, and `per_example` (for means by log-SNR band)."""
 
-  mean: jax.Array
-  per_example: jax.Array
+  mean: Float[Array, ""]
+  per_example: Float[Array, " b"]
 
 
 def _log_space_factor(space: process.Predict, logsnr: jax.Array) -> jax.Array:
@@ -82,13 +83,16 @@ WEIGHTINGS = {f.__name__: f for f in (simple, snr, truncated_snr, min_snr, p2)}
 
 
 def masked_mean(
-  values: jax.Array, *, where: jax.Array | None, normalise: Normalise
+  values: Float[ArrayLike, "b ..."],
+  *,
+  where: Bool[ArrayLike, "..."] | None,
+  normalise: Normalise,
 ) -> Loss:
   """Averages over selected elements in one of the three ways that the papers use.
 
   Args:
-    values: [B, ...].
-    where: which elements count; bool, [B] or [B, T] or broadcastable to `values`
+    values: what is averaged, per element.
+    where: which elements count; [B] or [B, T] or broadcastable to `values`
       after appending axes; None for all.
     normalise: the denominator. "all" counts all elements, with those not selected as
       zeros (FDM). "example" averages each example over its own selected elements, then
@@ -131,16 +135,16 @@ def masked_mean(
 
 def denoising_error(
   predict: process.Predict,
-  prediction: jax.Array,
-  x: jax.Array,
-  eps: jax.Array,
+  prediction: Float[ArrayLike, "*video"],
+  x: Float[ArrayLike, "*video"],
+  eps: Float[ArrayLike, "*video"],
   level: Level,
   *,
   space: process.Predict | None = None,
   weighting: Weighting | None = None,
   norm: Norm = "l2",
-) -> jax.Array:
-  """Computes the weighted error of a prediction per element, float32 of x's shape.
+) -> Float[Array, "*video"]:
+  """Computes the weighted error of a prediction per element, in float32.
 
   The arguments are those of `denoising_loss`.
   """
@@ -161,12 +165,12 @@ def denoising_error(
 
 def denoising_loss(
   predict: process.Predict,
-  prediction: jax.Array,
-  x: jax.Array,
-  eps: jax.Array,
+  prediction: Float[ArrayLike, "*video"],
+  x: Float[ArrayLike, "*video"],
+  eps: Float[ArrayLike, "*video"],
   level: Level,
   *,
-  where: jax.Array | None,
+  where: Bool[ArrayLike, "..."] | None,
   normalise: Normalise,
   space: process.Predict | None = None,
   weighting: Weighting | None = None,

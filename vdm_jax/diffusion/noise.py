@@ -10,15 +10,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Int, Key
 
 from vdm_jax.errors import UserError
 
+# Keys, one per example, or the noise itself.
+Source = Key[Array, " b"] | Float[Array, "..."]
 
-def normal(source: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+
+def normal(source: Source, shape: tuple[int, ...]) -> Float[Array, "b ..."]:
   """Draws standard normal noise.
 
   Args:
-    source: keys, one per example [B]; or the noise itself, returned as it is.
+    source: keys, one per example; or the noise itself, returned as it is.
     shape: shape of the noise, (B, ...).
   """
   if not jnp.issubdtype(source.dtype, jax.dtypes.prng_key):
@@ -26,12 +30,14 @@ def normal(source: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   return jax.vmap(lambda key: jax.random.normal(key, shape[1:]))(source)
 
 
-def fold(keys: jax.Array, number: jax.Array | int) -> jax.Array:
-  """Folds each of the keys [B] with the same number."""
+def fold(keys: Key[Array, " b"], number: Int[ArrayLike, ""]) -> Key[Array, " b"]:
+  """Folds each of the keys with the same number."""
   return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
 
 
-def example_keys(key: jax.Array, batch_size: int) -> jax.Array:
+def example_keys(
+  key: Key[Array, ""] | Key[Array, " b"], batch_size: int
+) -> Key[Array, " b"]:
   """Makes one key per example: `key` itself, or one key folded with the row number.
 
   Raises:
@@ -47,12 +53,15 @@ def example_keys(key: jax.Array, batch_size: int) -> jax.Array:
 
 
 def per_step(
-  key: jax.Array | None, given: Any, batch_size: int, purpose: int = 0
-) -> Callable[[jax.Array], Any]:
+  key: Key[Array, ""] | Key[Array, " b"] | None,
+  given: Any,
+  batch_size: int,
+  purpose: int = 0,
+) -> Callable[[Int[Array, ""]], Any]:
   """Makes the function that maps the index of a step to its source of noise.
 
   Args:
-    key: a key, or one per example [B].
+    key: a key, or one per example.
     given: noise (or a tree of it) with steps as the first axis; overrides `key`.
     batch_size: B.
     purpose: tells two uses of the same key apart.

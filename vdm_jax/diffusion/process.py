@@ -20,6 +20,7 @@ from typing import Literal, get_args
 import flax
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
 from vdm_jax.diffusion.schedule import CLEAN_LOGSNR, Level
 from vdm_jax.errors import UserError, unknown
@@ -34,15 +35,15 @@ class Estimate:
   Attributes:
     x: estimate of the clean video.
     gamma: place of the reverse step's log variance between its lower (0)
-      and upper (1) bound, per element; None leaves it to the sampler.
+      and upper (1) bound, broadcastable to x; None leaves it to the sampler.
   """
 
-  x: jax.Array
-  gamma: jax.Array | None = None
+  x: Float[Array, "*video"]
+  gamma: Float[Array, "..."] | None = None
 
 
 # Maps the noisy video and its level to an estimate.
-Denoiser = Callable[[jax.Array, Level], Estimate]
+Denoiser = Callable[[Float[Array, "..."], Level], Estimate]
 
 
 def check_predict(predict: str) -> None:
@@ -51,28 +52,28 @@ def check_predict(predict: str) -> None:
     raise unknown("prediction", predict, get_args(Predict))
 
 
-def expand(a: jax.Array, ndim: int) -> jax.Array:
+def expand(a: Shaped[ArrayLike, "..."], ndim: int) -> Shaped[Array, "..."]:
   """Appends axes of length one until `a` has `ndim` of them."""
   a = jnp.asarray(a)
   return a.reshape(a.shape + (1,) * (ndim - a.ndim))
 
 
-def at_least_float32(a: jax.Array) -> jax.Array:
+def at_least_float32(a: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
   a = jnp.asarray(a)
   return a.astype(jnp.promote_types(a.dtype, jnp.float32))
 
 
-def alpha(logsnr: jax.Array) -> jax.Array:
+def alpha(logsnr: Float[ArrayLike, "*level"]) -> Float[Array, "*level"]:
   """Computes the coefficient of the data: alpha^2 = sigmoid(logsnr)."""
   return jnp.exp(0.5 * jax.nn.log_sigmoid(logsnr))
 
 
-def sigma(logsnr: jax.Array) -> jax.Array:
+def sigma(logsnr: Float[ArrayLike, "*level"]) -> Float[Array, "*level"]:
   """Computes the coefficient of the noise, from sigmoid(-logsnr), not 1 - alpha^2."""
   return alpha(-logsnr)
 
 
-def is_clean(level: Level) -> jax.Array:
+def is_clean(level: Level) -> Bool[Array, "*level"]:
   """Returns whether a level is that of clean data, without any noise."""
   return level.logsnr >= CLEAN_LOGSNR
 
@@ -82,13 +83,20 @@ def _coefficients(level: Level, ndim: int) -> tuple[jax.Array, jax.Array]:
   return alpha(logsnr), sigma(logsnr)
 
 
-def forward(x: jax.Array, eps: jax.Array, level: Level) -> jax.Array:
+def forward(
+  x: Float[ArrayLike, "*video"], eps: Float[ArrayLike, "*video"], level: Level
+) -> Float[Array, "*video"]:
   """Draws z from q(z_t | x), given standard normal eps."""
   a, s = _coefficients(level, x.ndim)
   return a * x + s * eps
 
 
-def to_x(predict: Predict, value: jax.Array, z: jax.Array, level: Level) -> jax.Array:
+def to_x(
+  predict: Predict,
+  value: Float[ArrayLike, "*video"],
+  z: Float[ArrayLike, "*video"],
+  level: Level,
+) -> Float[Array, "*video"]:
   """Converts a prediction to the clean video that it implies.
 
   From eps this divides by alpha, so at a log SNR of -20 rounding errors grow by e^10.
@@ -103,7 +111,12 @@ def to_x(predict: Predict, value: jax.Array, z: jax.Array, level: Level) -> jax.
   return (z - s * value) / a if predict == "eps" else a * z - s * value
 
 
-def from_x(predict: Predict, x: jax.Array, z: jax.Array, level: Level) -> jax.Array:
+def from_x(
+  predict: Predict,
+  x: Float[ArrayLike, "*video"],
+  z: Float[ArrayLike, "*video"],
+  level: Level,
+) -> Float[Array, "*video"]:
   """Converts a clean video to the prediction that implies it; inverse of `to_x`."""
   check_predict(predict)
   a, s = _coefficients(level, z.ndim)
@@ -115,7 +128,12 @@ def from_x(predict: Predict, x: jax.Array, z: jax.Array, level: Level) -> jax.Ar
   return (z - a * x) / s if predict == "eps" else (a * z - x) / s
 
 
-def target(predict: Predict, x: jax.Array, eps: jax.Array, level: Level) -> jax.Array:
+def target(
+  predict: Predict,
+  x: Float[ArrayLike, "*video"],
+  eps: Float[ArrayLike, "*video"],
+  level: Level,
+) -> Float[ArrayLike, "*video"]:
   """Computes the target of a network's prediction."""
   check_predict(predict)
   a, s = _coefficients(level, x.ndim)
@@ -123,8 +141,8 @@ def target(predict: Predict, x: jax.Array, eps: jax.Array, level: Level) -> jax.
 
 
 def split_output(
-  output: jax.Array, channels: int
-) -> tuple[jax.Array, jax.Array | None]:
+  output: Float[ArrayLike, "*lead k"], channels: int
+) -> tuple[Float[Array, "*lead c"], Float[Array, "*lead c"] | None]:
   """Splits a network's output into the prediction and gamma.
 
   Args:
@@ -134,7 +152,7 @@ def split_output(
     channels: number of channels C.
 
   Returns:
-    The prediction [..., C] and gamma [..., C] (None if not learned), in float32.
+    The prediction and gamma (None if not learned), in float32.
 
   Raises:
     UserError: `output` has neither C nor 2C channels.
@@ -152,14 +170,17 @@ def split_output(
 
 
 def from_output(
-  predict: Predict, output: jax.Array, z: jax.Array, level: Level
+  predict: Predict,
+  output: Float[ArrayLike, "*lead k"],
+  z: Float[ArrayLike, "*lead c"],
+  level: Level,
 ) -> Estimate:
   """Converts a network's output to an estimate.
 
   Args:
     predict: what the network predicts.
     output: [..., C] or, with learned variance, [..., 2C]; any float dtype.
-    z: the noisy video [..., C].
+    z: the noisy video.
     level: noise level of z.
   """
   prediction, gamma = split_output(output, z.shape[-1])
@@ -174,7 +195,9 @@ def _log1mexp(d: jax.Array) -> jax.Array:
   return jnp.where(d < 0.6931, jnp.log(-jnp.expm1(-small)), jnp.log1p(-jnp.exp(-large)))
 
 
-def log_variance_bounds(t: Level, s: Level) -> tuple[jax.Array, jax.Array]:
+def log_variance_bounds(
+  t: Level, s: Level
+) -> tuple[Float[Array, "*level"], Float[Array, "*level"]]:
   """Computes the lower and upper bound of the log variance of the step from t to s.
 
   The lower bound is that of q(z_s | z_t, x) ("fixed small"), the upper bound that of
@@ -188,12 +211,12 @@ def log_variance_bounds(t: Level, s: Level) -> tuple[jax.Array, jax.Array]:
 
 
 def posterior(
-  z: jax.Array,
-  x: jax.Array,
+  z: Float[ArrayLike, "*video"],
+  x: Float[ArrayLike, "*video"],
   t: Level,
   s: Level,
-  gamma: jax.Array | float = 0.0,
-) -> tuple[jax.Array, jax.Array]:
+  gamma: Float[ArrayLike, "..."] = 0.0,
+) -> tuple[Float[Array, "*video"], Float[Array, "..."]]:
   """Computes the reverse step p(z_s | z_t) for an estimate x of the clean video.
 
   With the true x and gamma = 0 it is q(z_s | z_t, x) (VDM, section 2). A discrete
@@ -220,7 +243,9 @@ def posterior(
   return mean, (1.0 - gamma) * lower + gamma * upper
 
 
-def transition(z: jax.Array, eps: jax.Array, s: Level, t: Level) -> jax.Array:
+def transition(
+  z: Float[ArrayLike, "*video"], eps: Float[ArrayLike, "*video"], s: Level, t: Level
+) -> Float[Array, "*video"]:
   """Draws from q(z_t | z_s), a forward step from a cleaner to a noisier level."""
   _, upper = log_variance_bounds(t, s)
   log_alpha = jax.nn.log_sigmoid(t.logsnr) - jax.nn.log_sigmoid(s.logsnr)

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Key, Shaped
 
 from vdm_jax.diffusion import noise as noise_lib
 from vdm_jax.diffusion import process
@@ -42,21 +43,23 @@ __all__ = [
 ]
 
 # Maps z, its level and a source of noise to the z that the network sees.
-Constrain = Callable[[jax.Array, Level, jax.Array | None], jax.Array]
+Constrain = Callable[
+  [Float[Array, "b ..."], Level, noise_lib.Source | None], Float[Array, "b ..."]
+]
 Final = Literal["estimate", "state"]
 
 
 class Trajectory(NamedTuple):
-  """States after every k-th step and the estimates in it, [E / k, B, ...]."""
+  """States after every k-th step, and the estimates in it."""
 
-  states: jax.Array
-  estimates: jax.Array
+  states: Float[Array, "steps b ..."]
+  estimates: Float[Array, "steps b ..."]
 
 
 class Sample(NamedTuple):
   """A finished sample `x`, and the `trajectory` that led to it, if requested."""
 
-  x: jax.Array
+  x: Float[Array, "b ..."]
   trajectory: Trajectory | None
 
 
@@ -64,12 +67,12 @@ def sample(
   denoiser: Denoiser,
   sampler: Sampler,
   grid: Level,
-  z: jax.Array,
+  z: Float[ArrayLike, "b ..."],
   *,
-  key: jax.Array | None = None,
+  key: Key[Array, ""] | Key[Array, " b"] | None = None,
   noise: Any = None,
   constrain: Constrain | None = None,
-  constrain_noise: jax.Array | None = None,
+  constrain_noise: Shaped[ArrayLike, "steps ..."] | None = None,
   final: Final = "estimate",
   trajectory_every: int | None = None,
 ) -> Sample:
@@ -81,8 +84,8 @@ def sample(
     sampler: the step rule.
     grid: levels [N + 1] (or [N + 1, B], [N + 1, B, T]), noisiest first; the network
       is not called at the last.
-    z: noise to start from, [B, ...].
-    key: a key, or one per example [B]; folded with the step.
+    z: noise to start from.
+    key: a key, or one per example; folded with the step.
     noise: the noise of every step in order, [E, B, ...] (for `Resample`, a pair of
       such arrays), instead of a key.
     constrain: applied to z before every network call, with the level and a source of

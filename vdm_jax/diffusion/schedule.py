@@ -15,12 +15,14 @@ Tables and grids are built on the host in float64 and rounded once, at the end.
 import abc
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Self
 
 import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Float64, Int
 
 from vdm_jax.diffusion.respacing import retained_steps
 from vdm_jax.errors import UserError
@@ -40,27 +42,29 @@ class Level:
     time: the network's input for this level, of the same shape.
   """
 
-  logsnr: jax.Array
-  time: jax.Array
+  logsnr: Float[Array, "*level"]
+  time: Float[Array, "*level"]
 
   def __getitem__(self, index) -> "Level":
     return jax.tree.map(lambda a: a[index], self)
 
 
-def stratified_times(u: jax.Array, batch_size: int) -> jax.Array:
-  """Computes times [B] that cover [0, 1) evenly: t_i = (u + i / B) mod 1.
+def stratified_times(u: Float[ArrayLike, ""], batch_size: int) -> Float[Array, " b"]:
+  """Computes times that cover [0, 1) evenly: t_i = (u + i / B) mod 1.
 
   This lowers the variance of a batch's loss by a large factor (Kingma et al. 2021,
   appendix I.1).
 
   Args:
-    u: one uniform number in [0, 1), shape [].
+    u: one uniform number in [0, 1).
     batch_size: size B of the global batch.
   """
   return jnp.mod(u + jnp.arange(batch_size) / batch_size, 1.0)
 
 
-def network_time(logsnr: jax.Array, xp=jnp) -> jax.Array:
+def network_time(
+  logsnr: Float[ArrayLike, "*level"], xp=jnp
+) -> Float[Array | np.ndarray, "*level"]:
   """Computes the network's time input, in [0, 1000], for a log SNR clipped to +-20.
 
   It is the inverse of the cosine schedule, as in the authors' code: nearly uniform
@@ -96,23 +100,23 @@ class ContinuousSchedule(abc.ABC):
     """Computes log SNR at times; `xp` is jnp, or np on the host."""
 
   @abc.abstractmethod
-  def derivative(self, t: jax.Array) -> jax.Array:
+  def derivative(self, t: Float[ArrayLike, "*level"]) -> Float[Array, "*level"]:
     """Computes d logsnr / dt (negative) at times of any shape."""
 
   @abc.abstractmethod
-  def inverse(self, logsnr: jax.Array) -> jax.Array:
+  def inverse(self, logsnr: Float[ArrayLike, "*level"]) -> Float[Array, "*level"]:
     """Computes the time that has this log SNR."""
 
-  def logsnr(self, t: jax.Array) -> jax.Array:
+  def logsnr(self, t: Float[ArrayLike, "*level"]) -> Float[Array, "*level"]:
     """Computes log SNR at times in [0, 1] of any shape."""
     return self._logsnr(jnp.asarray(t), jnp)
 
-  def level(self, t: jax.Array) -> Level:
+  def level(self, t: Float[ArrayLike, "*level"]) -> Level:
     """Computes the level at times in [0, 1] of any shape."""
     logsnr = self.logsnr(t)
     return Level(logsnr, network_time(logsnr))
 
-  def sample(self, u: jax.Array) -> Level:
+  def sample(self, u: Float[ArrayLike, "*level"]) -> Level:
     """Makes a random level for training, from uniform u in [0, 1)."""
     return self.level(u)
 
@@ -150,13 +154,13 @@ class CosineSchedule(ContinuousSchedule):
     noisy = 2.0 * xp.log(xp.tan(slope * xp.minimum(1.0 - t, 0.75) + end))
     return xp.where(t < 0.5, clean, noisy) + self.shift
 
-  def derivative(self, t: jax.Array) -> jax.Array:
+  def derivative(self, t: Float[ArrayLike, "*level"]) -> Float[Array, "*level"]:
     slope, start, end = self._angles()
     t = jnp.asarray(t)
     angle = jnp.where(t < 0.5, slope * t + start, slope * (1.0 - t) + end)
     return -4.0 * slope / jnp.sin(2.0 * angle)
 
-  def inverse(self, logsnr: jax.Array) -> jax.Array:
+  def inverse(self, logsnr: Float[ArrayLike, "*level"]) -> Float[Array, "*level"]:
     slope, start, end = self._angles()
     half = (jnp.asarray(logsnr) - self.shift) / 2.0
     angle = jnp.arctan(jnp.exp(-jnp.abs(half)))
@@ -186,12 +190,12 @@ class StraightSchedule(ContinuousSchedule):
       self.shift
     )
 
-  def derivative(self, t: jax.Array) -> jax.Array:
+  def derivative(self, t: Float[ArrayLike, "*level"]) -> Float[Array, "*level"]:
     start, end, length = self._ends()
     t = jnp.asarray(t)
     return -2.0 * length / ((start + length * t) * (end + length * (1.0 - t)))
 
-  def inverse(self, logsnr: jax.Array) -> jax.Array:
+  def inverse(self, logsnr: Float[ArrayLike, "*level"]) -> Float[Array, "*level"]:
     start, end, length = self._ends()
     half = (jnp.asarray(logsnr) - self.shift) / 2.0
     small = jax.nn.sigmoid(-jnp.abs(half))
@@ -203,21 +207,23 @@ class DiscreteSchedule:
   """A table of levels made from a list of betas (Ho et al. 2020).
 
   Attributes:
-    alphas_cumprod: float64 [N], alpha^2 at every step, decreasing.
-    time: float64 [N], the network's time input at every step.
-    timestep_map: int [N], the step of the original schedule, before respacing.
+    alphas_cumprod: alpha^2 at every step, decreasing.
+    time: the network's time input at every step.
+    timestep_map: the step of the original schedule, before respacing.
   """
 
-  alphas_cumprod: np.ndarray
-  time: np.ndarray
-  timestep_map: np.ndarray
+  alphas_cumprod: Float64[np.ndarray, " n"]
+  time: Float64[np.ndarray, " n"]
+  timestep_map: Int[np.ndarray, " n"]
 
   @classmethod
-  def from_betas(cls, betas: np.ndarray, *, rescale_time: bool = True) -> Self:
+  def from_betas(
+    cls, betas: Float[np.ndarray, " n"] | Sequence[float], *, rescale_time: bool = True
+  ) -> Self:
     """Makes a schedule from betas in (0, 1).
 
     Args:
-      betas: variance added at each step, [N].
+      betas: variance added at each step.
       rescale_time: whether the network's time input is step * 1000 / N
         (improved-diffusion) or the step itself (RVD).
     """
@@ -266,8 +272,8 @@ class DiscreteSchedule:
     return len(self.alphas_cumprod)
 
   @property
-  def betas(self) -> np.ndarray:
-    """Returns the betas, 1 - alpha^2_t / alpha^2_{t-1}, as float64 [N]."""
+  def betas(self) -> Float64[np.ndarray, " n"]:
+    """Returns the betas, 1 - alpha^2_t / alpha^2_{t-1}."""
     previous = np.concatenate([[1.0], self.alphas_cumprod[:-1]])
     return 1.0 - self.alphas_cumprod / previous
 
@@ -283,16 +289,16 @@ class DiscreteSchedule:
     logsnr = np.log(self.alphas_cumprod) - np.log1p(-self.alphas_cumprod)
     return Level(np.append(logsnr, CLEAN_LOGSNR), np.append(self.time, 0.0))
 
-  def level(self, step: jax.Array) -> Level:
+  def level(self, step: Int[ArrayLike, "*level"]) -> Level:
     """Looks up the level of steps 0..N-1 of any shape; step -1 is clean data."""
     return jax.tree.map(lambda a: jnp.asarray(a)[step], self._table())
 
-  def step(self, u: jax.Array) -> jax.Array:
+  def step(self, u: Float[ArrayLike, "*level"]) -> Int[Array, "*level"]:
     """Draws integer steps from uniform u in [0, 1)."""
     step = jnp.floor(u * self.num_steps).astype(jnp.int32)
     return jnp.minimum(step, self.num_steps - 1)
 
-  def sample(self, u: jax.Array) -> Level:
+  def sample(self, u: Float[ArrayLike, "*level"]) -> Level:
     """Makes a random level for training, from uniform u in [0, 1)."""
     return self.level(self.step(u))
 

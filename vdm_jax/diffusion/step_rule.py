@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import flax
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from vdm_jax.diffusion import noise as noise_lib
 from vdm_jax.diffusion import process
@@ -26,14 +27,14 @@ class Step:
   Attributes:
     level: level of the network call.
     target: level that the step leads to.
-    last: bool[], whether this is the last step.
-    extra: bool[], whether the step is of the sampler's second kind, if it has one.
+    last: whether this is the last step.
+    extra: whether the step is of the sampler's second kind, if it has one.
   """
 
   level: Level
   target: Level
-  last: jax.Array
-  extra: jax.Array
+  last: Bool[Array, "*e"]
+  extra: Bool[Array, "*e"]
 
 
 class Sampler(Protocol):
@@ -42,15 +43,20 @@ class Sampler(Protocol):
   def plan(self, grid: Level) -> Step:
     """Makes the steps [E] for a grid of levels [N + 1]."""
 
-  def draw(self, source: jax.Array | None, shape: tuple[int, ...]) -> Any:
+  def draw(self, source: noise_lib.Source | None, shape: tuple[int, ...]) -> Any:
     """Draws the noise of one step, in the form that `step` takes."""
 
-  def init(self, z: jax.Array, steps: Step) -> Any:
+  def init(self, z: Float[Array, "b ..."], steps: Step) -> Any:
     """Returns the initial memory, which `step` carries from step to step."""
 
   def step(
-    self, z: jax.Array, estimate: Estimate, step: Step, noise: Any, memory: Any
-  ) -> tuple[jax.Array, jax.Array, Any]:
+    self,
+    z: Float[Array, "b ..."],
+    estimate: Estimate,
+    step: Step,
+    noise: Any,
+    memory: Any,
+  ) -> tuple[Float[Array, "b ..."], Float[Array, "b ..."], Any]:
     """Computes the next z, the clean video it heads for, and the next memory."""
 
 
@@ -70,7 +76,9 @@ class _SingleStep:
     return None
 
 
-def _draw(sampler: Any, source: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
+def _draw(
+  sampler: Any, source: noise_lib.Source | None, shape: tuple[int, ...]
+) -> Float[Array, "b ..."]:
   if source is None:
     raise UserError(f"sample: {sampler} draws noise: give a key, or the noise itself")
   return noise_lib.normal(source, shape)

@@ -12,21 +12,27 @@ differ visibly if S is small: always state the estimator, and S.
 """
 
 import numpy as np
+from jaxtyping import Float, Float64
 
 
-def crps(members: np.ndarray, truth: np.ndarray, *, fair: bool = False) -> np.ndarray:
+def crps(
+  members: Float[np.ndarray, " s *shape"],
+  truth: Float[np.ndarray, "*shape"],
+  *,
+  fair: bool = False,
+) -> Float64[np.ndarray, "*shape"]:
   """Computes the CRPS of every element, in the members' unit; smaller is better.
 
   Pairs are never formed: for sorted members the sum of |x_i - x_j| over pairs i < j is
   the sum of (2 i - S - 1) x_(i), so the cost is O(S log S).
 
   Args:
-    members: predictions [S, ...].
-    truth: true values [...].
+    members: predictions.
+    truth: true values.
     fair: whether to take the fair estimator instead of the plug-in.
 
   Returns:
-    float64 [...]; NaN for the fair estimator of one member.
+    The scores; NaN for the fair estimator of one member.
 
   Raises:
     ValueError: shapes do not fit, or there is no member.

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from vdm_jax import sharding
 from vdm_jax.errors import UserError
@@ -90,8 +91,10 @@ class Extractor:
       **self.weights.describe(),
     }
 
-  def __call__(self, clips: Iterable[np.ndarray]) -> np.ndarray:
-    """Computes features [N, D] of clips uint8 [T, H, W, C] of equal shape, in order.
+  def __call__(
+    self, clips: Iterable[UInt8[np.ndarray, "t h w c"]]
+  ) -> Float[np.ndarray, "n d"]:
+    """Computes features of clips of equal shape, in order.
 
     Raises:
       UserError: clips are not 8-bit, differ in shape, are too short, or there are none.
@@ -101,8 +104,10 @@ class Extractor:
       raise UserError("features: expected clips, found none")
     return np.stack(found)
 
-  def batches(self, clips: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yields features of clips in parts, [n, D] each."""
+  def batches(
+    self, clips: Iterable[UInt8[np.ndarray, "t h w c"]]
+  ) -> Iterator[Float[np.ndarray, "n d"]]:
+    """Yields features of clips in parts."""
     size = self._full_size()
     batch: list[np.ndarray] = []
     for clip in clips:
@@ -128,8 +133,8 @@ class Extractor:
     return np.asarray(self._program(np.stack(filled)))[: len(batch)]
 
 
-def in_rgb(clip: np.ndarray) -> np.ndarray:
-  """Converts a clip uint8 [T, H, W, 1 or 3] to three channels; gray is repeated.
+def in_rgb(clip: UInt8[np.ndarray, "t h w c"]) -> UInt8[np.ndarray, "t h w 3"]:
+  """Converts a clip of 1 or 3 channels to three; gray is repeated.
 
   Raises:
     UserError: the clip is not 8-bit, or has other channels.

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Float64, Int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,17 +21,17 @@ class Moments:
 
   Attributes:
     count: number of features n.
-    mean: mean, float64 [D].
-    scatter: float64 [D, D], sum of outer products of deviations from the mean.
+    mean: their mean.
+    scatter: sum of outer products of deviations from the mean.
   """
 
   count: int
-  mean: np.ndarray
-  scatter: np.ndarray
+  mean: Float64[np.ndarray, " d"]
+  scatter: Float64[np.ndarray, "d d"]
 
   @classmethod
-  def of(cls, features: np.ndarray) -> "Moments":
-    """Computes the moments of features [..., D]; leading axes are examples."""
+  def of(cls, features: Float[np.ndarray, "... d"]) -> "Moments":
+    """Computes the moments of features; leading axes are examples."""
     x = np.asarray(features, np.float64)
     x = x.reshape(-1, x.shape[-1])
     if not len(x):
@@ -40,8 +41,8 @@ class Moments:
     return cls(len(x), mean, centred.T @ centred)
 
   @classmethod
-  def stream(cls, batches: Iterable[np.ndarray]) -> "Moments":
-    """Computes the moments of all batches [..., D] with one in memory at a time."""
+  def stream(cls, batches: Iterable[Float[np.ndarray, "... d"]]) -> "Moments":
+    """Computes the moments of all batches with one in memory at a time."""
     batches = iter(batches)
     total = cls.of(next(batches))
     for batch in batches:
@@ -62,8 +63,8 @@ class Moments:
     )
 
   @property
-  def covariance(self) -> np.ndarray:
-    """Computes the unbiased covariance [D, D].
+  def covariance(self) -> Float64[np.ndarray, "d d"]:
+    """Computes the unbiased covariance.
 
     Raises:
       ValueError: fewer than two features.
@@ -102,20 +103,28 @@ class Terms(NamedTuple):
 
 
 def distance_of_features(
-  first: np.ndarray, second: np.ndarray, *, ddof: int = 1
+  first: Float[np.ndarray, "n1 d"],
+  second: Float[np.ndarray, "n2 d"],
+  *,
+  ddof: int = 1,
 ) -> float:
   """Computes the distance from features, exact even if N <= D.
 
   Args:
-    first: features [N1, D].
-    second: features [N2, D].
+    first: features of one set.
+    second: features of the other.
     ddof: covariances are divided by N - ddof; it is 0 in StyleGAN-V and cd-fvd.
   """
   return terms(first, second, ddof=ddof).distance
 
 
-def terms(first: np.ndarray, second: np.ndarray, *, ddof: int = 1) -> Terms:
-  """Computes the terms of the distance of features [N1, D] and [N2, D].
+def terms(
+  first: Float[np.ndarray, "n1 d"],
+  second: Float[np.ndarray, "n2 d"],
+  *,
+  ddof: int = 1,
+) -> Terms:
+  """Computes the terms of the distance of two sets of features.
 
   Raises:
     ValueError: shapes do not fit, or there are fewer than two features.
@@ -146,13 +155,13 @@ class Infinity(NamedTuple):
   value: float
   error: float
   slope: float
-  sizes: np.ndarray
-  distances: np.ndarray
+  sizes: Int[np.ndarray, " sizes"]
+  distances: Float64[np.ndarray, " sizes"]
 
 
 def infinity(
-  first: np.ndarray,
-  second: np.ndarray,
+  first: Float[np.ndarray, "n1 d"],
+  second: Float[np.ndarray, "n2 d"],
   sizes: Sequence[int] | None = None,
   *,
   seed: int | None = None,
@@ -162,8 +171,8 @@ def infinity(
   A line in 1 / n is fitted through the distances of n features.
 
   Args:
-    first: features [N1, D].
-    second: features [N2, D].
+    first: features of one set.
+    second: features of the other.
     sizes: numbers n taken of both sets; None for 15 of them, from a tenth of the
       smaller set to all of it.
     seed: seed of random subsets; None takes the first n.

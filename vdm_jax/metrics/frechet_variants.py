@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 import scipy.linalg
+from jaxtyping import Float
 
 from vdm_jax.metrics import frechet
 
@@ -17,7 +18,12 @@ _FIDELITY_EPS = 1e-6
 _FIDELITY_IMAGINARY = 1e-3
 
 
-def sqrtm(first: np.ndarray, second: np.ndarray, *, ddof: int = 1) -> float:
+def sqrtm(
+  first: Float[np.ndarray, "n1 d"],
+  second: Float[np.ndarray, "n2 d"],
+  *,
+  ddof: int = 1,
+) -> float:
   """Takes the real part of scipy's root of S1 S2, as StyleGAN-V, MCVD and cd-fvd do."""
   (mean1, cov1), (mean2, cov2) = _moments(first, ddof), _moments(second, ddof)
   with warnings.catch_warnings():  # Too few videos, which the protocol reports.
@@ -26,7 +32,10 @@ def sqrtm(first: np.ndarray, second: np.ndarray, *, ddof: int = 1) -> float:
   return _combine(mean1, cov1, mean2, cov2, np.trace(root.real))
 
 
-def fidelity(first: np.ndarray, second: np.ndarray) -> float:
+def fidelity(
+  first: Float[np.ndarray, "n1 d"],
+  second: Float[np.ndarray, "n2 d"],
+) -> float:
   """Takes the root as torch-fidelity and FDM do; NaN where they fail."""
   (mean1, cov1), (mean2, cov2) = _moments(first, 1), _moments(second, 1)
   root = scipy.linalg.sqrtm(cov1 @ cov2)
@@ -40,7 +49,12 @@ def fidelity(first: np.ndarray, second: np.ndarray) -> float:
   return _combine(mean1, cov1, mean2, cov2, np.trace(root))
 
 
-def tfgan(first: np.ndarray, second: np.ndarray, *, dtype: type = np.float64) -> float:
+def tfgan(
+  first: Float[np.ndarray, "n1 d"],
+  second: Float[np.ndarray, "n2 d"],
+  *,
+  dtype: type = np.float64,
+) -> float:
   """Takes symmetric roots by SVD, as TF-GAN does; VideoGPT and TATS use float32."""
   mean1, cov1 = _moments(first.astype(dtype), 1, dtype)
   mean2, cov2 = _moments(second.astype(dtype), 1, dtype)
@@ -55,7 +69,10 @@ def tfgan(first: np.ndarray, second: np.ndarray, *, dtype: type = np.float64) ->
   return _combine(mean1, cov1, mean2, cov2, cross)
 
 
-def eigenvalues(first: np.ndarray, second: np.ndarray) -> float:
+def eigenvalues(
+  first: Float[np.ndarray, "n1 d"],
+  second: Float[np.ndarray, "n2 d"],
+) -> float:
   """Computes the distance from covariances alone, as `frechet.distance` does."""
   return frechet.distance(frechet.Moments.of(first), frechet.Moments.of(second))
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.ndimage
 import scipy.stats
+from jaxtyping import ArrayLike, Float, Float64, UInt8
 
 from vdm_jax.errors import UserError, unknown
 
@@ -23,13 +24,17 @@ SSIM_MIN_SIZE = 2 * _RADIUS + 1
 BT709 = (0.2125, 0.7154, 0.0721)
 
 
-def psnr(frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
-  """Computes PSNR in dB, [...], of frames [..., H, W, C]; inf if they are equal."""
+def psnr(
+  frames: Float[np.ndarray, "*lead h w c"], truth: Float[np.ndarray, "*lead h w c"]
+) -> Float64[np.ndarray | np.float64, "*lead"]:
+  """Computes PSNR in dB; inf if they are equal."""
   difference = np.asarray(frames, np.float64) - truth
   return pooled_psnr(np.mean(np.square(difference), axis=(-3, -2, -1)))
 
 
-def pooled_psnr(error: np.ndarray) -> np.ndarray:
+def pooled_psnr(
+  error: Float[ArrayLike, "*lead"],
+) -> Float64[np.ndarray | np.float64, "*lead"]:
   """Computes the PSNR of a mean squared error, in dB; inf for zero.
 
   "Pooled" means that squared errors are averaged over clips and frames before the
@@ -40,20 +45,22 @@ def pooled_psnr(error: np.ndarray) -> np.ndarray:
     return -10 * np.log10(np.asarray(error, np.float64))
 
 
-def psnr_of_channels(frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
-  """Averages the PSNR of the channels, [...], as FDM's older evaluation does."""
+def psnr_of_channels(
+  frames: Float[np.ndarray, "*lead h w c"], truth: Float[np.ndarray, "*lead h w c"]
+) -> Float64[np.ndarray | np.float64, "*lead"]:
+  """Averages the PSNR of the channels, as FDM's older evaluation does."""
   difference = np.asarray(frames, np.float64) - truth
   return pooled_psnr(np.mean(np.square(difference), axis=(-3, -2))).mean(-1)
 
 
 def ssim(
-  frames: np.ndarray,
-  truth: np.ndarray,
+  frames: Float[np.ndarray, "*lead h w c"],
+  truth: Float[np.ndarray, "*lead h w c"],
   *,
   window: str = "gaussian",
   data_range: float = 1.0,
-) -> np.ndarray:
-  """Computes structural similarity in [-1, 1], [...], of frames [..., H, W, C].
+) -> Float64[np.ndarray | np.float64, "*lead"]:
+  """Computes structural similarity, in [-1, 1].
 
   Places closer to the border than the window's radius are left out; the mean is over
   places and channels. 'gaussian' (Wang et al. 2004) equals scikit-image with
@@ -61,8 +68,8 @@ def ssim(
   pytorch_msssim; 'uniform' equals scikit-image's default.
 
   Args:
-    frames: float frames to measure.
-    truth: float frames of the same shape.
+    frames: frames to measure.
+    truth: true frames.
     window: one of `SSIM_WINDOWS`, whose numbers cannot be compared.
     data_range: largest difference of values; FDM's older evaluation took 2 for frames
       in [0, 1].
@@ -106,19 +113,25 @@ def _uniform(x: np.ndarray) -> np.ndarray:
   return x[..., inner, inner, :]
 
 
-def gray(frames: np.ndarray) -> np.ndarray:
-  """Computes luminance [..., H, W, 1] of RGB frames (BT.709)."""
+def gray(
+  frames: Float[np.ndarray, "*lead h w 3"],
+) -> Float64[np.ndarray, "*lead h w 1"]:
+  """Computes luminance of RGB frames (BT.709)."""
   return (np.asarray(frames, np.float64) @ np.asarray(BT709))[..., None]
 
 
-def gray_8bit(frames: np.ndarray) -> np.ndarray:
-  """Computes luminance of uint8 RGB frames as Pillow's mode L, uint8 (BT.601)."""
+def gray_8bit(
+  frames: UInt8[np.ndarray, "*lead h w 3"],
+) -> UInt8[np.ndarray, "*lead h w 1"]:
+  """Computes luminance of 8-bit RGB frames as Pillow's mode L (BT.601)."""
   x = frames.astype(np.uint32)
   total = 19595 * x[..., 0] + 38470 * x[..., 1] + 7471 * x[..., 2] + 0x8000
   return (total >> 16).astype(np.uint8)[..., None]
 
 
-def truncated(frames: np.ndarray) -> np.ndarray:
+def truncated(
+  frames: Float[np.ndarray, "*lead h w c"],
+) -> UInt8[np.ndarray, "*lead h w c"]:
   """Converts frames in [0, 1] to uint8, truncated instead of rounded, as in MCVD."""
   return (np.asarray(frames, np.float32) * 255).astype(np.uint8)
 
@@ -137,11 +150,13 @@ class OfBest(NamedTuple):
   half_width: float
 
 
-def best_of(values: np.ndarray, *, least: bool = False) -> OfBest:
+def best_of(
+  values: Float[np.ndarray, "clips predictions"], *, least: bool = False
+) -> OfBest:
   """Takes the best prediction of each clip, chosen for this measure alone (MCVD).
 
   Args:
-    values: [clips, predictions].
+    values: the measure, of each prediction of each clip.
     least: whether the smallest value is best.
   """
   best = values.min(1) if least else values.max(1)

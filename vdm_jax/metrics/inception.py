@@ -8,10 +8,13 @@ split, so always state both.
 
 import numpy as np
 import scipy.special
+from jaxtyping import Float, Float64, Shaped
 
 
-def scores(logits: np.ndarray, splits: int = 1) -> np.ndarray:
-  """Scores each of `splits` consecutive parts of logits [N, classes].
+def scores(
+  logits: Float[np.ndarray, "n classes"], splits: int = 1
+) -> Float64[np.ndarray, " {splits}"]:
+  """Scores each of `splits` consecutive parts of logits.
 
   Raises:
     ValueError: shapes do not fit, or there are fewer logits than splits.
@@ -30,7 +33,9 @@ def scores(logits: np.ndarray, splits: int = 1) -> np.ndarray:
   return np.array(found)
 
 
-def shuffled(logits: np.ndarray, seed: int = 42) -> np.ndarray:
+def shuffled(
+  logits: Shaped[np.ndarray, "n ..."], seed: int = 42
+) -> Shaped[np.ndarray, "n ..."]:
   """Shuffles the rows, as StyleGAN-V does before it splits them."""
   order = np.arange(len(logits))
   np.random.RandomState(seed).shuffle(order)

@@ -9,6 +9,7 @@ estimator leaves out pairs of a feature with itself and may be negative.
 import dataclasses
 
 import numpy as np
+from jaxtyping import Float
 
 _ROWS = 1024
 
@@ -27,7 +28,9 @@ class Kernel:
   offset: float = 1.0
   scaled: bool = True
 
-  def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+  def __call__(
+    self, x: Float[np.ndarray, "n1 d"], y: Float[np.ndarray, "n2 d"]
+  ) -> Float[np.ndarray, "n1 n2"]:
     products = x @ y.T
     if self.scaled:
       products = products / x.shape[1]
@@ -39,18 +42,18 @@ JEDI = Kernel(degree=2, offset=0.0)
 
 
 def distance(
-  first: np.ndarray,
-  second: np.ndarray,
+  first: Float[np.ndarray, "n1 d"],
+  second: Float[np.ndarray, "n2 d"],
   *,
   kernel: Kernel = CUBIC,
   biased: bool = False,
   paired: bool = False,
 ) -> float:
-  """Computes MMD^2 of features [N1, D] and [N2, D].
+  """Computes MMD^2 of two sets of features.
 
   Args:
-    first: features [N1, D].
-    second: features [N2, D].
+    first: features of one set.
+    second: features of the other.
     kernel: kernel of the feature space.
     biased: whether pairs of a feature with itself count.
     paired: whether pairs of the same number in both sets are left out; needs sets of
@@ -90,8 +93,8 @@ def _sums(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> tuple[float, float]:
 
 
 def of_subsets(
-  first: np.ndarray,
-  second: np.ndarray,
+  first: Float[np.ndarray, "n1 d"],
+  second: Float[np.ndarray, "n2 d"],
   *,
   size: int = 1000,
   count: int = 100,
@@ -118,6 +121,9 @@ def of_subsets(
   return float(np.mean(found)), float(np.std(found, ddof=1) / np.sqrt(count))
 
 
-def jedi(first: np.ndarray, second: np.ndarray) -> float:
+def jedi(
+  first: Float[np.ndarray, "n1 d"],
+  second: Float[np.ndarray, "n2 d"],
+) -> float:
   """Computes JEDi (Luo et al. 2024): 100 times the biased MMD^2, quadratic kernel."""
   return 100 * distance(first, second, kernel=JEDI, biased=True)

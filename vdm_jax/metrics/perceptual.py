@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from vdm_jax.metrics.networks import lpips
 from vdm_jax.metrics.weights import Weights, load
@@ -31,8 +32,10 @@ class Perceptual:
     """Returns the smallest height and width of frames."""
     return lpips.MIN_SIZE[self.net]
 
-  def __call__(self, frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Computes distances [N] of frames uint8 [N, H, W, 1 or 3] from true ones.
+  def __call__(
+    self, frames: UInt8[np.ndarray, "n h w c"], truth: UInt8[np.ndarray, "n h w c"]
+  ) -> Float32[np.ndarray, " n"]:
+    """Computes distances of frames of 1 or 3 channels from true ones.
 
     Raises:
       UserError: frames are smaller than `min_size`.

@@ -15,19 +15,22 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float32, UInt8
 
 from vdm_jax.errors import unknown
 
 RULES = ("tf1_legacy", "half_pixel", "half_pixel_antialias", "short_side_crop")
 
 
-def to_unit(videos: jax.Array, size: int, rule: str) -> jax.Array:
-  """Resizes 8-bit videos [..., H, W, C] to float32 [..., size, size, C] in [-1, 1].
+def to_unit(
+  videos: UInt8[ArrayLike, "*lead h w c"], size: int, rule: str
+) -> Float32[Array, "*lead {size} {size} c"]:
+  """Resizes 8-bit videos, and maps them to [-1, 1].
 
   Raises:
     UserError: there is no such rule.
   """
-  x = videos.astype(jnp.float32)
+  x = jnp.asarray(videos, jnp.float32)
   height, width = x.shape[-3:-1]
   for axis, matrix in zip((-3, -2), matrices(height, width, size, rule), strict=True):
     if matrix is not None:
@@ -40,8 +43,11 @@ def to_unit(videos: jax.Array, size: int, rule: str) -> jax.Array:
 @functools.lru_cache(maxsize=16)
 def matrices(
   height: int, width: int, size: int, rule: str
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-  """Makes the matrices [size, H] and [size, W]; None if nothing changes.
+) -> tuple[
+  Float32[np.ndarray, "{size} {height}"] | None,
+  Float32[np.ndarray, "{size} {width}"] | None,
+]:
+  """Makes the matrices of height and width; None if nothing changes.
 
   Raises:
     UserError: there is no such rule.

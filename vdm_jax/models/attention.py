@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, ArrayLike, Bool, Float, Float32
 
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
@@ -30,18 +31,24 @@ _SCORES_OF_FEW = 256 << 20
 _QUERIES = 128  # Pieces of other than multiples of this leave lanes empty.
 
 
-def attend(q, k, v, *, implementation: str = "auto") -> jax.Array:
+def attend(
+  q: Float[ArrayLike, "n l heads head_dim"],
+  k: Float[ArrayLike, "n m heads head_dim"],
+  v: Float[ArrayLike, "n m heads head_dim"],
+  *,
+  implementation: str = "auto",
+) -> Float[Array, "n l heads head_dim"]:
   """Computes softmax attention without mask or position terms.
 
   Args:
-    q, k, v: queries, keys and values, [N, L, heads, head_dim].
+    q, k, v: queries, keys and values.
     implementation: 'xla' holds all scores, 'chunked' some at a time. 'splash' holds
       none on a TPU if the program declares its mesh (`kernels.rows`), and is 'chunked'
       elsewhere. 'cudnn' holds none (GPU, half precision). 'auto' is 'splash' for 1,024
       tokens and more, and 'cudnn' on a GPU if it supports the heads.
 
   Returns:
-    [N, L, heads, head_dim], of q's dtype; the softmax is in float32.
+    The attended values, of q's dtype; the softmax is in float32.
 
   Raises:
     UserError: there is no such implementation, or it does not support these heads.
@@ -158,26 +165,28 @@ def heads_of(channels: int, head_dim: int) -> int:
   return channels // head_dim
 
 
-def scores_of(terms: str, q: jax.Array, k: jax.Array) -> jax.Array:
+def scores_of(
+  terms: str, q: Float[ArrayLike, "..."], k: Float[ArrayLike, "..."]
+) -> Float32[Array, "..."]:
   """Contracts queries with keys in float32, as a softmax is sensitive to rounding."""
   return jnp.einsum(terms, q, k, preferred_element_type=jnp.float32)
 
 
 def attend_over_time(
-  qkv: jax.Array,
-  rel_k: jax.Array,
-  rel_v: jax.Array,
-  attends: jax.Array,
+  qkv: Float[ArrayLike, "b t p width"],
+  rel_k: Float[ArrayLike, "b t t {head_dim}"],
+  rel_v: Float[ArrayLike, "b t t {head_dim}"],
+  attends: Bool[ArrayLike, "b t t"],
   head_dim: int,
   implementation: str = "xla",
-) -> jax.Array:
+) -> Float[Array, "b t p c"]:
   """Computes attention among the frames at each pixel, with relative positions.
 
   Args:
-    qkv: [B, T, P, 3 C], queries, keys and values of each of P pixels; C holds heads.
-    rel_k, rel_v: [B, T, T, head_dim], added to key and value of frame j (second) when
+    qkv: queries, keys and values of each of P pixels, 3 C wide; C holds heads.
+    rel_k, rel_v: added to key and value of frame j (second) when
       frame i (first) attends to it.
-    attends: bool [B, T, T], whether frame i may attend to frame j.
+    attends: whether frame i may attend to frame j.
     head_dim: width of a head.
     implementation: 'xla', or 'pallas': one kernel that writes no scores, on a TPU if
       the program declares its mesh (`kernels.rows`); 'xla' elsewhere.
@@ -252,8 +261,8 @@ class SpaceAttention(nn.Module):
   normed_residual: bool = False
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, T, H, W, C] to the same shape, residual included."""
+  def __call__(self, x: Float[ArrayLike, "b t h w c"]) -> Float[Array, "b t h w c"]:
+    """Computes attention, residual included."""
     channels = x.shape[-1]
     heads = heads_of(channels, self.head_dim)
     norm = layers.GroupNorm(
@@ -293,8 +302,10 @@ class TimeAttention(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, frames: Frames) -> jax.Array:
-    """Maps [B, T, H, W, C] to the same shape, residual included."""
+  def __call__(
+    self, x: Float[ArrayLike, "b t h w c"], frames: Frames
+  ) -> Float[Array, "b t h w c"]:
+    """Computes attention, residual included."""
     b, t, height, width, channels = x.shape
     heads_of(channels, self.head_dim)
     h = layers.GroupNorm(self.norm_axes, dtype=self.dtype, name="norm")(x)
@@ -331,8 +342,10 @@ class AttentionPool(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, tokens: jax.Array, mask: jax.Array) -> jax.Array:
-    """Pools tokens [..., L, D], where mask [..., L] is true, to [..., features].
+  def __call__(
+    self, tokens: Float[ArrayLike, "*lead l d"], mask: Bool[ArrayLike, "*lead l"]
+  ) -> Float[Array, "*lead {self.features}"]:
+    """Pools the tokens where the mask is true.
 
     A sequence without any token gives exactly zero, the unconditional vector.
     """

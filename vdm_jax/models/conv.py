@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 # Bytes of dy in a step of `rows`; with as much of x they fit a 2 MB level-2 cache.
@@ -37,24 +38,24 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 def conv2d(
-  x: jax.Array,
-  kernel: jax.Array,
+  x: Float[ArrayLike, "n h w i"],
+  kernel: Float[ArrayLike, "kh kw i o"],
   *,
   strides: Sequence[int] = (1, 1),
   padding: str | Sequence[tuple[int, int]],
-) -> jax.Array:
+) -> Float[Array, "n h_out w_out o"]:
   """Computes a convolution (cross-correlation) over height and width.
 
   Derivatives are reverse-mode only (`jax.vjp`, `jax.grad`), on every device.
 
   Args:
-    x: images [N, H, W, I].
-    kernel: [kh, kw, I, O], of x's dtype.
+    x: images.
+    kernel: the kernel, of x's dtype.
     strides: strides of height and width.
     padding: 'SAME', 'VALID' or ((top, bottom), (left, right)).
 
   Returns:
-    [N, H', W', O], of x's dtype; sums are in float32 or wider.
+    The images' convolution, of x's dtype; sums are in float32 or wider.
   """
   strides = tuple(strides)
   if isinstance(padding, str):
@@ -141,25 +142,39 @@ def cpu_gradient(x_shape, kernel_shape, dy_shape, strides):
   return matmul_gradient
 
 
-def plain_gradient(x, dy, *, shape, strides, pads) -> jax.Array:
+def plain_gradient(
+  x: Float[ArrayLike, "n h w i"],
+  dy: Float[ArrayLike, "n h_out w_out o"],
+  *,
+  shape: Sequence[int],
+  strides: Sequence[int],
+  pads: Pads,
+) -> Float[Array, "kh kw i o"]:
   """Computes the kernel gradient as XLA does, by one convolution.
 
   Args:
-    x: [N, H, W, I], the convolution's input.
-    dy: [N, H', W', O], the gradient of its output.
+    x: the convolution's input.
+    dy: the gradient of its output.
     shape: shape of the kernel, (kh, kw, I, O).
     strides: strides of height and width.
     pads: padding, ((top, bottom), (left, right)).
 
   Returns:
-    [kh, kw, I, O], of x's dtype.
+    The gradient, of x's dtype.
   """
   kernel = jax.ShapeDtypeStruct(shape, x.dtype)
   (dk,) = jax.linear_transpose(lambda k: _plain(x, k, strides, pads), kernel)(dy)
   return dk
 
 
-def rows_gradient(x, dy, *, shape, strides, pads) -> jax.Array:
+def rows_gradient(
+  x: Float[ArrayLike, "n h w i"],
+  dy: Float[ArrayLike, "n h_out w_out o"],
+  *,
+  shape: Sequence[int],
+  strides: Sequence[int],
+  pads: Pads,
+) -> Float[Array, "kh kw i o"]:
   """Computes the kernel gradient as a sum over blocks of output rows.
 
   Blocks are of rows, not images, so that a batch sharded over devices stays where it
@@ -190,7 +205,14 @@ def rows_gradient(x, dy, *, shape, strides, pads) -> jax.Array:
   return total.astype(x.dtype)
 
 
-def matmul_gradient(x, dy, *, shape, strides, pads) -> jax.Array:
+def matmul_gradient(
+  x: Float[ArrayLike, "n h w i"],
+  dy: Float[ArrayLike, "n h_out w_out o"],
+  *,
+  shape: Sequence[int],
+  strides: Sequence[int],
+  pads: Pads,
+) -> Float[Array, "kh kw i o"]:
   """Computes the kernel gradient as one matrix product, for strides of one.
 
   dk[i, j] = sum over h, w' of x[h + i, w']^T dy[h, w' - j]: x is shifted in height and

@@ -13,25 +13,31 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
 from vdm_jax.models import conv
 
 _LAYOUT = ("NDHWC", "DHWIO", "NDHWC")
 
 
-def conv3d(x: jax.Array, kernel: jax.Array, *, strides: Sequence[int]) -> jax.Array:
+def conv3d(
+  x: Float[ArrayLike, "b t h w i"],
+  kernel: Float[ArrayLike, "kt kh kw i o"],
+  *,
+  strides: Sequence[int],
+) -> Float[Array, "b t_out h_out w_out o"]:
   """Computes a convolution (cross-correlation) over time, height and width.
 
   Both sides are zero-padded: k // 2 before and (k - 1) // 2 after, as in PyTorch for
   odd k, whatever the stride. Derivatives are reverse-mode only.
 
   Args:
-    x: videos [B, T, H, W, I].
-    kernel: [kt, kh, kw, I, O], of x's dtype.
+    x: videos.
+    kernel: the kernel, of x's dtype.
     strides: strides of time, height and width.
 
   Returns:
-    [B, T', H', W', O], of x's dtype.
+    The videos' convolution, of x's dtype.
   """
   return _conv(x, kernel, tuple(strides))
 

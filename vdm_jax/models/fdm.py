@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, ArrayLike, Float, Float32, Key
 
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
@@ -131,22 +132,29 @@ class FdmUNet(nn.Module):
     if s.pool_given:
       self.pooled = given.Pooled(s.channels, 4 * s.channels, s.patch, s.dtype)
 
-  def __call__(self, z, level, frames, cond, dropout=None):
+  def __call__(
+    self,
+    z: Float[ArrayLike, "b t h w c"],
+    level: Any,
+    frames: Frames,
+    cond: Mapping[str, Array],
+    dropout: Key[Array, " b"] | None = None,
+  ) -> Float32[Array, "b t h w k"]:
     """Runs `encode`, then `denoise`, so that every parameter is initialised."""
     encoded = self.encode(z, frames, cond)
     return self.denoise(z, level, frames, encoded.context, dropout)
 
   def encode(
     self,
-    video: jax.Array,
+    video: Float[ArrayLike, "b t h w c"],
     frames: Frames,
-    cond: Mapping[str, jax.Array],
+    cond: Mapping[str, Array],
     state: Any = None,
   ) -> Encoded:
     """Keeps the observed frames, and pools their features with `pool_given`.
 
     Args:
-      video: [B, T, H, W, C]; only observed frames are read.
+      video: the window; only observed frames are read.
       frames: roles of the frames, [B, T].
       cond: unused.
       state: unused.
@@ -162,24 +170,24 @@ class FdmUNet(nn.Module):
 
   def denoise(
     self,
-    z: jax.Array,
+    z: Float[ArrayLike, "b t h w c"],
     level: Any,
     frames: Frames,
-    context: tuple[jax.Array, jax.Array | None],
-    dropout: jax.Array | None = None,
-  ) -> jax.Array:
+    context: tuple[Float[ArrayLike, "b t h w c"], Float[Array, "b e"] | None],
+    dropout: Key[Array, " b"] | None = None,
+  ) -> Float32[Array, "b t h w k"]:
     """Predicts from a noisy window.
 
     Args:
-      z: noisy window [B, T, H, W, C]; its observed frames are not read.
+      z: noisy window; its observed frames are not read.
       level: `diffusion.schedule.Level` of shape [B]: the frames of a window share it.
       frames: roles of the frames, [B, T]; only differences of indices matter.
       context: context made by `encode`.
-      dropout: a dropout key per example [B]; None for no dropout.
+      dropout: a dropout key per example; None for no dropout.
 
     Returns:
-      The prediction, float32 [B, T, H, W, out_channels], with twice the channels if it
-      learns its variance.
+      The prediction, of `out_channels` channels, or twice as many if it learns its
+      variance.
     """
     video, pooled = context
     observed = _per_frame(frames.observed)

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, ArrayLike, Float, Float32
 
 from vdm_jax.frames import Frames
 from vdm_jax.models import attention, layers
@@ -19,8 +20,8 @@ from vdm_jax.models import attention, layers
 GROUPS = 32
 
 
-def distance_features(frames: Frames) -> jax.Array:
-  """Computes float32 [B, T, T, 3]: log distance after and before, and equality."""
+def distance_features(frames: Frames) -> Float32[Array, "b t t 3"]:
+  """Computes log distance after and before, and equality, of each pair of frames."""
   distance = frames.distances().astype(jnp.float32)
   after = jnp.log1p(jnp.maximum(distance, 0.0))
   before = jnp.log1p(jnp.maximum(-distance, 0.0))
@@ -39,8 +40,10 @@ class RelativeNetwork(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, features: jax.Array, emb: jax.Array) -> jax.Array:
-    """Maps features [B, T, T, 3] and emb [B, 1, E] to [B, T, T, channels]."""
+  def __call__(
+    self, features: Float[ArrayLike, "b t t 3"], emb: Float[ArrayLike, "b 1 e"]
+  ) -> Float[Array, "b t t {self.channels}"]:
+    """Maps distances and the embedded noise level to vectors."""
     # In float32, as half precision cannot tell distances above 30 or so from the next.
     distances = layers.Dense(self.channels, name="distances")(features)
     level = layers.Dense(self.channels, dtype=self.dtype, name="level")(emb)
@@ -68,8 +71,13 @@ class FrameAttention(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, emb: jax.Array, frames: Frames) -> jax.Array:
-    """Maps x [B, T, H, W, C] and emb [B, 1, E] to x's shape, residual included."""
+  def __call__(
+    self,
+    x: Float[ArrayLike, "b t h w c"],
+    emb: Float[ArrayLike, "b 1 e"],
+    frames: Frames,
+  ) -> Float[Array, "b t h w c"]:
+    """Computes attention, residual included."""
     b, t, height, width, channels = x.shape
     heads = attention.heads_of(channels, self.head_dim)
     norm = layers.GroupNorm(

@@ -12,20 +12,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from vdm_jax.frames import Frames
 from vdm_jax.models import layers
 
 
-def neighbours(video: jax.Array, frames: Frames) -> jax.Array:
+def neighbours(
+  video: Float[ArrayLike, "b t h w c"], frames: Frames
+) -> Float[Array, "b t h w k"]:
   """Finds, for every frame, the given frames nearest in time and their distances.
 
   Args:
-    video: [B, T, H, W, C]; only given frames are read.
+    video: the window; only given frames are read.
     frames: roles of the frames, [B, T].
 
   Returns:
-    [B, T, H, W, 2 (C + 1)]: the last given frame at or before each frame and the
+    2 (C + 1) channels: the last given frame at or before each frame and the
     logarithm of 1 + its distance in source frames, then the same for the first given
     frame at or after it. A missing one is a black frame and -1. A given frame is its
     own neighbour.
@@ -65,8 +68,10 @@ class Pooled(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, video: jax.Array, observed: jax.Array) -> jax.Array:
-    """Maps [B, T, H, W, C] and bool [B, T] to [B, features]; zeros if none is given."""
+  def __call__(
+    self, video: Float[ArrayLike, "b t h w c"], observed: Bool[ArrayLike, "b t"]
+  ) -> Float[Array, "b {self.features}"]:
+    """Describes the observed frames; zeros if there are none."""
     h = layers.to_patches(video.astype(self.dtype), self.patch)
     for i, stride in enumerate((1, 1, 2)):
       conv = layers.SpaceConv(

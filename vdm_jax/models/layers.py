@@ -11,7 +11,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from jaxtyping import Array, ArrayLike, Bool, Float, Float32, Key
 
 from vdm_jax.models import conv, conv3d
 
@@ -41,7 +43,9 @@ class SpaceConv(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: Float[ArrayLike, "*lead h w c"]
+  ) -> Float[Array, "*lead h_out w_out {self.features}"]:
     """Maps [..., H, W, C] to [..., ceil(H / stride), ceil(W / stride), features]."""
     k = self.kernel_size
     init = nn.initializers.zeros if self.zero_init else fan_in
@@ -75,8 +79,10 @@ class SpaceTimeConv(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, T, H, W, C] to [B, T', H', W', features], sizes ceil(. / stride)."""
+  def __call__(
+    self, x: Float[ArrayLike, "b t h w c"]
+  ) -> Float[Array, "b t_out h_out w_out {self.features}"]:
+    """Convolves; sizes of the result are ceil(. / stride)."""
     k = self.kernel_size
     init = nn.initializers.zeros if self.zero_init else fan_in
     kernel = self.param("kernel", init, (k, k, k, x.shape[-1], self.features))
@@ -111,8 +117,10 @@ class GroupNorm(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Normalises x [..., C], by statistics of where `mask`, of x's shape, is true."""
+  def __call__(
+    self, x: Float[ArrayLike, "*shape"], mask: Bool[ArrayLike, "*shape"] | None = None
+  ) -> Float[Array, "*shape"]:
+    """Normalises x, by statistics of where `mask` is true."""
     groups = self.groups or default_groups(x.shape[-1])
     norm = nn.GroupNorm(
       num_groups=groups,
@@ -136,8 +144,10 @@ class Dropout(nn.Module):
   rate: float
 
   @nn.compact
-  def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
-    """Drops activations of x [B, ...] by keys [B]; none if `keys` is None."""
+  def __call__(
+    self, x: Float[ArrayLike, " b *rest"], keys: Key[Array, " b"] | None
+  ) -> Float[Array, " b *rest"]:
+    """Drops activations of x by the keys of its examples; none if `keys` is None."""
     if keys is None or not self.rate:
       return x
     site = zlib.crc32("/".join(self.path).encode())  # Each layer draws its own.
@@ -149,7 +159,9 @@ class Dropout(nn.Module):
     return jnp.where(jax.vmap(draw)(keys), x / (1.0 - self.rate), 0.0).astype(x.dtype)
 
 
-def to_patches(x: jax.Array, size: int) -> jax.Array:
+def to_patches(
+  x: Float[ArrayLike, "*lead h w c"], size: int
+) -> Float[Array | np.ndarray, "*lead h_out w_out c_out"]:
   """Folds size x size pixels into channels, to [..., H / size, W / size, size^2 C]."""
   if size == 1:
     return x
@@ -159,7 +171,9 @@ def to_patches(x: jax.Array, size: int) -> jax.Array:
   return x.reshape(*lead, height // size, width // size, size * size * c)
 
 
-def from_patches(x: jax.Array, size: int) -> jax.Array:
+def from_patches(
+  x: Float[ArrayLike, "*lead h w c"], size: int
+) -> Float[Array | np.ndarray, "*lead h_out w_out c_out"]:
   """Undoes `to_patches`."""
   if size == 1:
     return x
@@ -176,20 +190,24 @@ def default_groups(channels: int) -> int:
 
 
 def sinusoid(
-  time: jax.Array, width: int, *, max_period: float = 10_000.0, cos_first: bool = True
-) -> jax.Array:
+  time: Float[ArrayLike, "*level"],
+  width: int,
+  *,
+  max_period: float = 10_000.0,
+  cos_first: bool = True,
+) -> Float32[Array, "*level {width}"]:
   """Computes sinusoidal features of a noise level's time input.
 
   Frequencies are max_period^(-i / half), i = 0 .. half - 1.
 
   Args:
-    time: time inputs of any shape, in steps of a 1000-step process (0 .. 1000).
+    time: time inputs, in steps of a 1000-step process (0 .. 1000).
     width: number of features; an odd one ends in a zero.
     max_period: longest wavelength divided by 2 pi.
     cos_first: whether cosines come before sines.
 
   Returns:
-    float32 [..., width].
+    The features, cosines and sines.
   """
   half = width // 2
   frequency = jnp.exp(-jnp.log(max_period) * jnp.arange(half) / max(half, 1))

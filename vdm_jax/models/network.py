@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import flax
-import jax
+from jaxtyping import Array, ArrayLike, Float, Float32, Key
 
 from vdm_jax.frames import Frames
 
@@ -15,29 +15,33 @@ class Encoded:
 
   Attributes:
     context: input of `denoise`, of whatever form the network chooses.
-    base: [B, T, H, W, C] prediction that is subtracted from the video before it is
+    base: prediction that is subtracted from the video before it is
       diffused, and that takes gradients; None is zero.
     state: recurrent state for the next window; None if there is none.
     scale: what is diffused is (video - base) / scale.
   """
 
   context: Any = None
-  base: jax.Array | None = None
+  base: Float[Array, "b t h w c"] | None = None
   state: Any = None
   scale: float = 1.0
 
-  def residual(self, video: jax.Array) -> jax.Array:
-    """Computes the residual of a video [B, T, H, W, C], which is what is diffused."""
+  def residual(
+    self, video: Float[ArrayLike, "b t h w c"]
+  ) -> Float[ArrayLike, "b t h w c"]:
+    """Computes the residual of a video, which is what is diffused."""
     rest = video if self.base is None else video - self.base
     return rest / self.scale
 
   @property
-  def bounds(self) -> tuple[float | jax.Array, float | jax.Array]:
+  def bounds(self) -> tuple[Float[ArrayLike, "..."], Float[ArrayLike, "..."]]:
     """Returns the least and largest residual of videos in [-1, 1]."""
     base = 0.0 if self.base is None else self.base
     return (-1.0 - base) / self.scale, (1.0 - base) / self.scale
 
-  def video(self, residual: jax.Array) -> jax.Array:
+  def video(
+    self, residual: Float[ArrayLike, "b t h w c"]
+  ) -> Float[ArrayLike, "b t h w c"]:
     """Computes the video that has this residual."""
     rest = residual * self.scale
     return rest if self.base is None else rest + self.base
@@ -48,17 +52,26 @@ class Network(Protocol):
 
   def __call__(
     self,
-    z,
-    level,
+    z: Float[ArrayLike, "b t h w c"],
+    level: Any,
     frames: Frames,
-    cond: Mapping[str, jax.Array],
-    dropout: jax.Array | None = None,
-  ) -> jax.Array: ...
+    cond: Mapping[str, Array],
+    dropout: Key[Array, " b"] | None = None,
+  ) -> Float32[Array, "b t h w k"]: ...
 
   def encode(
-    self, video, frames: Frames, cond: Mapping[str, jax.Array], state: Any = None
+    self,
+    video: Float[ArrayLike, "b t h w c"],
+    frames: Frames,
+    cond: Mapping[str, Array],
+    state: Any = None,
   ) -> Encoded: ...
 
   def denoise(
-    self, z, level, frames: Frames, context: Any, dropout: jax.Array | None = None
-  ) -> jax.Array: ...
+    self,
+    z: Float[ArrayLike, "b t h w c"],
+    level: Any,
+    frames: Frames,
+    context: Any,
+    dropout: Key[Array, " b"] | None = None,
+  ) -> Float32[Array, "b t h w k"]: ...

@@ -10,10 +10,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jaxtyping import Array, ArrayLike, Float, Float32, Float64, Int, Int32, Key
 
 from vdm_jax.errors import UserError
 from vdm_jax.models import layers
@@ -43,13 +43,15 @@ class Grid:
       raise UserError(f"config.model.cells: expected >= 1, found {self.cells}")
 
   @property
-  def size(self) -> np.ndarray:
-    """Returns width and height of a cell, [2], in map units."""
+  def size(self) -> Float64[np.ndarray, "2"]:
+    """Returns width and height of a cell, in map units."""
     low, high = np.reshape(self.bounds, (2, 2))
     return (high - low) / self.cells
 
-  def cell(self, position):
-    """Finds the cells, int32 [...], of positions [..., 2]; -1 is outside of the map.
+  def cell(
+    self, position: Float[Array | np.ndarray, "*shape 2"]
+  ) -> Int32[Array | np.ndarray, "*shape"]:
+    """Finds the cells of positions; -1 is outside of the map.
 
     A point between two cells belongs to the higher one, the far edge of the map to the
     last one.
@@ -63,8 +65,10 @@ class Grid:
     index = xp.minimum(index, self.cells - 1)
     return xp.where(inside, self.cells * index[..., 0] + index[..., 1], -1)
 
-  def centre(self, cell):
-    """Computes centres [..., 2], in map units, of cells int [...]; float32 for jax."""
+  def centre(
+    self, cell: Int[Array | np.ndarray, "*shape"]
+  ) -> Float[Array | np.ndarray, "*shape 2"]:
+    """Computes centres of cells, in map units; float32 for jax."""
     xp = cell.__array_namespace__()
     index = xp.stack([cell // self.cells, cell % self.cells], axis=-1)
     return xp.asarray(self.bounds[:2]) + (index + 0.5) * xp.asarray(self.size)
@@ -93,13 +97,13 @@ class Answer(NamedTuple):
   """The network's output for frames.
 
   Attributes:
-    logits: logits of the cells, [..., n * n].
-    offset: [..., n * n, 2], each cell's estimate of the distance from its centre, in
+    logits: logits of the cells.
+    offset: each cell's estimate of the distance from its centre, in
       cells.
   """
 
-  logits: jax.Array
-  offset: jax.Array
+  logits: Float32[Array, "*lead cells"]
+  offset: Float32[Array, "*lead cells 2"]
 
 
 class PositionNetwork(nn.Module):
@@ -114,8 +118,12 @@ class PositionNetwork(nn.Module):
   num_cells: int
 
   @nn.compact
-  def __call__(self, frames: jax.Array, dropout: jax.Array | None = None) -> Answer:
-    """Maps frames, float32 [..., H, W, C] in [-1, 1], to an answer.
+  def __call__(
+    self,
+    frames: Float[ArrayLike, "*lead h w c"],
+    dropout: Key[Array, " b"] | None = None,
+  ) -> Answer:
+    """Maps frames in [-1, 1] to an answer.
 
     `dropout` holds a key per example, along the first axis, or is None.
     """
@@ -142,7 +150,9 @@ class PositionNetwork(nn.Module):
     return nn.relu(norm(x))
 
 
-def position(grid: Grid, answer: Answer, cell: jax.Array) -> jax.Array:
-  """Reads positions, float32 [..., 2] in map units, from the heads of cells [...]."""
+def position(
+  grid: Grid, answer: Answer, cell: Int[ArrayLike, "*lead"]
+) -> Float32[Array, "*lead 2"]:
+  """Reads positions, in map units, from the heads of cells."""
   offset = jnp.take_along_axis(answer.offset, cell[..., None, None], axis=-2)
   return grid.centre(cell) + offset[..., 0, :] * jnp.asarray(grid.size)

@@ -9,10 +9,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jaxtyping import Array, ArrayLike, Float, Float32, Key
 
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
@@ -168,16 +168,23 @@ class RamvidUNet(nn.Module):
       )
     self.backbone = Backbone(self.settings)
 
-  def __call__(self, z, level, frames, cond, dropout=None):
+  def __call__(
+    self,
+    z: Float[ArrayLike, "b t h w c"],
+    level: Any,
+    frames: Frames,
+    cond: Mapping[str, Array],
+    dropout: Key[Array, " b"] | None = None,
+  ) -> Float32[Array, "b t h w k"]:
     """Runs `encode`, then `denoise`, so that every parameter is initialised."""
     encoded = self.encode(z, frames, cond)
     return self.denoise(z, level, frames, encoded.context, dropout)
 
   def encode(
     self,
-    video: jax.Array,
+    video: Float[ArrayLike, "b t h w c"],
     frames: Frames,
-    cond: Mapping[str, jax.Array],
+    cond: Mapping[str, Array],
     state: Any = None,
   ) -> Encoded:
     """Embeds the class label, once per window.
@@ -201,25 +208,25 @@ class RamvidUNet(nn.Module):
 
   def denoise(
     self,
-    z: jax.Array,
+    z: Float[ArrayLike, "b t h w c"],
     level: Any,
     frames: Frames,
-    context: jax.Array,
-    dropout: jax.Array | None = None,
-  ) -> jax.Array:
+    context: Float[ArrayLike, "b e"],
+    dropout: Key[Array, " b"] | None = None,
+  ) -> Float32[Array, "b t h w k"]:
     """Predicts from a window whose observed frames are clean.
 
     Args:
-      z: [B, T, H, W, C], with observed frames clean and the others noisy.
+      z: the window, with observed frames clean and the others noisy.
       level: `diffusion.schedule.Level` of shape [B], the level of the noisy frames.
       frames: roles of the frames, read with `show_given` only; otherwise the network
         recognises observed frames by itself.
       context: context made by `encode`.
-      dropout: a dropout key per example [B]; None for no dropout.
+      dropout: a dropout key per example; None for no dropout.
 
     Returns:
-      The prediction, float32 [B, T, H, W, out_channels], with twice the channels if it
-      learns its variance. For observed frames it means nothing unless the loss
+      The prediction, of `out_channels` channels, or twice as many if it learns its
+      variance. For observed frames it means nothing unless the loss
       includes them.
     """
     if self.settings.show_given:
@@ -316,7 +323,9 @@ class Upsample(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: Float[ArrayLike, "b t h w c"]
+  ) -> Float[Array, "b t_out h_out w_out {self.features}"]:
     """Maps [B, T, H, W, C] to [B, frames or T, 2 H, 2 W, features]."""
     if self.frames:
       x = x[:, np.arange(self.frames) * x.shape[1] // self.frames]

@@ -17,6 +17,7 @@ import flax
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, ArrayLike, Float, Float32, Key
 
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
@@ -25,7 +26,7 @@ from vdm_jax.models import unet
 from vdm_jax.models.network import Encoded
 from vdm_jax.models.rvd_gru import ConvGru
 
-State = dict[str, tuple[jax.Array, ...]]
+State = dict[str, tuple[Float[Array, "b _h _w _c"], ...]]
 
 
 @flax.struct.dataclass
@@ -33,15 +34,15 @@ class Context:
   """What `denoise` needs of the past, for the last S slots of a window.
 
   Attributes:
-    states: [B, S, h, w, c] per level, input of the denoiser; entry t depends on the
-      frames before its slot only.
-    mu: [B, S, H, W, C], predictions before clamping; None without a predictor.
-    before: [B, S, H, W, C], the frame before each slot.
+    states: one per level, input of the denoiser; entry t depends on the frames before
+      its slot only.
+    mu: predictions before clamping; None without a predictor.
+    before: the frame before each slot.
   """
 
-  states: list[jax.Array]
-  mu: jax.Array | None
-  before: jax.Array
+  states: list[Float[Array, "b s _h _w _c"]]
+  mu: Float[Array, "b s h w c"] | None
+  before: Float[Array, "b s h w c"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,16 +170,23 @@ class RvdNetwork(nn.Module):
     if s.residual:
       self.predictor = Predictor(s)
 
-  def __call__(self, z, level, frames, cond, dropout=None):
+  def __call__(
+    self,
+    z: Float[ArrayLike, "b t h w c"],
+    level: Any,
+    frames: Frames,
+    cond: Mapping[str, Array],
+    dropout: Key[Array, " b"] | None = None,
+  ) -> Float32[Array, "b t h w k"]:
     """Runs `encode`, then `denoise`, so that every parameter is initialised."""
     encoded = self.encode(z, frames, cond)
     return self.denoise(z, level, frames, encoded.context, dropout)
 
   def encode(
     self,
-    video: jax.Array,
+    video: Float[ArrayLike, "b t h w c"],
     frames: Frames,
-    cond: Mapping[str, jax.Array],
+    cond: Mapping[str, Array],
     state: State | None = None,
     *,
     last: int = 1,
@@ -186,7 +194,7 @@ class RvdNetwork(nn.Module):
     """Reads all frames but the last one; these must be observed.
 
     Args:
-      video: [B, T, H, W, C], T >= 2; clipped to [-1, 1].
+      video: the window, T >= 2; clipped to [-1, 1].
       frames: roles of the frames, [B, T].
       cond: empty, as RVD takes no signals.
       state: state after the window that directly precedes this one; None at the start
@@ -225,23 +233,23 @@ class RvdNetwork(nn.Module):
 
   def denoise(
     self,
-    z: jax.Array,
+    z: Float[ArrayLike, "b t h w c"],
     level: Any,
     frames: Frames,
     context: Context,
-    dropout: jax.Array | None = None,
-  ) -> jax.Array:
+    dropout: Key[Array, " b"] | None = None,
+  ) -> Float32[Array, "b t h w k"]:
     """Predicts from the noisy residuals of the frames that have a context.
 
     Args:
-      z: noisy residuals [B, T, H, W, C].
+      z: noisy residuals.
       level: `diffusion.schedule.Level` of shape [B] or [B, T].
       frames: unused.
       context: context made by `encode`, of the last S <= T slots.
       dropout: unused, as this network has no dropout.
 
     Returns:
-      The prediction, float32 [B, T, H, W, C]; zeros for the first T - S slots, which
+      The prediction; zeros for the first T - S slots, which
       are not computed.
     """
     del frames, dropout
@@ -261,8 +269,8 @@ class RvdNetwork(nn.Module):
     return jnp.pad(output, [(0, 0), (first, 0), (0, 0), (0, 0), (0, 0)])
 
 
-def zero_state(s: RvdSettings, video: jax.Array) -> State:
-  """Makes the state before the first frame of a video [B, T, H, W, C]."""
+def zero_state(s: RvdSettings, video: Float[ArrayLike, "b t h w c"]) -> State:
+  """Makes the state before the first frame of a video."""
   batch, _, height, width, _ = video.shape
 
   def zeros(widths):
@@ -295,15 +303,19 @@ class RecurrentDown(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, video: jax.Array, state: Sequence[jax.Array]) -> list[jax.Array]:
+  def __call__(
+    self,
+    video: Float[ArrayLike, "b t h w c"],
+    state: Sequence[Float[ArrayLike, "b _h _w _c"]],
+  ) -> list[Float32[Array, "b t _h _w _c"]]:
     """Computes the GRUs' states after each frame, one array per level.
 
     Args:
-      video: [B, T, H, W, C].
-      state: states before the first frame, [B, h, w, c] per level.
+      video: frames.
+      state: states before the first frame, one per level.
 
     Returns:
-      The states, float32 [B, T, h, w, c] per level.
+      The states, one array per level.
     """
     block = blocks.block_class(self.block, "config.model.recurrent_block")
     block = unet.remat(block, self.remat)
@@ -327,17 +339,20 @@ class Predictor(nn.Module):
 
   @nn.compact
   def __call__(
-    self, video: jax.Array, state: Sequence[jax.Array], last: int
-  ) -> tuple[jax.Array, list[jax.Array]]:
+    self,
+    video: Float[ArrayLike, "b t h w c"],
+    state: Sequence[Float[ArrayLike, "b _h _w _c"]],
+    last: int,
+  ) -> tuple[Float32[Array, "b {last} h w c"], list[Float32[Array, "b t _h _w _c"]]]:
     """Computes predictions before clamping, and the states after each frame.
 
     Args:
-      video: [B, T, H, W, C].
-      state: states before the first frame.
+      video: frames.
+      state: states before the first frame, one per level.
       last: number S of frames at the end whose successors are predicted.
 
     Returns:
-      Predictions, float32 [B, S, H, W, C], and states [B, T, h, w, c] per level.
+      Predictions, and states, one array per level.
     """
     s = self.settings
     widths = s.predictor_widths
@@ -364,9 +379,12 @@ class Denoiser(nn.Module):
 
   @nn.compact
   def __call__(
-    self, z: jax.Array, time: jax.Array, context: Sequence[jax.Array]
-  ) -> jax.Array:
-    """Maps z [B, S, H, W, .] and time [B, S] or [B, 1] to float32 [B, S, H, W, C]."""
+    self,
+    z: Float[ArrayLike, "b s h w _c"],
+    time: Float[ArrayLike, " b #s"],
+    context: Sequence[Float[ArrayLike, "b s _h _w _c"]],
+  ) -> Float32[Array, "b s h w c"]:
+    """Predicts from noisy residuals; `time` is of each frame, or one for all."""
     s = self.settings
     widths = s.widths
     emb = _embed(s, time)

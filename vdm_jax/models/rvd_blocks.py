@@ -8,9 +8,9 @@ small and far from its clamp. The authors' biases are initialised alike, ours to
 import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, ArrayLike, Float
 
 from vdm_jax.errors import unknown
 from vdm_jax.models import conv, layers, unet
@@ -39,7 +39,9 @@ class Conv(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: Float[ArrayLike, "*lead h w c"]
+  ) -> Float[Array, "*lead h_out w_out {self.features}"]:
     """Maps [..., H, W, C] to [..., ceil(H / stride), ceil(W / stride), features]."""
     k, channels = self.kernel_size, x.shape[-1]
     kernel = self.param("kernel", kernel_init, (k, k, channels, self.features))
@@ -76,7 +78,7 @@ class DepthwiseConv(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: Float[ArrayLike, "*lead h w c"]) -> Float[Array, "*lead h w c"]:
     channels = x.shape[-1]
     layer = nn.Conv(
       channels,
@@ -104,7 +106,9 @@ class Upsample(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: Float[ArrayLike, "*lead h w c"]
+  ) -> Float[Array, "*lead h_out w_out c"]:
     *lead, height, width, c = x.shape
     # The kernel's axes are those of the transposed convolution: row, column, in, out.
     kernel = self.param("kernel", kernel_init, (4, 4, c, c))
@@ -144,7 +148,9 @@ class HalfBlock(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: Float[ArrayLike, "*lead h w c"]
+  ) -> Float[Array, "*lead h w {self.features}"]:
     x = unet.kept(Conv(self.features, dtype=self.dtype, name="conv")(x))
     norm = layers.GroupNorm(
       layers.PER_FRAME, groups=GROUPS, dtype=self.dtype, name="norm"
@@ -164,8 +170,12 @@ class ResnetBlock(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, emb: jax.Array | None = None) -> jax.Array:
-    """Maps x [..., H, W, C], emb [..., E] or None, to [..., H, W, features]."""
+  def __call__(
+    self,
+    x: Float[ArrayLike, "*lead h w c"],
+    emb: Float[ArrayLike, "... e"] | None = None,
+  ) -> Float[Array, "*lead h w {self.features}"]:
+    """Maps frames and an embedding, broadcastable to their leading axes."""
     h = HalfBlock(self.features, self.dtype, name="half_0")(x)
     if emb is not None:
       shift = dense(self.features, self.dtype, "embedding")
@@ -186,8 +196,12 @@ class ConvNextBlock(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, emb: jax.Array | None = None) -> jax.Array:
-    """Maps x [..., H, W, C], emb [..., E] or None, to [..., H, W, features]."""
+  def __call__(
+    self,
+    x: Float[ArrayLike, "*lead h w c"],
+    emb: Float[ArrayLike, "... e"] | None = None,
+  ) -> Float[Array, "*lead h w {self.features}"]:
+    """Maps frames and an embedding, broadcastable to their leading axes."""
     channels, wide = x.shape[-1], 2 * self.features
     h = DepthwiseConv(self.dtype, name="depthwise")(x.astype(self.dtype))
     if emb is not None:
@@ -229,8 +243,8 @@ class LinearAttention(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [..., H, W, C] to the same shape, residual included."""
+  def __call__(self, x: Float[ArrayLike, "*lead h w c"]) -> Float[Array, "*lead h w c"]:
+    """Computes attention, residual included."""
     channels = x.shape[-1]
     hidden = _HEADS * _HEAD_DIM
     h = layer_norm(self.dtype, "norm")(x)

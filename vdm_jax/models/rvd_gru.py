@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, ArrayLike, Float, Float32
 
 from vdm_jax.models import conv
 from vdm_jax.models.rvd_blocks import kernel_init
@@ -28,15 +29,19 @@ class ConvGru(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, state: jax.Array) -> jax.Array:
+  def __call__(
+    self,
+    x: Float[ArrayLike, "b t h w c"],
+    state: Float[ArrayLike, "b h w {self.features}"],
+  ) -> Float32[Array, "b t h w {self.features}"]:
     """Computes the states after each frame.
 
     Args:
-      x: frames [B, T, H, W, C].
-      state: state before the first frame, [B, H, W, features].
+      x: frames.
+      state: state before the first frame.
 
     Returns:
-      The states, float32 [B, T, H, W, features].
+      The states.
     """
     f, c = self.features, x.shape[-1]
     gates = self.param("gates_kernel", kernel_init, (3, 3, c + f, 2 * f))

@@ -12,18 +12,19 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, ArrayLike, Float, Key
 
 from vdm_jax.errors import UserError
 from vdm_jax.models import layers
 
-Layer = Callable[[jax.Array], jax.Array]
+Layer = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 REMAT = ("none", "convolutions", "block")
 # Name of the activations that 'convolutions' keeps, see `kept`.
 _KEPT = "convolution"
 
 
 def wire(
-  h: jax.Array,
+  h: Float[ArrayLike, "*lead c"],
   *,
   widths: Sequence[int],
   blocks: int,
@@ -31,11 +32,11 @@ def wire(
   attention: Callable[[str, int], Layer | None],
   downsample: Callable[[str, int], Layer],
   upsample: Callable[[str, int], Layer],
-) -> jax.Array:
-  """Runs a U-Net on h, the stem's output.
+) -> Float[Array, "*lead {widths[0]}"]:
+  """Runs a U-Net.
 
   Args:
-    h: [..., C].
+    h: the stem's output.
     widths: channels of each level, finest first.
     blocks: residual blocks per level on the way down; one more on the way up.
     block: maps (name, width) to a residual block.
@@ -44,7 +45,7 @@ def wire(
     downsample, upsample: map (name, level) to the resampling that leaves this level.
 
   Returns:
-    [..., widths[0]].
+    The output of the last block.
   """
   last = len(widths) - 1
   skips = [h]
@@ -135,11 +136,14 @@ class ResBlock(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, emb: jax.Array, dropout: jax.Array | None = None
-  ) -> jax.Array:
-    """Maps x [B, T, H, W, C], emb [B, T, E] or [B, 1, E] to [B, T, H, W, features].
+    self,
+    x: Float[ArrayLike, "b t h w c"],
+    emb: Float[ArrayLike, " b #t e"],
+    dropout: Key[Array, " b"] | None = None,
+  ) -> Float[Array, "b t h w {self.features}"]:
+    """Maps frames and their embedding, or one embedding of all frames of a video.
 
-    `dropout` holds a key per example [B], or is None.
+    `dropout` holds a key per example, or is None.
     """
 
     def norm(name):
@@ -172,12 +176,14 @@ class Upsample(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: Float[ArrayLike, "*lead h w c"]
+  ) -> Float[Array, "*lead h_out w_out {self.features}"]:
     x = jnp.repeat(jnp.repeat(x, 2, axis=-3), 2, axis=-2)
     return layers.SpaceConv(self.features, dtype=self.dtype, name="conv")(x)
 
 
-def kept(x: jax.Array) -> jax.Array:
+def kept(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
   """Marks a convolution's result as one that the policy 'convolutions' keeps.
 
   The result of a block's last convolution is not marked, as the backward pass does not

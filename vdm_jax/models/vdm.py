@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, ArrayLike, Float, Float32, Key
 
 from vdm_jax.frames import Frames
 from vdm_jax.models import attention, layers, unet
@@ -90,16 +91,23 @@ class VdmUNet(nn.Module):
     self.conditioning = Conditioning(self.settings)
     self.backbone = Backbone(self.settings)
 
-  def __call__(self, z, level, frames, cond, dropout=None):
+  def __call__(
+    self,
+    z: Float[ArrayLike, "b t h w c"],
+    level: Any,
+    frames: Frames,
+    cond: Mapping[str, Array],
+    dropout: Key[Array, " b"] | None = None,
+  ) -> Float32[Array, "b t h w k"]:
     """Runs `encode`, then `denoise`, so that every parameter is initialised."""
     encoded = self.encode(z, frames, cond)
     return self.denoise(z, level, frames, encoded.context, dropout)
 
   def encode(
     self,
-    video: jax.Array,
+    video: Float[ArrayLike, "b t h w c"],
     frames: Frames,
-    cond: Mapping[str, jax.Array],
+    cond: Mapping[str, Array],
     state: Any = None,
   ) -> Encoded:
     """Embeds the conditioning signals, once per window.
@@ -113,7 +121,7 @@ class VdmUNet(nn.Module):
       state: unused.
 
     Returns:
-      The context [B, T, embedding_dim]: for each frame the embedding of its group,
+      The context, `embedding_dim` wide: for each frame the embedding of its group,
       exactly zero without signals.
     """
     del video, state
@@ -121,23 +129,23 @@ class VdmUNet(nn.Module):
 
   def denoise(
     self,
-    z: jax.Array,
+    z: Float[ArrayLike, "b t h w c"],
     level: Any,
     frames: Frames,
-    context: jax.Array,
-    dropout: jax.Array | None = None,
-  ) -> jax.Array:
+    context: Float[ArrayLike, "b t e"],
+    dropout: Key[Array, " b"] | None = None,
+  ) -> Float32[Array, "b t h w k"]:
     """Predicts from a noisy window.
 
     Args:
-      z: noisy window [B, T, H, W, C].
+      z: noisy window.
       level: `diffusion.schedule.Level` of shape [B] or [B, T].
       frames: roles of the frames, [B, T].
       context: context made by `encode`.
-      dropout: a dropout key per example [B]; None for no dropout.
+      dropout: a dropout key per example; None for no dropout.
 
     Returns:
-      The prediction, float32 [B, T, H, W, out_channels].
+      The prediction, of `out_channels` channels.
     """
     return self.backbone(z, level.time, frames, context, dropout)
 

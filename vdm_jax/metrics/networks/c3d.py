@@ -7,6 +7,7 @@ TGANv2 (Saito et al. 2020) and VDM use it with Sports-1M weights and 101 classes
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, ArrayLike, Float, Float32
 
 from vdm_jax.errors import UserError
 
@@ -26,7 +27,9 @@ class C3D(nn.Module):
   """The network C3D, up to its logits."""
 
   @nn.compact
-  def __call__(self, clips: jax.Array) -> dict[str, jax.Array]:
+  def __call__(
+    self, clips: Float[ArrayLike, "b t h w c"]
+  ) -> dict[str, Float32[Array, "b _d"]]:
     """Computes features and logits of clips.
 
     Args:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, ArrayLike, Float, Float32
 
 from vdm_jax.errors import UserError
 
@@ -43,7 +44,9 @@ class Unit(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: Float[ArrayLike, "b t h w c"]
+  ) -> Float32[Array, "b t_out h_out w_out {self.features}"]:
     shape = (*self.kernel, x.shape[-1], self.features)
     kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
     zeros, ones = nn.initializers.zeros, nn.initializers.ones
@@ -72,7 +75,9 @@ class Mixed(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: Float[ArrayLike, "b t h w c"]
+  ) -> Float32[Array, "b t h w c_out"]:
     widths = dict(zip(BRANCHES, self.widths, strict=True))
 
     def unit(name, x):
@@ -137,8 +142,8 @@ class InceptionI3D(nn.Module):
 
   @nn.compact
   def __call__(
-    self, clips: jax.Array, *, endpoints: bool = False
-  ) -> dict[str, jax.Array]:
+    self, clips: Float[ArrayLike, "b t h w c"], *, endpoints: bool = False
+  ) -> dict[str, Float32[Array, "b ..."]]:
     """Computes features and logits of clips.
 
     Frames above 224 pixels leave several places, which are averaged.

@@ -9,6 +9,7 @@ Padding is PyTorch's: explicit around convolutions, none around pools.
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, ArrayLike, Float
 
 from vdm_jax.errors import UserError
 
@@ -57,8 +58,10 @@ class Lpips(nn.Module):
       for i, width in enumerate(tapped)
     ]
 
-  def features(self, pictures: jax.Array) -> list[jax.Array]:
-    """Computes the activations to compare, of pictures [N, H, W, 3] in [-1, 1]."""
+  def features(
+    self, pictures: Float[ArrayLike, "n h w 3"]
+  ) -> list[Float[Array, "n _h _w _c"]]:
+    """Computes the activations to compare, of pictures in [-1, 1]."""
     x = (pictures - jnp.asarray(SHIFT)) / jnp.asarray(SCALE)
     found = []
     window = (_POOL[self.net],) * 2
@@ -80,16 +83,20 @@ class Lpips(nn.Module):
         found.append(x)
     return found
 
-  def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
-    """Computes distances [N] of pictures [N, H, W, 3] in [-1, 1].
+  def __call__(
+    self, first: Float[ArrayLike, "n h w c"], second: Float[ArrayLike, "n h w c"]
+  ) -> Float[Array, " n"]:
+    """Computes distances of RGB pictures in [-1, 1].
 
     Raises:
       UserError: pictures are too small, or not in RGB.
     """
     return sum(jnp.mean(d, (1, 2)) for d in self.per_place(first, second))
 
-  def per_place(self, first: jax.Array, second: jax.Array) -> list[jax.Array]:
-    """Computes the distance at every place of every layer, [N, h, w] each."""
+  def per_place(
+    self, first: Float[ArrayLike, "n h w c"], second: Float[ArrayLike, "n h w c"]
+  ) -> list[Float[Array, "n _h _w"]]:
+    """Computes the distance at every place of every layer."""
     height, width, channels = first.shape[1:]
     least = MIN_SIZE[self.net]
     if min(height, width) < least or channels != 3:
@@ -105,8 +112,10 @@ class Lpips(nn.Module):
       found.append(jnp.sum(w * jnp.square(difference), axis=-1))
     return found
 
-  def spatial(self, first: jax.Array, second: jax.Array) -> jax.Array:
-    """Computes a map [N, H, W] of distances, resized from every layer and added."""
+  def spatial(
+    self, first: Float[ArrayLike, "n h w c"], second: Float[ArrayLike, "n h w c"]
+  ) -> Float[Array, "n h w"]:
+    """Computes a map of distances, resized from every layer and added."""
     shape = first.shape[:3]
     return sum(
       jax.image.resize(d, shape, "bilinear", antialias=False)
