@@ -152,7 +152,9 @@ def test_results_name_every_rate(tmp_path, monkeypatch):
   assert list(results["models"]) == ["p_0", "p_0.5"]
   text = (tmp_path / "table.txt").read_text()
   assert text.count(", 7 steps") == 2
-  assert "This model is unfinished: it was trained for 7 steps" in " ".join(text.split())
+  assert "This model is unfinished: it was trained for 7 steps" in " ".join(
+    text.split()
+  )
   assert "goals:" in text
   assert json.loads((tmp_path / "results.json").read_text()) == results
   assert results["model"]["steps"] == 7
