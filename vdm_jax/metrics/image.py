@@ -25,7 +25,7 @@ BT709 = (0.2125, 0.7154, 0.0721)
 
 
 def psnr(
-  frames: Float[np.ndarray, "*lead h w c"], truth: Float[np.ndarray, "*lead h w c"]
+  frames: Float[np.ndarray, "*lead h w c"], truth: Float[np.ndarray, "*#lead h w c"]
 ) -> Float64[np.ndarray | np.float64, "*lead"]:
   """Computes PSNR in dB; inf if they are equal."""
   difference = np.asarray(frames, np.float64) - truth
@@ -46,7 +46,7 @@ def pooled_psnr(
 
 
 def psnr_of_channels(
-  frames: Float[np.ndarray, "*lead h w c"], truth: Float[np.ndarray, "*lead h w c"]
+  frames: Float[np.ndarray, "*lead h w c"], truth: Float[np.ndarray, "*#lead h w c"]
 ) -> Float64[np.ndarray | np.float64, "*lead"]:
   """Averages the PSNR of the channels, as FDM's older evaluation does."""
   difference = np.asarray(frames, np.float64) - truth
@@ -55,7 +55,7 @@ def psnr_of_channels(
 
 def ssim(
   frames: Float[np.ndarray, "*lead h w c"],
-  truth: Float[np.ndarray, "*lead h w c"],
+  truth: Float[np.ndarray, "*#lead h w c"],
   *,
   window: str = "gaussian",
   data_range: float = 1.0,
