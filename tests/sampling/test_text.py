@@ -91,7 +91,7 @@ def test_the_command(tmp_path):
     (["--captions=captions.txt", "--num_videos=3"], "expected a multiple of the 2"),
     (["--captions=none.txt"], "--captions=none.txt: expected a text file"),
     (["--captions=captions.txt", "--caption=a"], "--caption and --captions: expected"),
-    (["--caption=a", "--negative_caption=b"], "negative caption: .* weight above 0"),
+    (["--caption=a", "--negative_caption=b"], "--negative_caption: .* weight above 0"),
   ):
     bad = command("sample", "--workdir=run", "--out=bad", *words, check=False)
     assert bad.returncode == 2

@@ -50,7 +50,7 @@ def length(model: Model, below: DiffusionSystem, frames: int) -> int:
   Raises:
     UserError: the models do not chain, or the frames are fewer than a window.
   """
-  if model.system.windows == "recurrent":
+  if model.system.windows.recurrent:
     raise UserError("cascade: a roll-out takes no frames between or below its own")
   found = frames * factors(below, model.system)[0]
   if found < model.system.window:
