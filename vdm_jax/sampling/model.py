@@ -164,7 +164,7 @@ class Model:
           "whole": whole,
           "settings": dataclasses.asdict(settings),
           "given_frames": list(given_frames),
-          "inputs": _digest((videos, cond, low_res)),
+          "inputs": digest((videos, cond, low_res)),
         },
       )
 
@@ -288,7 +288,7 @@ def load(workdir: str, *, rate: str | None = None, **pick: Any) -> Model:
   return Model(systems.build(info["config"]), params, {**info, "workdir": str(workdir)})
 
 
-def _digest(arrays) -> str:
+def digest(arrays) -> str:
   """Computes a hash of arrays on the host."""
   total = hashlib.sha256()
   for leaf in jax.tree.leaves(arrays):
