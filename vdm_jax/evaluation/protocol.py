@@ -16,7 +16,7 @@ import numpy as np
 from etils import epath
 
 import vdm_jax
-from vdm_jax import processes
+from vdm_jax import atomic, processes
 from vdm_jax.errors import UserError
 
 _GROUPS = 10  # Groups of the jackknife.
@@ -75,7 +75,8 @@ def evaluate(protocol: EvaluationProtocol, out: epath.PathLike) -> Outcome:
   out.mkdir(parents=True, exist_ok=True)
   (out / "table.txt").write_text(outcome.table + "\n")
   # Written last, so that a folder that has it is complete.
-  (out / "results.json").write_text(as_json({**describe(protocol), **outcome.result}))
+  results = {**describe(protocol), **outcome.result}
+  atomic.write(out / "results.json", as_json(results))
   return outcome
 
 

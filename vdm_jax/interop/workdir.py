@@ -1,18 +1,15 @@
 """Conversion of a published checkpoint to a workdir for `sample` and `train`."""
 
-import contextlib
 import datetime
 import math
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from vdm_jax import systems
+from vdm_jax import atomic, systems
 from vdm_jax.errors import UserError
 from vdm_jax.interop import formats, mapping
 from vdm_jax.storage import checkpoint, workdirs
@@ -167,17 +164,14 @@ def write(examined: Examined, out: str) -> None:
   )
   meta["sources"] = dict(examined.sources)
   target = pathlib.Path(out).absolute()
-  target.parent.mkdir(parents=True, exist_ok=True)
-  with _folder_beside(target) as folder:
+  with atomic.aside(target) as folder:
+    folder.mkdir()
     tree = {"ema": {published.ema: params}} if rates else {"params": params}
     checkpoints = checkpoint.Checkpoints(str(folder), keep_last=1)
     checkpoints.save(published.step, tree, None, meta)
     checkpoints.close()
     (folder / "config.py").write_text(config_file(examined))
     workdirs.write_description(str(folder), meta)
-    if target.exists():
-      target.rmdir()
-    folder.rename(target)
 
 
 def config_file(examined: Examined) -> str:
@@ -209,18 +203,6 @@ def config_file(examined: Examined) -> str:
     ]
     lines += ["    )", "  )"]
   return "\n".join([*lines, "  return config", ""])
-
-
-@contextlib.contextmanager
-def _folder_beside(target: pathlib.Path):
-  """Creates a folder beside `target`, which is removed unless it was renamed."""
-  made = tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent)
-  folder = pathlib.Path(made)
-  folder.chmod(0o755)
-  try:
-    yield folder
-  finally:
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_finite(examined: Examined, params: Any) -> None:

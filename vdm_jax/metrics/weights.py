@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
-from vdm_jax import user_files
+from vdm_jax import atomic, user_files
 from vdm_jax.errors import UserError, reason, unknown
 from vdm_jax.metrics import layouts, weight_files
 
@@ -174,15 +174,13 @@ def network_of(name: str) -> str:
 def keep(weights: Weights) -> Weights:
   """Writes weights to the cache, all or nothing, and returns them."""
   path = folder() / f"{weights.name}.safetensors"
-  path.parent.mkdir(parents=True, exist_ok=True)
   about = {"source": weights.source, "sha256": weights.sha256}
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
   flat = {
     key: np.ascontiguousarray(v)
     for key, v in weight_files.flatten(weights.params).items()
   }
-  safetensors.numpy.save_file(flat, temporary, metadata=about)
-  temporary.replace(path)
+  with atomic.aside(path) as part:
+    safetensors.numpy.save_file(flat, part, metadata=about)
   return weights
 
 
