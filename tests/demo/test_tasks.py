@@ -151,7 +151,7 @@ def test_results_name_every_rate(tmp_path, monkeypatch):
   assert trained == [0.0, 0.5]
   assert list(results["models"]) == ["p_0", "p_0.5"]
   text = (tmp_path / "table.txt").read_text()
-  assert text.count(", 7 steps") == 2 and "This model is unfinished: 7 steps" in text
+  assert text.count(", 7 steps") == 2 and "it was trained for 7 steps" in text
   assert "goals:" in text
   assert json.loads((tmp_path / "results.json").read_text()) == results
   assert results["model"]["steps"] == 7

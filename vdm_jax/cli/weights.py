@@ -29,7 +29,7 @@ _ALSO = flags.DEFINE_string(
 
 def main(argv: list[str]) -> None:
   """Lists or imports weights."""
-  from vdm_jax.evaluation import protocol
+  from vdm_jax import text_table
   from vdm_jax.metrics import weights
 
   what = argv[1] if len(argv) > 1 else "list"
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
       return
     rows = [["weights", "source", "SHA-256"]]
     rows += [[about["name"], about["source"], about["sha256"]] for about in found]
-    print(protocol.table(rows))
+    print(text_table.table(rows))
     print(f"\nkept in {weights.folder()}")
     return
   if what != "import":

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from vdm_jax import experiment, pixels, sampling
+from vdm_jax import experiment, pixels, sampling, text_table
 from vdm_jax.data import builders, video
 from vdm_jax.data import source as sources
 from vdm_jax.data.builders import moving_digits
@@ -196,7 +196,7 @@ def table(results: Mapping[str, Any], found: Sequence[goals.Goal]) -> str:
       [
         title,
         *(
-          protocol.cell(of["value"], of["error"], percent=True)
+          text_table.cell(of["value"], of["error"], percent=True)
           for of in results[key].values()
         ),
         "" if real is None else f"{100 * real:.0f} %",
@@ -206,7 +206,7 @@ def table(results: Mapping[str, Any], found: Sequence[goals.Goal]) -> str:
     "final videos averaged to the size of the base videos differ from them by "
     f"{results['disagreement']:.4f} of the range"
   )
-  parts = [protocol.table(rows), disagreement, results["note"], goals.text(found)]
+  parts = [text_table.table(rows), disagreement, results["note"], goals.text(found)]
   return "\n\n".join(filter(None, parts))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import tqdm
 from etils import epath
 
-from vdm_jax import experiment, sampling
+from vdm_jax import experiment, sampling, text_table
 from vdm_jax import frames as frames_lib
 from vdm_jax.diffusion import bound, schedule
 from vdm_jax.errors import UserError
@@ -85,7 +85,7 @@ class Bits:
     }
     rows = [["bits per dimension", "mean over clips"]]
     rows += [
-      [name, protocol.cell(value["mean"], value["error"])]
+      [name, text_table.cell(value["mean"], value["error"])]
       for name, value in result["bits"].items()
     ]
     head = (
@@ -94,7 +94,7 @@ class Bits:
       + f" after {self.num_context} given ones" * bool(self.num_context)
       + f"; {result['time']} time, {calls} noise levels a clip"
     )
-    return protocol.Outcome(result, f"{head}\n{protocol.table(rows)}")
+    return protocol.Outcome(result, f"{head}\n{text_table.table(rows)}")
 
   def _check(self, system: Any) -> None:
     if system.windows.recurrent:

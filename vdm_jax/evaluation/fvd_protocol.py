@@ -26,6 +26,7 @@ from vdm_jax.evaluation import (
 from vdm_jax.metrics import (
   features,
   inception,
+  jackknife,
   resize,
   weights,
 )
@@ -124,7 +125,7 @@ class Fvd:
     if logits is not None:
       splits = wanted["inception_splits"]
       scores = inception.scores(logits, splits)
-      value, error = protocol.jackknife(
+      value, error = jackknife.estimate(
         lambda n: inception.scores(logits[n], splits).mean(), len(logits)
       )
       result["inception_score"] = {"value": value, "error": error, "splits": splits}
