@@ -54,7 +54,7 @@ def test_show_says_what_is_wrong(tmp_path):
 def test_list_names_every_plan_with_its_options(tmp_path):
   done = run("plan", "list", cwd=tmp_path).stdout
   assert "adaptive-hierarchy-3\n" in done and "embedding" in done
-  assert "long-range\n  The next S frames" in done
+  assert "long-range\n  Samples the next S frames" in done
 
 
 class _Source:

@@ -18,7 +18,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
 
@@ -31,6 +30,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.evaluation import protocol
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import cascade, save
+from vdm_jax.training import parameters
 
 CLASSIFIER_STEPS = 250
 BASE_SHARE = 0.5  # Share of the time for the base model.
@@ -100,10 +100,7 @@ def run(
     results["run"] = {
       "data": dataset,
       "steps": [int(model.info["step"]) for model in models],
-      "parameters": [
-        int(sum(leaf.size for leaf in jax.tree.leaves(model.params)))
-        for model in models
-      ],
+      "parameters": [parameters.count(model.params) for model in models],
       "sampling": [dict(config["sampling"]) for config in (base, upper)],
     }
   found = promised(results)

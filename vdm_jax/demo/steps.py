@@ -36,6 +36,7 @@ from vdm_jax.evaluation import plots, protocol
 from vdm_jax.metrics import jackknife
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import save
+from vdm_jax.training import parameters
 
 CHUNK = 20  # Clips sampled at a time, two of each digit.
 SHOWN = 4  # Number of clips of each digit in the pictures.
@@ -271,7 +272,7 @@ def _facts(model, config, workdir) -> dict[str, Any]:
     "steps": int(model.info["step"]),
     "batch_size": train["batch_size"],
     "train_seconds": round(timed.trained_seconds(workdir), 1),
-    "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(model.params))),
+    "parameters": parameters.count(model.params),
     "window": model.system.window,
     "sampling": dict(config["sampling"]),
     "ema": model.info["ema"],

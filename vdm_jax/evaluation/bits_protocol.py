@@ -134,12 +134,7 @@ def terms(
     keys: one key per clip [B].
   """
   frames = frames_lib.clip(*video.shape[:2], observed=range(context))
-  cond = {
-    name: jnp.full(leaf.shape, -1, leaf.dtype)
-    if leaf.dtype == jnp.int32
-    else jnp.zeros(leaf.shape, leaf.dtype)
-    for name, leaf in system.cond.shapes(len(video), 1).items()
-  }
+  cond = system.cond.hide_all(system.cond.shapes(len(video), 1))
   encoded = system.encode(params, video, frames, cond)
   denoiser = system.denoiser(params, frames, encoded.context)
   if context:

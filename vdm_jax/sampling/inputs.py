@@ -103,11 +103,7 @@ def cond(
     UserError: the model does not take them, or there is nothing to guide towards.
   """
   spec = system.cond
-  found = jax.tree.map(
-    lambda leaf: np.zeros(leaf.shape, leaf.dtype), spec.shapes(num_videos, 1)
-  )
-  if "label" in found:
-    found["label"] -= 1
+  found = jax.tree.map(np.array, spec.hide_all(spec.shapes(num_videos, 1)))
   if label is not None:
     if not spec.num_labels:
       raise UserError("`label`: this model was trained without labels")
