@@ -28,10 +28,3 @@ def scores(logits: np.ndarray, splits: int = 1) -> np.ndarray:
     kl = np.sum(np.exp(log_p) * (log_p - log_mean), axis=1)
     found.append(np.exp(kl.mean()))
   return np.array(found)
-
-
-def shuffled(logits: np.ndarray, seed: int = 42) -> np.ndarray:
-  """Shuffles the rows, as StyleGAN-V does before it splits them."""
-  order = np.arange(len(logits))
-  np.random.RandomState(seed).shuffle(order)
-  return logits[order]
