@@ -22,7 +22,9 @@ _NUM_VIDEOS = flags.DEFINE_integer(
   "num_videos", None, "Number of videos; default one per line of --captions, or 8.",
   lower_bound=1,
 )  # fmt: skip
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "At a time.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer(
+  "batch_size", 16, "Number of videos sampled at a time.", lower_bound=1
+)
 _WHOLE = flags.DEFINE_bool(
   "whole", False, "Run a roll-out as one program, which stops only between batches."
 )
@@ -64,8 +66,12 @@ _OPTIONS = {
     None,
     "Largest number of frames that a window adds; others are drafts (blocks).",
   ),
-  "max_frames": flags.DEFINE_integer("max_frames", None, "Frames per window."),
-  "step_size": flags.DEFINE_integer("step_size", None, "New frames per window."),
+  "max_frames": flags.DEFINE_integer(
+    "max_frames", None, "Largest number of frames in a window, given ones included."
+  ),
+  "step_size": flags.DEFINE_integer(
+    "step_size", None, "Number of frames that a window adds."
+  ),
   "embedding": flags.DEFINE_string(
     "embedding",
     None,
@@ -92,19 +98,29 @@ _SETTINGS = {
   "sampler": flags.DEFINE_string(
     "sampler", None, "Sampler: ancestral, ddim, dpmpp_2m or langevin."
   ),
-  "steps": flags.DEFINE_integer("steps", None, "Noise levels."),
+  "steps": flags.DEFINE_integer(
+    "steps", None, "Number of noise levels; default the config's."
+  ),
   "respacing": flags.DEFINE_string(
     "respacing",
     None,
     "Steps of a discrete schedule, instead of --steps: ddim50 or 10,15,20.",
   ),
-  "gamma": flags.DEFINE_float("gamma", None, "Variance of ancestral steps, 0..1."),
-  "eta": flags.DEFINE_float("eta", None, "Randomness of ddim, 0..1."),
-  "langevin_delta": flags.DEFINE_float("langevin_delta", None, "Its step size."),
-  "threshold": flags.DEFINE_string(
-    "threshold", None, "Threshold: none, static, dynamic."
+  "gamma": flags.DEFINE_float(
+    "gamma", None, "Variance of ancestral steps, from the least (0) to the most (1)."
   ),
-  "percentile": flags.DEFINE_float("percentile", None, "Quantile of dynamic, 0..1."),
+  "eta": flags.DEFINE_float(
+    "eta", None, "Noise of ddim, from 0 (none) to 1 (ancestral)."
+  ),
+  "langevin_delta": flags.DEFINE_float(
+    "langevin_delta", None, "Step size of the sampler langevin."
+  ),
+  "threshold": flags.DEFINE_string(
+    "threshold", None, "Threshold of estimated pixels: none, static or dynamic."
+  ),
+  "percentile": flags.DEFINE_float(
+    "percentile", None, "Quantile of the dynamic threshold, 0..1."
+  ),
   "guidance": flags.DEFINE_float(
     "guidance", None, "Weight w in (1 + w) conditional - w unconditional; 0 is none."
   ),

@@ -32,16 +32,17 @@ class Bits:
 
   workdir: str = protocol.setting("", "run or export whose model is measured")
   split: str = protocol.setting("test", "split whose first clips are measured")
-  num_clips: int = protocol.setting(64, "clips")
+  num_clips: int = protocol.setting(64, "number of clips, from the first on")
   num_context: int = protocol.setting(0, "number of given frames at the start")
   draws: int = protocol.setting(
-    0, "noise levels per clip; 0: all of a discrete schedule, 32 of a continuous one"
+    0,
+    "number of noise levels per clip; 0: all of a discrete schedule, else 32",
   )
   ema: str = protocol.setting(
-    "", "which average of the weights to use; default the first"
+    "", "rate of the average of the weights; default the first"
   )
-  step: int = protocol.setting(0, "which checkpoint to use; 0: the newest")
-  seed: int = protocol.setting(0, "of the noise")
+  step: int = protocol.setting(0, "step of the checkpoint; 0: the newest")
+  seed: int = protocol.setting(0, "seed of the noise")
   batch_size: int = protocol.setting(16, "number of clips at a time")
 
   def run(self, out: epath.Path) -> protocol.Outcome:

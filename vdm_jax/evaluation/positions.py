@@ -120,7 +120,7 @@ class Position:
   workdir: str = protocol.setting("", "run or export of the regressor")
   data: str = protocol.setting("", "data set; default the one it was trained on")
   data_dir: str = protocol.setting("", "folder of the data sets; default the run's")
-  split: str = protocol.setting("test", "which videos")
+  split: str = protocol.setting("test", "split whose videos are read")
   num_videos: int = protocol.setting(0, "number of videos, from the first on; 0: all")
 
   def run(self, out: epath.Path) -> protocol.Outcome:

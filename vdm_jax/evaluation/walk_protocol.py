@@ -43,7 +43,9 @@ class WalkProtocol:
 
   name: ClassVar[str] = "walk"
 
-  samples: tuple[str, ...] = protocol.setting((), "folders of samples, one column each")
+  samples: tuple[str, ...] = protocol.setting(
+    (), "folder of samples, a column of the table; may be repeated"
+  )
   regressor: str = protocol.setting("", "workdir of the position regressor")
   data: str = protocol.setting("", "data set; default the regressor's")
   data_dir: str = protocol.setting(
