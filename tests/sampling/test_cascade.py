@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests import helpers
-from tests.cli.test_commands import ROOT, vdm_jax
+from tests.helpers import ROOT, vdm_jax
 from vdm_jax import pixels, sampling, systems
 from vdm_jax.errors import UserError
 from vdm_jax.sampling import cascade, save

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests import helpers
-from tests.cli.test_commands import ROOT, vdm_jax
+from tests.helpers import ROOT, vdm_jax
 from vdm_jax import sampling, systems
 from vdm_jax.data import text
 from vdm_jax.errors import UserError
