@@ -19,12 +19,13 @@ from vdm_jax import errors
 from vdm_jax.errors import UserError
 
 _FOLDER = pathlib.Path(__file__).parent
-_SHARED = ("__init__", "common", "common_fdm", "common_ramvid", "common_rvd")
 
 
 def names() -> list[str]:
   """Lists the names of all configs."""
-  return sorted(p.stem for p in _FOLDER.glob("*.py") if p.stem not in _SHARED)
+  return sorted(
+    p.stem for p in _FOLDER.glob("*.py") if not p.stem.startswith(("__", "common"))
+  )
 
 
 def path(name: str) -> pathlib.Path:

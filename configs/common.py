@@ -1,4 +1,4 @@
-"""Every field of a config, with its default and its meaning.
+"""The fields of a config, with their defaults and meanings.
 
 A config file starts from `base()` and changes what differs:
 
@@ -8,8 +8,8 @@ A config file starts from `base()` and changes what differs:
 
 A copy elsewhere works, too: `--config=path/to/own.py`.
 
-What the models of one paper have in common is in common_fdm.py, common_ramvid.py and
-common_rvd.py.
+Fields of task, model and diffusion that another paper has instead are explained in
+common_fdm.py, common_ramvid.py and common_rvd.py, beside what its models share.
 
 If VDM's paper states a value that all of its models share, it is the default; where the
 paper is silent, the comment says "our choice".
@@ -69,7 +69,7 @@ def base() -> ConfigDict:
   config.diffusion = ConfigDict(
     dict(
       # Continuous: 'cosine', or 'straight' for rectified flow. Discrete:
-      # 'linear_steps', 'cosine_steps'.
+      # 'linear_steps', 'cosine_steps'; see `linear_steps` below for their fields.
       schedule="cosine",
       logsnr_min=-20.0,
       logsnr_max=20.0,
@@ -95,7 +95,8 @@ def base() -> ConfigDict:
       eps=1e-8,
       weight_decay=0.0,  # Applied to kernels only.
       warmup_steps=1000,  # Linear; our choice.
-      # After warm-up: 'constant', 'cosine', 'linear', 'exponential'; our choice.
+      # After warm-up: 'constant', 'cosine', 'linear'; our choice. 'exponential' has
+      # fields of its own, see common_rvd.py.
       decay="constant",
       # Of 'exponential': steps before it begins, factor of a step, share that is left.
       decay_begin=0,
@@ -250,8 +251,10 @@ def linear_steps(where: str, normalise: str) -> ConfigDict:
   """Makes the diffusion of FDM's and RaMViD's models, which count different frames."""
   return ConfigDict(
     dict(
+      # 'cosine_steps' may also have `cosine_s` (0.008), its offset at step 0, and
+      # `max_beta` (0.999), at which its betas stop.
       schedule="linear_steps",
-      num_steps=1000,
+      num_steps=1000,  # Number of noise levels.
       rescale_time=True,  # Whether the time input is step * 1000 / num_steps.
       predict="eps",
       loss_space="eps",
@@ -310,29 +313,6 @@ def small_improved_unet(config: ConfigDict, channels: int, **changes) -> None:
       **changes,
     )
   )
-
-
-def small_vdm(config: ConfigDict, channels: int) -> None:
-  """Sets network and sampling of VDM for a CPU (docs/vdm.md), in place.
-
-  The network works on patches of 2x2 pixels, has attention at its coarser level, and
-  mixes neighbouring frames in its convolutions.
-  """
-  config.model.update(
-    dict(
-      patch=2,
-      conv_time=True,
-      channels=channels,
-      channel_mults=(1, 2),
-      blocks=1,
-      attention_resolutions=(config.data.frame_shape[0] // 4,),
-      head_dim=32,
-      embedding_dim=128,
-      mlp_layers=2,
-    )
-  )
-  config.diffusion.update(dict(predict="v", loss_space="v"))
-  config.sampling.update(dict(sampler="ancestral", steps=64))
 
 
 def small(config: ConfigDict, data: str, frame_shape: tuple[int, int, int]) -> None:

@@ -81,9 +81,9 @@ def rvd(height: int) -> ConfigDict:
       # The authors call the scheduler in every step from here on, not every 100,000
       # steps, so the rate falls to a fifth within 8.
       decay="exponential",
-      decay_begin=100_000,
-      decay_rate=0.8,
-      decay_floor=0.2,
+      decay_begin=100_000,  # Steps after warm-up in which the rate is constant.
+      decay_rate=0.8,  # Factor of every step after these.
+      decay_floor=0.2,  # Least rate, as a fraction of the first.
     )
   )
   config.train.update(

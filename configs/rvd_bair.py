@@ -4,7 +4,7 @@
 
 The length of the training clips behind the published checkpoints is not known; 8 is
 that of the authors' one released training config. Networks, schedule, loss and
-optimizer are theirs (`common.rvd`). To sample as they do, give 4 frames:
+optimizer are theirs (`common_rvd.rvd`). To sample as they do, give 4 frames:
 `--num_obs=4 --length=20`.
 """
 

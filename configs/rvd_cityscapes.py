@@ -3,7 +3,7 @@
     vdm-jax data build cityscapes DIR
 
 The authors' test config has 128 pixels, their training config 256 and clips of 8
-frames; the rest is theirs (`common.rvd`). To sample as they do, give 4 frames:
+frames; the rest is theirs (`common_rvd.rvd`). To sample as they do, give 4 frames:
 `--num_obs=4 --length=20`.
 """
 

@@ -3,7 +3,7 @@
     vdm-jax data build kth DIR
 
 The length of the training clips is that of the authors' one released training config;
-the rest is theirs (`common.rvd`). To sample as they do, give 4 frames:
+the rest is theirs (`common_rvd.rvd`). To sample as they do, give 4 frames:
 `--num_obs=4 --length=16`.
 """
 

@@ -4,7 +4,8 @@
 
 The simulation itself was not published; the format is that of the authors' reader. The
 length of the training clips is that of their one released training config; the rest is
-theirs (`common.rvd`). To sample as they do, give 4 frames: `--num_obs=4 --length=20`.
+theirs (`common_rvd.rvd`). To sample as they do, give 4 frames:
+`--num_obs=4 --length=20`.
 """
 
 from ml_collections import ConfigDict

@@ -9,14 +9,14 @@ All settings are our choice; no published number belongs to it.
 
 from ml_collections import ConfigDict
 
-from vdm_jax.configs import common
+from vdm_jax.configs import common, common_vdm
 
 
 def get_config() -> ConfigDict:
   config = common.base()
   common.small(config, "moving_digits/16px_1digit_8frames_12digitpx", (16, 16, 1))
   config.task = common.unconditional(num_frames=8)
-  common.small_vdm(config, channels=32)
+  common_vdm.small_vdm(config, channels=32)
   config.model.num_labels = 10
   config.sampling.guidance = 0.5
   return config

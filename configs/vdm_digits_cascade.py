@@ -16,7 +16,7 @@ published number belongs to it.
 
 from ml_collections import ConfigDict
 
-from vdm_jax.configs import common
+from vdm_jax.configs import common, common_vdm
 
 DATA = "_".join(
   ["moving_digits/32px", "1digit", "29frames", "20digitpx", "4000videos", "1maxspeed"]
@@ -33,11 +33,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     common.small(config, DATA, (16, 16, 1))
     config.data.pool = 2
     config.task = common.unconditional(num_frames=8, stride=4)
-    common.small_vdm(config, channels=32)
+    common_vdm.small_vdm(config, channels=32)
   else:
     common.small(config, DATA, (32, 32, 1))
     config.task = common.unconditional(num_frames=9)
-    common.small_vdm(config, channels=32)
+    common_vdm.small_vdm(config, channels=32)
     config.model.update(dict(patch=4, attention_resolutions=(4,)))
     config.plan.overlap = 1  # Frames of the window before, beside the smaller video.
     # The smaller video guides, at the cost of a backward pass per step.

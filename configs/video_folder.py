@@ -36,7 +36,7 @@ import sys
 
 from ml_collections import ConfigDict
 
-from vdm_jax.configs import common, common_fdm, common_ramvid, common_rvd
+from vdm_jax.configs import common, common_fdm, common_ramvid, common_rvd, common_vdm
 
 SIZES = ("tiny", "small", "base", "large")
 TEXT = {"": 0, "minilm": 384, "bytes": 64}  # Encoders and their width.
@@ -116,7 +116,7 @@ def _vdm(size: str, name: str, facts: Facts) -> ConfigDict:
   config.diffusion.update(dict(predict="v", loss_space="v"))
   if size == "tiny":  # Minutes are too few to overfit, so there is no dropout.
     common.small(config, name, facts.frame_shape)
-    common.small_vdm(config, channels=32)
+    common_vdm.small_vdm(config, channels=32)
     config.train.batch_size = 4
     return config
   config.model.dropout = 0.1  # Small data sets need more.

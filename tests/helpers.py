@@ -1,16 +1,41 @@
-"""Common parts of tests: the debug config and lively parameters."""
+"""What several test files share: the command, the debug config, lively parameters."""
 
+import importlib.util
 import json
+import os
 import pathlib
+import subprocess
+import sys
 from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
 from vdm_jax import configs, tasks
 from vdm_jax.frames import Frames
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+needs_compiler = pytest.mark.skipif(
+  importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"
+)
+
+
+def vdm_jax(*arguments, cwd, data_dir, check=True, **env):
+  """Runs `vdm-jax` in a process of its own, as users do."""
+  found = subprocess.run(
+    [sys.executable, "-m", "vdm_jax.cli.main", *map(str, arguments)],
+    cwd=cwd,
+    env={
+      **os.environ, "PYTHONPATH": str(ROOT), "VDM_JAX_DATA": str(data_dir), **env,
+    },
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )  # fmt: skip
+  if check:
+    assert found.returncode == 0, f"{arguments}\n{found.stderr[-3000:]}"
+  return found
 
 
 def load_config(name: str = "debug", **sections: Any) -> dict[str, Any]:
@@ -21,6 +46,17 @@ def load_config(name: str = "debug", **sections: Any) -> dict[str, Any]:
       config[section] = {**config[section], **values}
     else:
       config[section] = values
+  return config
+
+
+def tiny_config(**sections):
+  """The smallest network there is: a compile of seconds."""
+  config = load_config(
+    model={"channel_mults": [1], "attention_resolutions": [], "mlp_layers": 1}
+  )
+  config["task"] = {"name": "unconditional", "num_frames": 2}
+  for section, values in sections.items():
+    config[section] = {**config[section], **values}
   return config
 
 

@@ -3,7 +3,7 @@
 import pathlib
 import re
 
-from tests.cli.test_commands import ROOT, vdm_jax
+from tests.helpers import ROOT, vdm_jax
 
 __all__ = ["ROOT", "commands", "python_blocks", "run"]
 # Programs that begin a command in an indented block.

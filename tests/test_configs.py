@@ -1,19 +1,23 @@
 """Configs: they load from anywhere, have one schema and the paper's numbers."""
 
+import dataclasses
 import json
 import math
 import pathlib
+import re
 import sys
 
 import numpy as np
 import pytest
 from absl import flags
+from flax import traverse_util
 from ml_collections import config_flags
 
 from tests.data import building
 from vdm_jax import systems
 from vdm_jax.data import video
 from vdm_jax.errors import UserError
+from vdm_jax.systems import sections
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 NAMES = sorted(
@@ -36,6 +40,9 @@ VARIANTS = [
   "video_folder:size=tiny,text=minilm",
   "vdm_digits_cascade:stage=upper",
 ]
+
+# Explains the fields of its network itself.
+OWN = "position_regressor_maze"
 
 SCHEMA = {
   "system": str,
@@ -228,6 +235,17 @@ def test_schema(name):
   config = load(name)
   check_schema(config, SCHEMA)
   check_schema(config.task, TASKS[config.task.name], "config.task")
+
+
+def test_the_common_files_name_every_field():
+  text = "".join(path.read_text() for path in CONFIGS.glob("common*.py"))
+  known = set(re.findall(r"\w+", text))
+  named = {field.name for field in dataclasses.fields(sections.Diffusion)}
+  for name in set(NAMES) - {OWN}:
+    config = load(name).to_dict()
+    named |= set(traverse_util.flatten_dict(config, keep_empty_nodes=True, sep="."))
+  assert {name for name in named if name.split(".")[-1] not in known} == set()
+  assert len(named) > 100
 
 
 @pytest.mark.parametrize("size", ["tiny", "small", "base", "large"])

@@ -31,7 +31,6 @@ def test_clip_counts_observed_slots_from_both_ends():
   frames = frames_lib.clip(2, 5, observed=(0, -1), stride=3)
   np.testing.assert_array_equal(frames.index, [[0, 3, 6, 9, 12]] * 2)
   np.testing.assert_array_equal(frames.observed, [[1, 0, 0, 0, 1]] * 2)
-  frames_lib.check(frames)
 
 
 def test_the_spec_is_that_of_frames():
@@ -43,17 +42,3 @@ def test_the_spec_is_that_of_frames():
 def test_clip_refuses_slots_outside_or_twice(observed):
   with pytest.raises(UserError, match="observed frame"):
     frames_lib.clip(1, 5, observed=observed)
-
-
-def test_check_names_what_is_wrong():
-  with pytest.raises(UserError, match="no latent frame"):
-    frames_lib.check(make([0, 1], [1, 1], [0, 0], [0, 0]))
-  with pytest.raises(UserError, match="same frame"):
-    frames_lib.check(make([3, 3], [0, 0], [1, 1], [0, 0]))
-  frames_lib.check(make([3, 3], [0, 0], [1, 1], [0, 1]))
-  bad = make([0, 1], [0, 0], [1, 1], [0, 0]).replace(observed=np.zeros((1, 2)))
-  with pytest.raises(UserError, match="Frames.observed.*dtype"):
-    frames_lib.check(bad)
-  bad = make([0, 1], [0, 0], [1, 1], [0, 0]).replace(group=np.zeros((1, 3), int))
-  with pytest.raises(UserError, match="Frames.group.*shape"):
-    frames_lib.check(bad)

@@ -1,7 +1,6 @@
 """Preflight: counts against hand counts, and what the command prints."""
 
 import functools
-import importlib.util
 import json
 import re
 import subprocess
@@ -26,21 +25,6 @@ from vdm_jax.preflight import (
   topology,
   worker,
 )
-
-needs_compiler = pytest.mark.skipif(
-  importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"
-)
-
-
-def tiny_config(**sections):
-  """The smallest network there is: a compile of seconds."""
-  config = helpers.load_config(
-    model={"channel_mults": [1], "attention_resolutions": [], "mlp_layers": 1}
-  )
-  config["task"] = {"name": "unconditional", "num_frames": 2}
-  for section, values in sections.items():
-    config[section] = {**config[section], **values}
-  return config
 
 
 def shape(*sizes):
@@ -101,7 +85,7 @@ class TestFlops:
   def test_micro_batches_change_no_work(self):
     work = []
     for accumulate in (1, 4):
-      config = tiny_config(train={"accumulate": accumulate, "batch_size": 32})
+      config = helpers.tiny_config(train={"accumulate": accumulate, "batch_size": 32})
       built = lowerable.build(config, "train", jax.devices())
       work.append(flops.count(built.call, *built.args))
     # Weights' gradients of the micro-batches, and the products of the embedding.
@@ -413,7 +397,7 @@ def test_knobs_are_cheapest_first_and_valid():
 
 @pytest.mark.integration
 def test_local_measures_the_devices_here():
-  config = tiny_config()
+  config = helpers.tiny_config()
   found = preflight.preflight(config, None, say=lambda line: None)
   assert found["fits"]
   assert found["devices"] == len(jax.devices())
@@ -427,7 +411,7 @@ def test_local_measures_the_devices_here():
 def test_a_sampler_step_is_one_call_of_the_network():
   work = []
   for steps in (2, 4):
-    config = tiny_config(sampling={"steps": steps})
+    config = helpers.tiny_config(sampling={"steps": steps})
     found = preflight.preflight(config, None, what="sample", say=lambda line: None)
     assert found["fits"]
     work.append(found["flops"])
@@ -436,7 +420,7 @@ def test_a_sampler_step_is_one_call_of_the_network():
 
 @pytest.mark.integration
 def test_enlarging_takes_a_backward_pass():
-  config = tiny_config(sampling={"steps": 2})
+  config = helpers.tiny_config(sampling={"steps": 2})
   found = {
     what: preflight.preflight(config, None, what=what, say=lambda line: None)
     for what in ("sample", "enlarge")
@@ -445,14 +429,14 @@ def test_enlarging_takes_a_backward_pass():
   # Gradients are those of the noisy video, not of the weights.
   assert 1.8 < ratio < 2.6
   with pytest.raises(UserError, match="`what=enlarge`: expected frames of even size"):
-    odd = tiny_config(data={"frame_shape": [9, 9, 1]})
+    odd = helpers.tiny_config(data={"frame_shape": [9, 9, 1]})
     preflight.preflight(odd, None, what="enlarge", say=lambda line: None)
 
 
-@needs_compiler
+@helpers.needs_compiler
 @pytest.mark.integration
 def test_a_small_config_compiles_for_a_slice():
-  found = preflight.preflight(tiny_config(), "v5e:2x2", say=lambda line: None)
+  found = preflight.preflight(helpers.tiny_config(), "v5e:2x2", say=lambda line: None)
   assert found["fits"], found
   assert found["devices"] == found["chips"] == 4
   assert found["batch_size"] == 8
@@ -465,7 +449,7 @@ def test_a_small_config_compiles_for_a_slice():
   json.dumps(found)
 
 
-@needs_compiler
+@helpers.needs_compiler
 @pytest.mark.integration
 def test_what_cannot_fit_is_a_result(checkout):
   """A table of labels of 100 GB: known from its arguments, nothing is compiled."""
@@ -486,7 +470,7 @@ def test_what_cannot_fit_is_a_result(checkout):
   assert "preflight: trying" in run.stderr
 
 
-@needs_compiler
+@helpers.needs_compiler
 def test_unknown_topology_is_one_line(checkout):
   run = _command(checkout, "--topology=v9:2x2")
   assert run.returncode == 2

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests import test_preflight
+from tests import helpers
 from vdm_jax import preflight
 from vdm_jax.errors import UserError
 from vdm_jax.preflight import chips, cycles, hlo, summary
@@ -155,7 +155,7 @@ def test_a_sampler_step_is_a_part_of_the_program():
   assert part["without"]["collectives"] == 5 / 4
 
 
-@test_preflight.needs_compiler
+@helpers.needs_compiler
 @pytest.mark.integration
 def test_products_in_a_loop_of_a_program_compiled_for_tpu(checkout):
   run = subprocess.run(
@@ -177,11 +177,11 @@ def test_products_in_a_loop_of_a_program_compiled_for_tpu(checkout):
   assert "dot_general" in found[80]["costly"][0]["source"]
 
 
-@test_preflight.needs_compiler
+@helpers.needs_compiler
 @pytest.mark.integration
 def test_the_report_says_what_the_estimate_is_worth():
   say = {"say": lambda line: None}
-  config = test_preflight.tiny_config()
+  config = helpers.tiny_config()
   found = preflight.preflight(config, "v5e:2x2", effort="O1", **say)
   assert found["effort"] == "O1"
   text = summary.render(found)
@@ -195,4 +195,4 @@ def test_the_report_says_what_the_estimate_is_worth():
 
 def test_unknown_effort_is_refused():
   with pytest.raises(UserError, match="`effort`.*O9"):
-    preflight.preflight(test_preflight.tiny_config(), "v5e:2x2", effort="O9")
+    preflight.preflight(helpers.tiny_config(), "v5e:2x2", effort="O9")

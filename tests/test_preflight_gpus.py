@@ -9,7 +9,7 @@ import types
 import jax.numpy as jnp
 import pytest
 
-from tests import test_preflight
+from tests import helpers
 from vdm_jax import preflight
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError
@@ -98,7 +98,7 @@ def test_a_missing_compiler_is_one_error_with_the_command(monkeypatch):
   monkeypatch.setattr(gpus, "_installed", lambda module: False)
   monkeypatch.setattr(gpus.shutil, "which", lambda name: None)
   with pytest.raises(UserError) as caught:
-    preflight.preflight(test_preflight.tiny_config(), "h100:8", say=lambda line: None)
+    preflight.preflight(helpers.tiny_config(), "h100:8", say=lambda line: None)
   text = str(caught.value)
   assert "jax-cuda12-plugin, jax-cuda12-pjrt, nvidia-cuda-nvcc-cu12" in text
   assert "EXTRAS=test,video,cuda-preflight" in text
@@ -138,7 +138,7 @@ ENTRY %main (a: f32[72,24], b: f32[24,8]) -> f32[72,8] {
 @needs_compiler
 @pytest.mark.slow
 def test_a_small_config_compiles_for_gpus():
-  config = test_preflight.tiny_config()
+  config = helpers.tiny_config()
   for name, cards in (("h100:8", 8), ("a100:2x8", 16)):
     config["train"]["batch_size"] = cards
     found = preflight.preflight(config, name, say=lambda line: None)

@@ -131,9 +131,9 @@ def published(path):
   """A file in the layout of FDM's released checkpoint, small and random."""
   import torch
 
-  from tests.interop import test_published
+  from tests.interop import published
 
-  torch.save(test_published.small_fdm().contents, path)
+  torch.save(published.small_fdm().contents, path)
 
 
 @pytest.mark.integration

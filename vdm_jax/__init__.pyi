@@ -1,4 +1,17 @@
-from . import configs, data, diffusion, metrics, models, plans, systems, tasks
+from . import (
+  configs,
+  data,
+  diffusion,
+  errors,
+  frames,
+  metrics,
+  models,
+  pixels,
+  plans,
+  sampling,
+  systems,
+  tasks,
+)
 from .errors import UserError
 from .experiment import train
 from .frames import Frames

@@ -9,7 +9,7 @@ A window is T slots. Each slot holds one frame of some source video and is
 
 Frames of equal `group` may exchange information over time; frames of different
 groups never do. A clip with k independent images (joint image-video training) has
-has k + 1 groups; random-frame padding is a group of its own.
+k + 1 groups. Padding and real frames of one group do not exchange information either.
 """
 
 from typing import Any
@@ -113,36 +113,3 @@ def spec(batch: int, length: int) -> Frames:
     latent=rows(jnp.bool_),
     group=rows(jnp.int32),
   )
-
-
-def check(frames: Frames) -> None:
-  """Checks the invariants of concrete frames, on the host.
-
-  Raises:
-    UserError: shapes or dtypes are not those of `Frames`, a window has nothing to
-      sample or score, or two real frames of one group share an index.
-  """
-  shape = np.shape(frames.index)
-  for name, kind in (
-    ("index", "i"),
-    ("observed", "b"),
-    ("latent", "b"),
-    ("group", "i"),
-  ):
-    value = np.asarray(getattr(frames, name))
-    if value.shape != shape or value.ndim != 2:
-      raise UserError(
-        f"Frames.{name}: expected shape [B, T] = {shape}, found {value.shape}"
-      )
-    if value.dtype.kind != kind:
-      raise UserError(
-        f"Frames.{name}: expected dtype kind {kind!r}, found {value.dtype}"
-      )
-  host = jax.tree.map(np.asarray, frames)
-  for b in range(shape[0]):
-    if not host.latent[b].any():
-      raise UserError(f"Frames: window {b} has no latent frame, nothing to sample")
-    real = ~host.padding[b]
-    pairs = list(zip(host.group[b][real], host.index[b][real], strict=True))
-    if len(set(pairs)) != len(pairs):
-      raise UserError(f"Frames: window {b} holds the same frame of one group twice")

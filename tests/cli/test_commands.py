@@ -2,31 +2,11 @@
 
 import json
 import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-def vdm_jax(*arguments, cwd, data_dir, check=True, **env):
-  """Runs `vdm-jax` in a process of its own, as users do."""
-  found = subprocess.run(
-    [sys.executable, "-m", "vdm_jax.cli.main", *map(str, arguments)],
-    cwd=cwd,
-    env={
-      **os.environ, "PYTHONPATH": str(ROOT), "VDM_JAX_DATA": str(data_dir), **env,
-    },
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )  # fmt: skip
-  if check:
-    assert found.returncode == 0, f"{arguments}\n{found.stderr[-3000:]}"
-  return found
+from tests.helpers import ROOT, vdm_jax
 
 
 @pytest.fixture(scope="module")

@@ -88,6 +88,7 @@ def define(monkeypatch, *names):
     ("unknown `crps` 'x'", "unknown --crps 'x'"),
     ("`out=a b/c`: not empty", "--out=a b/c: not empty"),
     ("`trace=3:9`: expected", "--profile=3:9: expected"),
+    ("`tokens`: trained without text", "--caption: trained without text"),
     ("`train.ema=(0.9, 0.99)`: x", "--config.train.ema=(0.9, 0.99): x"),
     ("`best=True` or `verbosity=1`", "`best=True` or `verbosity=1`"),
     (
@@ -99,7 +100,7 @@ def define(monkeypatch, *names):
   ],
 )
 def test_a_command_reads_flags(text, told, monkeypatch):
-  define(monkeypatch, "members", "crps", "out", "profile", "config")
+  define(monkeypatch, "members", "crps", "out", "profile", "caption", "config")
   assert flag_names.in_flags(text) == told
 
 

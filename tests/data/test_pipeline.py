@@ -186,8 +186,8 @@ class TestProcesses:
   def test_blocks_make_the_global_batch(self, digits, count):
     whole = training(digits, cond=("label",))
     parts = [
-      training(digits, cond=("label",), process_index=i, process_count=count)
-      for i in range(count)
+      training(digits, cond=("label",), rows=rows)
+      for rows in np.split(np.arange(8), count)
     ]
     for _ in range(3):
       blocks = [next(part) for part in parts]
@@ -211,7 +211,7 @@ class TestProcesses:
         return opened.__getitems__(keys)
 
     digits.__dict__["_records"] = Spy()
-    next(training(digits, CLIP, process_index=1, process_count=4))
+    next(training(digits, CLIP, rows=[2, 3]))
     assert len(touched) == 2
 
   def test_rows_of_a_sharding(self):
@@ -253,9 +253,7 @@ class TestEvaluation:
 
     expected = examples()
     np.testing.assert_array_equal(examples(batch_size=7), expected)
-    halves = [
-      self.evaluation(digits, process_index=i, process_count=2) for i in range(2)
-    ]
+    halves = [self.evaluation(digits, rows=rows) for rows in (range(4), range(4, 8))]
     joined = [
       np.concatenate([a["video"], b["video"]]) for a, b in zip(*halves, strict=True)
     ]
@@ -273,8 +271,7 @@ class TestMistakes:
   @pytest.mark.parametrize(
     ("options", "message"),
     [
-      ({"batch_size": 7, "process_count": 2}, "multiple of 2 processes, found 7"),
-      ({"process_index": 2}, "process_index: expected 0 to 0, found 2"),
+      ({"batch_size": 0}, "`batch_size=0`: expected >= 1"),
       ({"cond": ("labels",)}, "cond: expected some of label, tokens, video"),
       ({"cond": ("tokens",)}, "expected embedded captions, found none"),
       ({"extras": ("pose",)}, "unknown extra"),

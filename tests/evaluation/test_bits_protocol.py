@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tests import helpers
-from tests.evaluation.test_forecast_protocol import run  # noqa: F401  A fixture.
 from vdm_jax import plans, systems
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import bits_protocol, protocol, protocols
@@ -73,7 +72,7 @@ def test_terms_add_up_and_a_bound_in_continuous_time_is_finite():
 
 
 @pytest.mark.integration
-def test_through_the_command(run, tmp_path):  # noqa: F811
+def test_through_the_command(run, tmp_path):
   settings = {"workdir": run, "num_clips": 3, "batch_size": 2, "draws": 2}
   result = protocol.evaluate(protocols.build("bits", settings), tmp_path / "o").result
   assert result["clips"] == 3 and result["bits"]["bound"]["mean"] > 0
@@ -111,6 +110,6 @@ def test_windows_of_long_videos_are_given_fewer_frames(min_given, context, messa
     ({"draws": -1}, "`draws` >= 0"),
   ],
 )
-def test_what_is_refused(run, tmp_path, settings, message):  # noqa: F811
+def test_what_is_refused(run, tmp_path, settings, message):
   with pytest.raises(UserError, match=message):
     protocols.build("bits", {"workdir": run, **settings}).run(tmp_path)

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from tests.evaluation.test_forecast_protocol import run  # noqa: F401  A fixture.
 from vdm_jax import sampling
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import protocol, protocols
@@ -17,7 +16,7 @@ def settings(workdir, **changed):
 
 
 @pytest.mark.integration
-def test_each_point_is_the_forecast_with_its_settings(run, tmp_path, monkeypatch):  # noqa: F811
+def test_each_point_is_the_forecast_with_its_settings(run, tmp_path, monkeypatch):
   grid = {"samplers": ("ddim", "langevin"), "steps": ("3", "1")}
   asked, sample = [], sampling.Model.sample
 
@@ -70,7 +69,7 @@ def test_each_point_is_the_forecast_with_its_settings(run, tmp_path, monkeypatch
   ],
 )
 def test_bad_settings_are_named_before_anything_is_sampled(
-  run,  # noqa: F811
+  run,
   tmp_path,
   monkeypatch,
   changed,
@@ -84,7 +83,7 @@ def test_bad_settings_are_named_before_anything_is_sampled(
     settings(**{"workdir": run, **changed}).run(tmp_path)
 
 
-def test_one_clip_has_no_error_and_its_stopped_job_goes_on(run, tmp_path):  # noqa: F811
+def test_one_clip_has_no_error_and_its_stopped_job_goes_on(run, tmp_path):
   one = settings(run, num_clips=1, samplers=("ddim",), steps=("1", "2"))
   first = protocol.evaluate(one, tmp_path / "calls").result
   assert np.isnan(first["samplers"]["ddim"][0]["crps_fair"]["error"])

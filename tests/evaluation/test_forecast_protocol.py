@@ -1,40 +1,18 @@
 """Ensembles of a run and of folders through `vdm-jax eval`'s protocol."""
 
 import json
-import os
-import subprocess
-import sys
 
-import jax
 import numpy as np
 import pytest
 
 from tests.evaluation import places
-from tests.helpers import ROOT, lively, load_config
-from vdm_jax import sampling, systems
+from tests.helpers import load_config, vdm_jax
+from vdm_jax import sampling
 from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import ensembles, forecast_scores, protocol, protocols
-from vdm_jax.storage import checkpoint, workdirs
 
 NAME = "moving_digits/12px_1digit_4frames_8digitpx_64videos"
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-  """An export of a small model that was never trained."""
-  root = tmp_path_factory.mktemp("run")
-  config = load_config(
-    train={"ema": []}, data={"data_dir": str(root / "data")}, sampling={"steps": 2}
-  )
-  system = systems.build(config)
-  params = lively(jax.device_get(jax.jit(system.init)(jax.random.key(0))))
-  meta = workdirs.describe(config, "none")
-  checkpoints = checkpoint.Checkpoints(str(root / "run"), keep_last=1)
-  checkpoints.save(3, {"params": params}, None, meta)
-  checkpoints.close()
-  sources.ensure_built(NAME, root / "data")
-  return str(root / "run")
 
 
 def settings(run, **changed):
@@ -190,24 +168,12 @@ def test_names_are_checked():
     protocols.build("forecast", {"regressor": "x"})
 
 
-def vdm_jax(*arguments, cwd):
-  """The command in a process of its own: flags are global."""
-  command = [sys.executable, "-m", "vdm_jax.cli.main", "eval", *arguments]
-  return subprocess.run(
-    command,
-    cwd=cwd,
-    capture_output=True,
-    text=True,
-    env=os.environ | {"PYTHONPATH": str(ROOT)},
-  )
-
-
 @pytest.mark.integration
 def test_command(run, tmp_path):
   folders, _, _ = folders_of_samples(run, tmp_path)
   arguments = [f"--samples={folder}" for folder in folders]
   arguments += ["--protocol=forecast", "--crps=fair", f"--out={tmp_path / 'out'}"]
-  done = vdm_jax(*arguments, cwd=tmp_path)
+  done = vdm_jax("eval", *arguments, cwd=tmp_path, data_dir=tmp_path, check=False)
   assert done.returncode == 0, done.stderr
   assert "CRPS, fair" in done.stdout and "plug-in" not in done.stdout
   written = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -226,6 +192,6 @@ def test_command(run, tmp_path):
   ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(arguments, message, tmp_path):
-  done = vdm_jax(*arguments, cwd=tmp_path)
+  done = vdm_jax("eval", *arguments, cwd=tmp_path, data_dir=tmp_path, check=False)
   assert done.returncode == 2 and "Traceback" not in done.stderr
   assert message in done.stderr.strip().splitlines()[-1]

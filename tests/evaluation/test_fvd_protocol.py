@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 
-from tests.evaluation.test_forecast_protocol import run as untrained  # noqa: F401
 from vdm_jax import sampling
 from vdm_jax.data import video
 from vdm_jax.errors import UserError
@@ -61,7 +60,7 @@ def films(folder, count, frames=18, seed=0, brightness=1.0, fps=8):
   return str(folder)
 
 
-def run(tmp_path, out="out", **settings):
+def fvd(tmp_path, out="out", **settings):
   built = protocols.build("fvd", settings)
   return protocol.evaluate(built, tmp_path / out).result
 
@@ -74,11 +73,11 @@ def pair(tmp_path):
 
 def test_two_folders_of_films(tmp_path, pair):
   a, b = pair
-  result = run(tmp_path, a=a, b=b)
+  result = fvd(tmp_path, a=a, b=b)
   assert result["fvd"]["value"] > 0 and result["fvd"]["error"] > 0
   assert result["n_a"] == result["n_b"] == 12
   assert result["preset"]["name"] == "tfhub" and not result["departs"]
-  same = run(tmp_path, out="same", a=a, b=a)
+  same = fvd(tmp_path, out="same", a=a, b=a)
   assert abs(same["fvd"]["value"]) < 1e-6 < result["fvd"]["value"]
   text = (tmp_path / "out" / "table.txt").read_text()
   assert "FVD" in text and "KVD" in text and "tfhub" in text
@@ -89,20 +88,20 @@ def test_two_folders_of_films(tmp_path, pair):
 def test_features_are_read_again_for_fewer_videos_and_made_for_more(tmp_path, pair):
   a, b = pair
   shared = {"a": a, "b": b, "features": str(tmp_path / "features")}
-  few = run(tmp_path, out="few", num_a=5, num_b=5, **shared)
+  few = fvd(tmp_path, out="few", num_a=5, num_b=5, **shared)
   assert Fake.calls == 10
-  run(tmp_path, out="all", **shared)
+  fvd(tmp_path, out="all", **shared)
   made = Fake.calls
-  again = run(tmp_path, out="again", num_a=5, num_b=5, **shared)
+  again = fvd(tmp_path, out="again", num_a=5, num_b=5, **shared)
   assert Fake.calls == made and again["fvd"] == few["fvd"] and again["n_a"] == 5
 
 
 def test_several_samples_of_each_video_are_measured_together_and_one_by_one(tmp_path):
   parts = [films(tmp_path / f"a{i}", 6, seed=i) for i in range(3)]
   b = films(tmp_path / "b", 6, seed=7, brightness=0.6)
-  whole = run(tmp_path, a=tuple(parts), b=b)
+  whole = fvd(tmp_path, a=tuple(parts), b=b)
   each = [
-    run(tmp_path, out=f"o{i}", a=a, b=b)["fvd"]["value"] for i, a in enumerate(parts)
+    fvd(tmp_path, out=f"o{i}", a=a, b=b)["fvd"]["value"] for i, a in enumerate(parts)
   ]
   assert (whole["n_a"], whole["n_b"]) == (18, 6)
   np.testing.assert_allclose(whole["fvd_trajectories"]["each"], each)
@@ -110,7 +109,7 @@ def test_several_samples_of_each_video_are_measured_together_and_one_by_one(tmp_
   assert whole["fvd"]["value"] < np.mean(each)  # The bias falls with the number.
   assert "mean of one sample a video" in (tmp_path / "out" / "table.txt").read_text()
   with pytest.raises(UserError, match="the same videos twice"):
-    run(tmp_path, out="twice", a=(parts[0], parts[0]), b=b)
+    fvd(tmp_path, out="twice", a=(parts[0], parts[0]), b=b)
 
 
 def test_features_are_kept_and_a_stopped_job_goes_on(tmp_path, pair, monkeypatch):
@@ -127,15 +126,15 @@ def test_features_are_kept_and_a_stopped_job_goes_on(tmp_path, pair, monkeypatch
 
   monkeypatch.setattr(Fake, "__call__", interrupted)
   with pytest.raises(KeyboardInterrupt):
-    run(tmp_path, a=a, b=b, features=kept)
+    fvd(tmp_path, a=a, b=b, features=kept)
   monkeypatch.setattr(Fake, "__call__", original)
   assert Fake.calls == 10
-  result = run(tmp_path, a=a, b=b, features=kept)
+  result = fvd(tmp_path, a=a, b=b, features=kept)
   assert Fake.calls == 24
-  again = run(tmp_path, out="again", a=a, b=b, features=kept)
+  again = fvd(tmp_path, out="again", a=a, b=b, features=kept)
   assert Fake.calls == 24 and again["fvd"] == result["fvd"]
   # Another window is another feature.
-  run(tmp_path, out="other", a=a, b=b, features=kept, num_frames=10)
+  fvd(tmp_path, out="other", a=a, b=b, features=kept, num_frames=10)
   assert Fake.calls == 48
 
 
@@ -143,28 +142,28 @@ def test_windows(tmp_path):
   a = films(tmp_path / "a", 4, frames=18)
   b = films(tmp_path / "b", 4, frames=20, seed=1)
   with pytest.raises(UserError, match="videos of 18 and of 20 frames; `num_frames=N`"):
-    run(tmp_path, a=a, b=b, num_frames=-1)
+    fvd(tmp_path, a=a, b=b, num_frames=-1)
   with pytest.raises(UserError, match="video 0 has 18 frames, expected 19 or more"):
-    run(tmp_path, a=a, b=b, num_frames=19)
-  first = run(tmp_path, out="first", a=a, b=b)["fvd"]["value"]
-  drawn = run(tmp_path, out="random", a=a, b=b, window="random")["fvd"]["value"]
+    fvd(tmp_path, a=a, b=b, num_frames=19)
+  first = fvd(tmp_path, out="first", a=a, b=b)["fvd"]["value"]
+  drawn = fvd(tmp_path, out="random", a=a, b=b, window="random")["fvd"]["value"]
   assert first != drawn
   with pytest.raises(UserError, match="I3D wants 9 or more"):
-    run(tmp_path, a=a, b=b, num_frames=8)
-  cut = run(
+    fvd(tmp_path, a=a, b=b, num_frames=8)
+  cut = fvd(
     tmp_path, out="cut", a=a, b=b, num_frames=15, include_conditioning="no",
     num_context=2,
   )  # fmt: skip
   assert cut["used"]["include_conditioning"] is False
   with pytest.raises(UserError, match="after the 5 given ones, expected 15"):
-    run(
+    fvd(
       tmp_path, a=a, b=b, num_frames=15, include_conditioning="no", num_context=5
     )  # fmt: skip
 
 
 def test_a_preset_that_the_data_do_not_fill_says_so(tmp_path, pair):
   a, b = pair
-  result = run(tmp_path, a=a, b=b, preset="vdm-bair", resize="half_pixel")
+  result = fvd(tmp_path, a=a, b=b, preset="vdm-bair", resize="half_pixel")
   assert result["departs"] == [
     "resize half_pixel instead of tf1_legacy",
     "12 videos in a, the preset wants 25600",
@@ -177,13 +176,13 @@ def test_a_preset_that_the_data_do_not_fill_says_so(tmp_path, pair):
 
 def test_a_preset_of_longer_videos_takes_the_frames_that_there_are(tmp_path, pair):
   a, b = pair
-  result = run(tmp_path, a=a, b=b, preset="mcvd-kth")
+  result = fvd(tmp_path, a=a, b=b, preset="mcvd-kth")
   assert result["used"]["num_frames"] == 18
   assert f"18 frames, all of {a}, the preset wants 30" in result["departs"]
-  short = run(tmp_path, out="given", a=a, b=b, preset="vdm-bair", num_context=5)
+  short = fvd(tmp_path, out="given", a=a, b=b, preset="vdm-bair", num_context=5)
   assert short["used"]["num_frames"] == 13  # Given frames do not count in this one.
   with pytest.raises(UserError, match="expected 19 or more"):  # Asked for: an error.
-    run(tmp_path, out="asked", a=a, b=b, preset="mcvd-kth", num_frames=19)
+    fvd(tmp_path, out="asked", a=a, b=b, preset="mcvd-kth", num_frames=19)
 
 
 def test_features_of_the_users_own(tmp_path):
@@ -191,32 +190,32 @@ def test_features_of_the_users_own(tmp_path):
   x, y = rng.standard_normal((40, 5)), rng.standard_normal((30, 5)) + 0.5
   np.savez(tmp_path / "x.npz", features=x)
   np.savez(tmp_path / "y.npz", features=y)
-  result = run(tmp_path, a=str(tmp_path / "x.npz"), b=str(tmp_path / "y.npz"))
+  result = fvd(tmp_path, a=str(tmp_path / "x.npz"), b=str(tmp_path / "y.npz"))
   assert result["fvd"]["value"] == pytest.approx(frechet.distance_of_features(x, y))
   assert result["kvd"]["value"] == pytest.approx(kernel.distance(x, y))
   assert result["jedi_mmd"]["value"] == pytest.approx(kernel.jedi(x, y))
   assert not result["warnings"] and result["fvd_infinity"]["error"] > 0
   text = (tmp_path / "out" / "table.txt").read_text()
   assert "tfhub" not in text  # No part of which was used.
-  part = run(
+  part = fvd(
     tmp_path, out="part", a=str(tmp_path / "x.npz"), b=str(tmp_path / "y.npz"), num_a=25
   )
   assert part["fvd"]["value"] == pytest.approx(frechet.distance_of_features(x[:25], y))
   assert (part["n_a"], part["n_b"]) == (25, 30)
   np.savez(tmp_path / "z.npz", features=y[:4])
-  few = run(tmp_path, out="few", a=str(tmp_path / "x.npz"), b=str(tmp_path / "z.npz"))
+  few = fvd(tmp_path, out="few", a=str(tmp_path / "x.npz"), b=str(tmp_path / "z.npz"))
   assert "4 videos: FVD at infinitely many wants 20" in few["warnings"][0]
   assert "4 videos, 5 dimensions" in few["warnings"][1]
   np.savez(tmp_path / "w.npz", features=rng.standard_normal((9, 3)))
   with pytest.raises(UserError, match="features of 5 and 3 dimensions"):
-    run(tmp_path, out="w", a=str(tmp_path / "x.npz"), b=str(tmp_path / "w.npz"))
+    fvd(tmp_path, out="w", a=str(tmp_path / "x.npz"), b=str(tmp_path / "w.npz"))
   np.savez(tmp_path / "v.npz", other=x)
   with pytest.raises(
     UserError, match=r"expected an array 'features', found \['other'\]"
   ):
-    run(tmp_path, out="v", a=str(tmp_path / "v.npz"), b=str(tmp_path / "x.npz"))
+    fvd(tmp_path, out="v", a=str(tmp_path / "v.npz"), b=str(tmp_path / "x.npz"))
   with pytest.raises(UserError, match="found one of each"):
-    run(tmp_path, out="f", a=str(tmp_path / "x.npz"), b=films(tmp_path / "f", 2))
+    fvd(tmp_path, out="f", a=str(tmp_path / "x.npz"), b=films(tmp_path / "f", 2))
 
 
 @pytest.mark.parametrize(
@@ -239,7 +238,7 @@ def test_features_that_are_none(tmp_path, features):
   else:
     np.savez(path, features=features)
   with pytest.raises(UserError, match=r"`a=.*x.npz`: (expected|not an .npz)"):
-    run(tmp_path, a=str(path), b=str(path))
+    fvd(tmp_path, a=str(path), b=str(path))
 
 
 def test_sources_that_are_none(tmp_path):
@@ -254,7 +253,7 @@ def test_sources_that_are_none(tmp_path):
     (str(tmp_path / "no.npz"), "no such file"),
   ):
     with pytest.raises(UserError, match=message):
-      run(tmp_path, a=name, b=b)
+      fvd(tmp_path, a=name, b=b)
 
 
 def test_settings_that_are_none(tmp_path, pair):
@@ -270,7 +269,7 @@ def test_settings_that_are_none(tmp_path, pair):
     ({"a": a, "b": a, "num_a": 1}, "expected 2 videos or more of each, found 1"),
   ):
     with pytest.raises(UserError, match=message):
-      run(tmp_path, **{"a": a, "b": b, **settings})
+      fvd(tmp_path, **{"a": a, "b": b, **settings})
 
 
 def test_gray_videos_are_named(tmp_path):
@@ -281,7 +280,7 @@ def test_gray_videos_are_named(tmp_path):
     videos = rng.integers(0, 256, (4, 16, 8, 8, 1 if folder == a else 3), np.uint8)
     np.savez(folder / "videos.npz", videos=videos)
     (folder / "record.json").write_text("{}")
-  result = run(tmp_path, a=str(a), b=str(b))
+  result = fvd(tmp_path, a=str(a), b=str(b))
   assert result["notes"] == [f"{a}: gray, repeated to three channels"]
   assert "note: " in (tmp_path / "out" / "table.txt").read_text()
 
@@ -296,8 +295,8 @@ def test_frame_rates(tmp_path, pair, monkeypatch):
 
   monkeypatch.setattr(fvd_protocol.clip_sources, "open_source", at_another_rate)
   with pytest.raises(UserError, match="7 and 10 frames a second: other videos"):
-    run(tmp_path, a=a, b=b, fps=7.0, num_frames=9)
-  found = run(tmp_path, a=a, b=b, fps=7.0, num_frames=9, any_fps=True)
+    fvd(tmp_path, a=a, b=b, fps=7.0, num_frames=9)
+  found = fvd(tmp_path, a=a, b=b, fps=7.0, num_frames=9, any_fps=True)
   assert found["a"][0]["fps"] == 7.0 and found["n_a"] == 12
 
 
@@ -305,9 +304,9 @@ def test_films_have_their_own_rate(tmp_path):
   a, b = films(tmp_path / "a", 2, fps=10), films(tmp_path / "b", 2, seed=1, fps=20)
   near = films(tmp_path / "near", 2, seed=2, fps=10.4)
   with pytest.raises(UserError, match="10 and 20 frames a second: .*`fps=RATE`"):
-    run(tmp_path, a=a, b=b)
-  assert run(tmp_path, out="any", a=a, b=b, any_fps=True)["b"]["fps"] == 20.0
-  assert run(tmp_path, out="near", a=a, b=near)["a"][0]["fps"] == 10.0
+    fvd(tmp_path, a=a, b=b)
+  assert fvd(tmp_path, out="any", a=a, b=b, any_fps=True)["b"]["fps"] == 20.0
+  assert fvd(tmp_path, out="near", a=a, b=near)["a"][0]["fps"] == 10.0
 
 
 def test_films_of_two_sizes_are_named(tmp_path):
@@ -317,14 +316,14 @@ def test_films_of_two_sizes_are_named(tmp_path):
   with pytest.raises(
     UserError, match="video 2 has frames of 12x8, others have 8x8; `size=N`"
   ):
-    run(tmp_path, a=a, b=a)
-  assert run(tmp_path, a=a, b=a, size=8)["n_a"] == 3
+    fvd(tmp_path, a=a, b=a)
+  assert fvd(tmp_path, a=a, b=a, size=8)["n_a"] == 3
 
 
 def test_whole_films_that_are_too_short_are_named(tmp_path):
   a = films(tmp_path / "a", 2, frames=6)
   with pytest.raises(UserError, match=r"a`: video 0 has 6 frames, I3D wants 9"):
-    run(tmp_path, a=a, b=a, num_frames=-1)
+    fvd(tmp_path, a=a, b=a, num_frames=-1)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +339,7 @@ def test_numbers_that_cannot_be_are_named(tmp_path, settings):
   """Before anything is read: neither folder exists."""
   (key,) = settings
   with pytest.raises(UserError, match=f"`{key}`: "):
-    run(tmp_path, a="nothing", b="nowhere", **settings)
+    fvd(tmp_path, a="nothing", b="nowhere", **settings)
 
 
 def test_features_that_are_not_finite_are_refused():
@@ -351,15 +350,15 @@ def test_features_that_are_not_finite_are_refused():
     distances.measure(x, y)
 
 
-def test_a_data_set_and_a_run(tmp_path, untrained):  # noqa: F811
+def test_a_data_set_and_a_run(tmp_path, run):
   data = "moving_digits/12px_1digit_10frames_8digitpx_64videos"
   settings = {"data_dir": str(tmp_path / "data"), "num_frames": 9, "num_b": 5}
-  found = run(tmp_path, a=f"{data}:train", b=data, num_a=7, **settings)
+  found = fvd(tmp_path, a=f"{data}:train", b=data, num_a=7, **settings)
   assert found["a"][0]["kind"] == "data" and (found["n_a"], found["n_b"]) == (7, 5)
   with pytest.raises(UserError, match="say how many videos to sample"):
-    run(tmp_path, out="run", a=untrained, b=data, **settings)
+    fvd(tmp_path, out="run", a=run, b=data, **settings)
   with pytest.raises(UserError, match="has 4 frames, expected 9 or more"):
-    run(tmp_path, out="run", a=untrained, b=data, num_a=3, **settings)
+    fvd(tmp_path, out="run", a=run, b=data, num_a=3, **settings)
 
 
 def test_every_preset_can_be_asked_for():
@@ -391,7 +390,7 @@ def test_error_is_about_the_spread_over_data_sets():
   assert 0.6 < errors / spread < 1.6
 
 
-def test_a_runs_videos_are_what_sampling_makes_of_its_seed(untrained, monkeypatch):  # noqa: F811
+def test_a_runs_videos_are_what_sampling_makes_of_its_seed(untrained, monkeypatch):
   monkeypatch.setattr(clip_sources, "_AT_A_TIME", 2)
   options = {"steps": 2}
 

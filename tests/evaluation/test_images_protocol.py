@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from tests.evaluation.test_forecast_protocol import run as untrained  # noqa: F401
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import image_rules, images_protocol, protocol, protocols
 from vdm_jax.metrics import image
@@ -97,9 +96,9 @@ def test_resized_frames_are_pillows_of_both_kinds():
   np.testing.assert_array_equal(image_rules.resized(gray, 16), made[..., :1])
 
 
-def test_a_run_is_measured_and_goes_on(untrained, tmp_path, monkeypatch):  # noqa: F811
+def test_a_run_is_measured_and_goes_on(run, tmp_path, monkeypatch):
   settings = {
-    "workdir": str(untrained), "num_clips": 3, "members": 3, "rule": "mcvd",
+    "workdir": str(run), "num_clips": 3, "members": 3, "rule": "mcvd",
     "num_context": 1, "sampling": ("steps=2",),
   }  # fmt: skip
   calls = []

@@ -1,11 +1,11 @@
-"""What protocols share: files, errors over videos, tables."""
+"""What protocols share: files."""
 
+import dataclasses
 import json
 
 import numpy as np
-import pytest
 
-from vdm_jax.evaluation import protocol
+from vdm_jax.evaluation import protocol, protocols
 
 
 def test_json_is_strict():
@@ -17,31 +17,9 @@ def test_json_is_strict():
   }
 
 
-def test_jackknife_of_a_mean_is_its_standard_error():
-  values = np.random.default_rng(0).standard_normal(10)
-  value, error = protocol.jackknife(lambda chosen: values[chosen].mean(), 10)
-  assert value == pytest.approx(values.mean())
-  assert error == pytest.approx(values.std(ddof=1) / np.sqrt(10))
-  assert np.isnan(protocol.jackknife(lambda chosen: 1.0, 1)[1])
-
-
-@pytest.mark.parametrize(
-  "arguments, percent, text",
-  [
-    ((0.123456, 0.0042), False, "0.1235 ± 0.0042"),
-    ((12.3456, 0.51), False, "12.35 ± 0.51"),
-    ((123.456,), False, "123"),
-    ((0.25, 0.031), True, "25.0 ± 3.1 %"),
-    ((float("nan"),), False, "-"),
-    ((0.0,), False, "0.0"),
-    ((1.0, 0.0), True, "100.0 ± 0.0 %"),
-    ((0.00123,), True, "0.12 %"),
-  ],
-)
-def test_cell(arguments, percent, text):
-  assert protocol.cell(*arguments, percent=percent) == text
-
-
-def test_table_aligns():
-  lines = protocol.table([["", "a"], ["long title", "1.25"]]).splitlines()
-  assert lines == ["               a", "----------------", "long title  1.25"]
+def test_help_says_what_a_setting_is():
+  """A phrase that begins with what it is: not "of the noise", not "clips"."""
+  for name, kind in protocols.known().items():
+    for field in dataclasses.fields(kind):
+      first, *rest = field.metadata["help"].split()
+      assert rest and first not in ("of", "at", "by", "in"), f"{name}.{field.name}"

@@ -83,7 +83,8 @@ def metrics_image(case: case_lib.Case) -> case_lib.Errors:
     ],
   }
   logits, splits = given["is/logits"], case.meta["is_splits"]
-  order = inception.shuffled(np.arange(len(logits)))
+  order = np.arange(len(logits))
+  np.random.RandomState(42).shuffle(order)  # As StyleGAN-V does before it splits.
   parts = {
     "is/splits1": inception.scores(logits),
     f"is/splits{splits}": inception.scores(logits, splits),

@@ -93,7 +93,7 @@ def test_its_config_file_has_the_same_values(tmp_path):
 
 
 def test_defaults_are_the_fields_of_the_config_files():
-  base = workdir._flatten(helpers.load_config("vdm_digits"))
+  base = traverse_util.flatten_dict(helpers.load_config("vdm_digits"), sep=".")
   missing = {
     name
     for name in base

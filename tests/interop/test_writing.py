@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests import helpers
-from tests.interop import test_published as published
+from tests.interop import published
 from tests.interop.written import CONFIGS, SIZE, WRITERS, changed, random_params
 from vdm_jax import key_values, sampling, systems
 from vdm_jax.errors import UserError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests import helpers
-from tests.interop import test_published as published
+from tests.interop import published
 from tests.interop.written import (
   CONFIGS,
   SIZE,

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 
-from vdm_jax.cli import weights as command
 from vdm_jax.errors import UserError
 from vdm_jax.metrics import layouts, weights
 from vdm_jax.metrics.networks import c3d
@@ -76,7 +75,7 @@ def tganv2(arrays, mean, clips):
 
 def test_tganv2s_files_give_its_features(published, chainer):
   path, mean = chainer
-  kept = command.import_file("c3d", path, "ucf101", mean)
+  kept = weights.import_file("c3d", path, "ucf101", mean)
   assert kept.source == "conv3d_deepnetA_ucf.npz and mean2.npz"
   params = weights.load("c3d-ucf101").params
   rng = np.random.default_rng(1)
@@ -93,14 +92,14 @@ def test_without_the_mean_it_is_asked_for(chainer):
   with pytest.raises(
     UserError, match=r"deepnetA_ucf.npz: c3d needs TGANv2's mean.*`also=FILE`"
   ):
-    command.import_file("c3d", chainer[0], "ucf101")
+    weights.import_file("c3d", chainer[0], "ucf101")
 
 
 @pytest.mark.parametrize("shape", [(10,), (3, 16, 100, 100), (1, 3, 112, 112)])
 def test_a_mean_that_does_not_fit(tmp_path, chainer, shape):
   np.savez(tmp_path / "other.npz", mean=np.zeros(shape))
   with pytest.raises(UserError, match="c3d mean"):
-    command.import_file("c3d", chainer[0], "ucf101", tmp_path / "other.npz")
+    weights.import_file("c3d", chainer[0], "ucf101", tmp_path / "other.npz")
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -124,8 +123,8 @@ def test_torchscript_has_the_same_network(tmp_path, published, chainer):
   whole.register_buffer("mean", torch.from_numpy(mean))
   file = tmp_path / "c3d_ucf101.pt"
   torch.jit.save(torch.jit.script(whole), file)
-  found = command.import_file("c3d", file, "script")
-  npz = command.import_file("c3d", path, "npz", also)
+  found = weights.import_file("c3d", file, "script")
+  npz = weights.import_file("c3d", path, "npz", also)
   for key, value in npz.params.items():
     np.testing.assert_array_equal(found.params[key], value, err_msg=key)
   assert set(found.params) == set(npz.params) == set(layouts.shapes("c3d"))

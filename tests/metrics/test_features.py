@@ -8,7 +8,7 @@ import pytest
 
 from tests import annotations
 from vdm_jax.errors import UserError
-from vdm_jax.metrics import features, layouts, weights
+from vdm_jax.metrics import features, layouts, weight_files, weights
 from vdm_jax.metrics.networks import i3d, lpips
 from vdm_jax.metrics.perceptual import Perceptual
 
@@ -20,7 +20,7 @@ def random_weights(name):
     fan_in = np.prod(shape[:-1]) or 1
     values = rng.standard_normal(shape) / np.sqrt(fan_in)
     flat[key] = np.abs(values) if key.endswith(("var", "scale")) else values
-  params = weights.nest({k: v.astype(np.float32) for k, v in flat.items()})
+  params = weight_files.nest({k: v.astype(np.float32) for k, v in flat.items()})
   return weights.Weights(name, params, "random", "0")
 
 

@@ -23,12 +23,6 @@ def test_each_split_by_itself():
   np.testing.assert_allclose(inception.scores(logits[:5], 2), [2.0, 1.0], rtol=1e-6)
 
 
-def test_shuffling_keeps_the_rows():
-  rows = np.arange(20)
-  mixed = inception.shuffled(rows)
-  assert sorted(mixed) == list(rows) and not np.array_equal(mixed, rows)
-
-
 def test_too_few():
   with pytest.raises(ValueError, match="N >= 3"):
     inception.scores(np.zeros((2, 4)), 3)

@@ -9,9 +9,8 @@ import pytest
 from tests.golden import metrics as golden
 from tests.golden import recipes
 from vdm_jax import user_files
-from vdm_jax.cli import weights as command
 from vdm_jax.errors import UserError
-from vdm_jax.metrics import layouts, weights
+from vdm_jax.metrics import layouts, weight_files, weights
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +41,7 @@ def test_a_file_ends_in_the_cache_and_is_loaded_from_there(
 ):
   path = tmp_path / "mine.npz"
   np.savez(path, **torch_names)
-  kept = command.import_file("lpips_alexnet", path, "mine")
+  kept = weights.import_file("lpips_alexnet", path, "mine")
   assert (
     kept.name == "lpips_alexnet-mine" and (cache / f"{kept.name}.safetensors").exists()
   )
@@ -62,7 +61,7 @@ def test_kinds_of_files(tmp_path, torch_names, how):
   if how == "pickle":
     path = tmp_path / "w.ckpt"
     path.write_bytes(pickle.dumps({"a": torch_names}))
-    assert set(command.read(path)) == {f"a/{key}" for key in torch_names}
+    assert set(weight_files.read(path)) == {f"a/{key}" for key in torch_names}
     path.write_bytes(pickle.dumps(torch_names))
   elif how == "safetensors":
     from safetensors.numpy import save_file
@@ -73,7 +72,7 @@ def test_kinds_of_files(tmp_path, torch_names, how):
     torch = pytest.importorskip("torch")
     path = tmp_path / "w.pt"
     torch.save({k: torch.from_numpy(v.copy()) for k, v in torch_names.items()}, path)
-  kept = command.import_file("lpips_alexnet", path, how)
+  kept = weights.import_file("lpips_alexnet", path, how)
   np.testing.assert_array_equal(
     kept.params["conv_4_bias"], torch_names["net.slice5.10.bias"]
   )
@@ -88,7 +87,7 @@ def test_a_pickle_of_anything_else_is_refused_and_not_run(tmp_path, capsys):
   path = tmp_path / "w.ckpt"
   path.write_bytes(pickle.dumps({"a": np.zeros(2), "b": Evil()}))
   with pytest.raises(UserError, match="refused: it asks for builtins.print"):
-    command.read(path)
+    weight_files.read(path)
   assert "run" not in capsys.readouterr().out
 
 
@@ -102,20 +101,20 @@ def test_torchvisions_trunk_wants_the_heads_of_lpips(tmp_path, torch_names):
   np.savez(tmp_path / "alex.npz", **heads)
   path, also = tmp_path / "alexnet.npz", tmp_path / "alex.npz"
   with pytest.raises(UserError, match=r"LPIPS' heads.*`also=FILE`"):
-    command.import_file("lpips_alexnet", path, "vision")
-  found = command.import_file("lpips_alexnet", path, "vision", also)
+    weights.import_file("lpips_alexnet", path, "vision")
+  found = weights.import_file("lpips_alexnet", path, "vision", also)
   assert found.source == "alexnet.npz and alex.npz"
   whole = layouts.convert("lpips_alexnet", torch_names, "whole")
   for key, value in whole.items():
     np.testing.assert_array_equal(found.params[key], value, err_msg=key)
-  with pytest.raises(UserError, match="alex.npz: holds lin0.model.1.weight, as"):
-    command.import_file("lpips_alexnet", also, "twice", also)
+  with pytest.raises(UserError, match="alex.npz`: holds lin0.model.1.weight, as"):
+    weights.import_file("lpips_alexnet", also, "twice", also)
 
 
 @pytest.mark.parametrize("label", ["a/b", "../a", ".a", ""])
 def test_a_label_is_no_path(tmp_path, torch_names, label):
-  with pytest.raises(UserError, match="--label: expected letters"):
-    command.import_file("lpips_alexnet", tmp_path / "w.npz", label)
+  with pytest.raises(UserError, match="`label=.*`: expected letters"):
+    weights.import_file("lpips_alexnet", tmp_path / "w.npz", label)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 10, 200])
@@ -123,10 +122,10 @@ def test_a_damaged_pickle_is_one_error(tmp_path, cut):
   path = tmp_path / "w.ckpt"
   path.write_bytes(pickle.dumps({"a": np.zeros(20)})[:cut])
   with pytest.raises(UserError, match="not a pickle of arrays"):
-    command.read(path)
+    weight_files.read(path)
   path.write_bytes(pickle.dumps([np.zeros(2)]))
   with pytest.raises(UserError, match="expected arrays by name, found list"):
-    command.read(path)
+    weight_files.read(path)
 
 
 def test_arrays_that_do_not_fit_are_named(tmp_path, torch_names):
@@ -160,7 +159,7 @@ def test_layouts_of_i3d_are_one_network():
   """pytorch-i3d, hassony2, TensorFlow and Flax names of the same values."""
   flat = i3d_names()
   flat = {k: np.ones_like(v) if k.endswith("bn.weight") else v for k, v in flat.items()}
-  ours = weights.flatten(layouts.convert("i3d", flat, "a"))
+  ours = weight_files.flatten(layouts.convert("i3d", flat, "a"))
   hassony, tf, flax = {}, {}, {}
   short = {v: k for k, v in layouts._HASSONY.items()}
   sonnet = {v: k for k, v in layouts._SHORT.items() if "0a_3x3" not in k}
@@ -202,7 +201,7 @@ def test_layouts_of_i3d_are_one_network():
     layer = "Conv_0" if part == "kernel" else "BatchNorm_0"
     flax[f"{where}/{long}/{layer}/{part}"] = wide if where == "batch_stats" else value
   for layout in (hassony, tf, flax):
-    found = weights.flatten(layouts.convert("i3d", layout, "b"))
+    found = weight_files.flatten(layouts.convert("i3d", layout, "b"))
     assert set(found) == set(ours)
     for key, value in ours.items():
       np.testing.assert_array_equal(found[key], value, err_msg=key)

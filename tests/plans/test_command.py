@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.cli.test_commands import ROOT, vdm_jax
+from tests.helpers import ROOT, vdm_jax
 from vdm_jax.diffusion import process
 from vdm_jax.diffusion.schedule import CosineSchedule, DiscreteSchedule
 from vdm_jax.errors import UserError

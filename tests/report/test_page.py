@@ -9,7 +9,8 @@ import PIL.Image
 import pytest
 
 from vdm_jax.errors import UserError
-from vdm_jax.report import contents, curves, listings, page, pictures, svg
+from vdm_jax.evaluation import plots
+from vdm_jax.report import contents, listings, page, pictures, svg
 
 VOID = {"meta", "img", "input", "br", "link"}
 VOID_SVG = {"line", "polyline", "circle"}
@@ -266,7 +267,7 @@ def test_flat_names_every_field():
 def test_series_leaves_out_what_is_no_number():
   values = [(2, 1.0), (1, float("nan")), (3, "a"), (4, None), (2, 5), (1, 3)]
   lines = [{"step": step, "x": value} for step, value in values]
-  assert curves.series(lines, "x").tolist() == [[1, 3], [2, 5]]
+  assert plots.series(lines, "x").tolist() == [[1, 3], [2, 5]]
 
 
 def test_thinned_keeps_spikes():

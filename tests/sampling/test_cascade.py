@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tests import helpers
-from tests.cli.test_commands import ROOT, vdm_jax
-from vdm_jax import sampling, systems
+from tests.helpers import ROOT, vdm_jax
+from vdm_jax import pixels, sampling, systems
 from vdm_jax.errors import UserError
 from vdm_jax.sampling import cascade, save
 
@@ -22,7 +22,8 @@ def model(size, stride, frames=4, **settings):
   config["task"] = {k: v for k, v in config["task"].items() if k != "num_images"}
   system = systems.build(config)
   params = helpers.lively(jax.jit(system.init)(jax.random.key(0)), scale=0.05)
-  return sampling.Model(system, params, {"config": config, "step": 0})
+  info = {"config": config, "step": 0, "ema": "0.9", "workdir": f"{size}x{stride}"}
+  return sampling.Model(system, params, info)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,47 @@ def test_models_that_do_not_chain_are_refused(base, above, message):
 def test_videos_that_are_too_short_for_the_next_window(base, videos):
   with pytest.raises(UserError, match="1 frames become 2, the next model's window"):
     cascade.enlarge(model(8, 1), base.system, videos[:, :1], 1)
+
+
+def test_a_cascade_runs_into_a_folder_and_resumes(base, tmp_path, monkeypatch):
+  models, out, told = [base, model(8, 1)], tmp_path / "out", []
+  args = dict(
+    seed=1, later={"steps": 4}, length=4, written=lambda *a: told.append(a[0])
+  )
+  made = cascade.run(models, 2, out, **args)
+  assert told == [f"{out}/stage_0", f"{out}"] and made.shape == (2, 8, 8, 8, 1)
+  np.testing.assert_array_equal(save.read(out), made)
+  below = save.read(out / "stage_0")
+  np.testing.assert_array_equal(below, pixels.to_uint8(base.sample(2, seed=1)))
+  np.testing.assert_array_equal(made[:, ::2], below)
+  record = save.read_record(out)
+  assert record["below"] == "stage_0" and record["settings"]["steps"] == 4
+  with pytest.raises(UserError, match="holds samples already"):
+    cascade.run(models, 2, out, **args)
+
+  # Stopped between the stages: the first is read, the last sampled again.
+  (out / "record.json").unlink()
+  with monkeypatch.context() as patch:
+    patch.setattr(base, "sample", None)
+    np.testing.assert_array_equal(cascade.run(models, 2, out, **args), made)
+  (out / "record.json").unlink()
+  with pytest.raises(UserError, match="stage_0: made with other settings .seed: 1 th"):
+    cascade.run(models, 2, out, **args | {"seed": 2})
+  given = np.zeros((1, 8, 8, 1), np.float32)
+  with pytest.raises(UserError, match="given: None there, 'arrays "):
+    cascade.run(models, 2, out, given=given, **args)
+
+
+def test_a_cascade_is_checked_before_anything_is_sampled(base, tmp_path, monkeypatch):
+  monkeypatch.setattr(base, "sample", None)
+  for models, args, message in (
+    ([base, model(8, 2)], {}, "makes nothing longer or larger"),
+    ([base, model(8, 1)], {"later": {"stepz": 4}}, "Did you mean 'steps'"),
+    ([base], {"sampler": "dimm"}, "Did you mean 'ddim'"),
+  ):
+    with pytest.raises(UserError, match=message):
+      cascade.run(models, 2, tmp_path / "out", **args)
+  assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.integration

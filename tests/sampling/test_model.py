@@ -116,15 +116,15 @@ def test_every_sampler_runs_and_differs_from_the_default(options):
 @pytest.mark.parametrize(
   "arguments, message",
   [
-    ({"label": 10}, "label 10: this model knows 0 to 9"),
-    ({"guidance": 2.0}, "guidance: needs a label"),
+    ({"label": 10}, "`label=10`: expected 0 to 9"),
+    ({"guidance": 2.0}, "`guidance`: needs a label"),
     ({"sampler": "dimm"}, "Did you mean 'ddim'"),
     ({"treshold": "static"}, "Did you mean 'threshold'"),
     ({"threshold": "statc"}, "Did you mean 'static'"),
     ({"length": 3}, "shorter than the model's window of 4"),
     ({"plan": "hierarchy"}, "unknown plan"),
     ({"given_frames": [0]}, "no given clip"),
-    ({"given": np.zeros((2, 8, 8, 1))}, "given: expected"),
+    ({"given": np.zeros((2, 8, 8, 1))}, "`given`: expected"),
     ({"given": np.zeros((2, 12, 12, 1)), "given_frames": [0]}, "1 places for 2"),
     ({"given": np.zeros((1, 12, 12, 1)), "given_frames": [4]}, "expected 0 to 3"),
     ({"tokens": (np.zeros((1, 4)), np.ones(1))}, "trained without text"),
@@ -216,11 +216,11 @@ def test_methods_for_given_frames():
   ):
     out = model().sample(2, given=given, **settings)
     assert (np.abs(out - plain).max() < 1e-6) == same, settings
-  with pytest.raises(UserError, match="wants a reconstruction_weight above 0"):
+  with pytest.raises(UserError, match="wants a `reconstruction_weight` above 0"):
     model().sample(2, given=given, method="reconstruction")
-  with pytest.raises(UserError, match="method .sampling.method"):
+  with pytest.raises(UserError, match="`method` .sampling.method"):
     model().sample(2, given=given, method="magic")
-  with pytest.raises(UserError, match="sampling.guidance: expected >= 0, found -1"):
+  with pytest.raises(UserError, match="`guidance=-1.0` .sampling.guidance"):
     model().sample(2, label=1, guidance=-1.0)
 
 

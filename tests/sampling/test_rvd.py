@@ -154,7 +154,11 @@ def test_a_plan_that_is_no_roll_out_is_refused(plan, message):
 
 
 def test_what_a_roll_out_cannot_do_is_refused():
-  with pytest.raises(UserError, match="restore_given"):
+  with pytest.raises(UserError, match="`low_res`: a roll-out is of residuals"):
+    model().sample(1, given=clip(), length=5, low_res=np.zeros((1, 2, 2, 1)))
+  with pytest.raises(UserError, match="cascade: a roll-out takes no frames"):
+    cascade.length(model(), model().system, 5)
+  with pytest.raises(UserError, match="`restore_given=False`"):
     model().sample(1, given=clip(), length=5, restore_given=False)
   gap = {"given": clip(5), "given_frames": (0, 1, 2, 3, 5), "length": 7}
   assert model().sample(1, plan=f"{__file__}:over_a_gap", **gap).shape[1] == 7

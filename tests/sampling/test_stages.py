@@ -86,5 +86,5 @@ def test_a_recurrent_state_comes_back(tmp_path):
 
 def test_half_a_file_is_no_stage(tmp_path):
   store = stages.Stages(tmp_path / "job", {})
-  (tmp_path / "job" / "writing.batch_00000_stage_00000.npz").write_bytes(b"PK\x03")
+  (tmp_path / "job" / ".batch_00000_stage_00000.npz.1a.part").write_bytes(b"PK\x03")
   assert list(store.finished(0)) == []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests import helpers
-from tests.cli.test_commands import ROOT, vdm_jax
+from tests.helpers import ROOT, vdm_jax
 from vdm_jax import sampling, systems
 from vdm_jax.data import text
 from vdm_jax.errors import UserError
@@ -57,8 +57,8 @@ def test_guidance_moves_away_from_the_negative_caption(model):
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    (dict(tokens=ENCODER("a"), against=ENCODER("b")), "guidance weight above 0"),
-    (dict(against=ENCODER("b"), guidance=0.0), "expected a caption and a guidance"),
+    (dict(tokens=ENCODER("a"), against=ENCODER("b")), "`guidance` weight above 0"),
+    (dict(against=ENCODER("b"), guidance=0.0), "expected a caption .*`guidance`"),
     (dict(tokens=both("a", "b", "c")), r"expected tokens of shape \(12, 8\), or 2"),
     (dict(tokens=text.make_encoder("bytes:6", 12)("a")), "found \\(12, 6\\)"),
   ],
@@ -91,7 +91,7 @@ def test_the_command(tmp_path):
     (["--captions=captions.txt", "--num_videos=3"], "expected a multiple of the 2"),
     (["--captions=none.txt"], "--captions=none.txt: expected a text file"),
     (["--captions=captions.txt", "--caption=a"], "--caption and --captions: expected"),
-    (["--caption=a", "--negative_caption=b"], "negative caption: .* weight above 0"),
+    (["--caption=a", "--negative_caption=b"], "--negative_caption: .* weight above 0"),
   ):
     bad = command("sample", "--workdir=run", "--out=bad", *words, check=False)
     assert bad.returncode == 2

@@ -45,7 +45,8 @@ def _define_builder_options() -> dict[str, flags.FlagHolder]:
   for dataset in builders.BUILDERS:
     for field in dataclasses.fields(builders.builder_class(dataset).CONFIG):
       if "help" in field.metadata and field.name != "path":
-        text = f"{dataset}: {field.metadata['help']} (default {field.default})."
+        default = f" (default {field.default})" if field.default != "" else ""
+        text = f"{dataset}: {field.metadata['help']}{default}."
         helps.setdefault(field.name, []).append(text)
   return {
     name: flags.DEFINE_string(name, None, "build " + " ".join(texts))

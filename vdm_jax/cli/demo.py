@@ -13,7 +13,7 @@ _SECONDS = flags.DEFINE_float(
   "seconds", 600.0, "Total wall-clock seconds for training."
 )
 _NUM_CLIPS = flags.DEFINE_integer(
-  "num_clips", 100, "Number of clips to sample, in twenties."
+  "num_clips", 100, "Number of clips to sample, a multiple of 20."
 )
 _SAMPLE_SECONDS = flags.DEFINE_float(
   "sample_seconds", 90.0, "Seconds after which fewer clips suffice, at least 40."

@@ -10,12 +10,17 @@ _OUT = flags.DEFINE_string("out", "runs/forecast_demo", "Folder of the demo.")
 _SECONDS = flags.DEFINE_float(
   "seconds", 220.0, "Total wall-clock seconds for training each of the two."
 )
-_NUM_CLIPS = flags.DEFINE_integer("num_clips", 32, "Test clips.", lower_bound=3)
+_NUM_CLIPS = flags.DEFINE_integer(
+  "num_clips", 32, "Number of test clips.", lower_bound=3
+)
 _MEMBERS = flags.DEFINE_integer(
-  "members", 8, "Members of each ensemble.", lower_bound=2
+  "members", 8, "Number of members of each ensemble.", lower_bound=2
 )
 _NUM_FRAMES = flags.DEFINE_integer(
-  "num_frames", 20, "Frames per clip, 4 given ones included.", lower_bound=6
+  "num_frames",
+  20,
+  "Number of frames per clip, the 4 given ones included.",
+  lower_bound=6,
 )
 
 

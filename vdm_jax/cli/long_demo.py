@@ -13,8 +13,12 @@ _SECONDS = flags.DEFINE_float(
 _PLANS = flags.DEFINE_list(
   "plans", ["autoreg", "long-range", "hierarchy-2"], "Sampling plans to compare."
 )
-_NUM_VIDEOS = flags.DEFINE_integer("num_videos", 24, "Videos per plan.", lower_bound=2)
-_LENGTH = flags.DEFINE_integer("length", 100, "Frames per video.", lower_bound=28)
+_NUM_VIDEOS = flags.DEFINE_integer(
+  "num_videos", 24, "Number of videos per plan.", lower_bound=2
+)
+_LENGTH = flags.DEFINE_integer(
+  "length", 100, "Number of frames per video.", lower_bound=28
+)
 
 
 def main(argv: list[str]) -> None:

@@ -20,8 +20,12 @@ _REGRESSOR_SECONDS = flags.DEFINE_float(
   lower_bound=0.1,
 )
 _PLANS = flags.DEFINE_list("plans", ["hierarchy-2"], "Sampling plans to compare.")
-_NUM_VIDEOS = flags.DEFINE_integer("num_videos", 4, "Walks, a plan.", lower_bound=1)
-_LENGTH = flags.DEFINE_integer("length", 100, "Frames per walk.", lower_bound=2)
+_NUM_VIDEOS = flags.DEFINE_integer(
+  "num_videos", 4, "Number of walks per plan.", lower_bound=1
+)
+_LENGTH = flags.DEFINE_integer(
+  "length", 100, "Number of frames per walk.", lower_bound=2
+)
 _NUM_OBS = flags.DEFINE_integer("num_obs", 10, "Number of given frames.", lower_bound=2)
 
 

@@ -22,7 +22,9 @@ _USAGE = "expected: vdm-jax plan list | show --plan=... | optimize --workdir=...
 _PLAN = flags.DEFINE_string(
   "plan", None, "Name of a plan, or package.module:function or file.py:function."
 )
-_LENGTH = flags.DEFINE_integer("length", None, "Frames of the video.", lower_bound=1)
+_LENGTH = flags.DEFINE_integer(
+  "length", None, "Number of frames of the video.", lower_bound=1
+)
 _NUM_OBS = flags.DEFINE_integer(
   "num_obs", 0, "Number of given frames, at the start.", lower_bound=0
 )

@@ -9,9 +9,6 @@ The videos of each stage but the last are kept in OUT/stage_N.
 """
 
 import dataclasses
-import functools
-import itertools
-import time
 
 from absl import flags
 
@@ -25,7 +22,9 @@ _NUM_VIDEOS = flags.DEFINE_integer(
   "num_videos", None, "Number of videos; default one per line of --captions, or 8.",
   lower_bound=1,
 )  # fmt: skip
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "At a time.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer(
+  "batch_size", 16, "Number of videos sampled at a time.", lower_bound=1
+)
 _WHOLE = flags.DEFINE_bool(
   "whole", False, "Run a roll-out as one program, which stops only between batches."
 )
@@ -67,8 +66,12 @@ _OPTIONS = {
     None,
     "Largest number of frames that a window adds; others are drafts (blocks).",
   ),
-  "max_frames": flags.DEFINE_integer("max_frames", None, "Frames per window."),
-  "step_size": flags.DEFINE_integer("step_size", None, "New frames per window."),
+  "max_frames": flags.DEFINE_integer(
+    "max_frames", None, "Largest number of frames in a window, given ones included."
+  ),
+  "step_size": flags.DEFINE_integer(
+    "step_size", None, "Number of frames that a window adds."
+  ),
   "embedding": flags.DEFINE_string(
     "embedding",
     None,
@@ -95,19 +98,29 @@ _SETTINGS = {
   "sampler": flags.DEFINE_string(
     "sampler", None, "Sampler: ancestral, ddim, dpmpp_2m or langevin."
   ),
-  "steps": flags.DEFINE_integer("steps", None, "Noise levels."),
+  "steps": flags.DEFINE_integer(
+    "steps", None, "Number of noise levels; default the config's."
+  ),
   "respacing": flags.DEFINE_string(
     "respacing",
     None,
     "Steps of a discrete schedule, instead of --steps: ddim50 or 10,15,20.",
   ),
-  "gamma": flags.DEFINE_float("gamma", None, "Variance of ancestral steps, 0..1."),
-  "eta": flags.DEFINE_float("eta", None, "Randomness of ddim, 0..1."),
-  "langevin_delta": flags.DEFINE_float("langevin_delta", None, "Its step size."),
-  "threshold": flags.DEFINE_string(
-    "threshold", None, "Threshold: none, static, dynamic."
+  "gamma": flags.DEFINE_float(
+    "gamma", None, "Variance of ancestral steps, from the least (0) to the most (1)."
   ),
-  "percentile": flags.DEFINE_float("percentile", None, "Quantile of dynamic, 0..1."),
+  "eta": flags.DEFINE_float(
+    "eta", None, "Noise of ddim, from 0 (none) to 1 (ancestral)."
+  ),
+  "langevin_delta": flags.DEFINE_float(
+    "langevin_delta", None, "Step size of the sampler langevin."
+  ),
+  "threshold": flags.DEFINE_string(
+    "threshold", None, "Threshold of estimated pixels: none, static or dynamic."
+  ),
+  "percentile": flags.DEFINE_float(
+    "percentile", None, "Quantile of the dynamic threshold, 0..1."
+  ),
   "guidance": flags.DEFINE_float(
     "guidance", None, "Weight w in (1 + w) conditional - w unconditional; 0 is none."
   ),
@@ -142,7 +155,6 @@ def main(argv: list[str]) -> None:
   distributed.check_same_command(_OUT.value)
 
   from vdm_jax import sampling
-  from vdm_jax.pixels import to_float
   from vdm_jax.sampling import cascade
 
   model = sampling.load(
@@ -156,7 +168,33 @@ def main(argv: list[str]) -> None:
   given, origin = _given(model, places, num_videos)
   labels = _labels(num_videos)
   settings = {name: flag.value for name, flag in _SETTINGS.items()}
-  asked = dict(
+  signals = [
+    _signals(model, labels, captions, optional=bool(number))
+    for number, model in enumerate(models)
+  ]
+  if _THEN_SAMPLING.value and not _THEN.value:
+    raise UserError(
+      "--then_sampling: is for the models of --then, of which there is none"
+    )
+  later = key_values.parse(_THEN_SAMPLING.value, "then_sampling")
+  cascade.check(models, signals, settings, later, _LENGTH.value)
+  _check_fit(models, signals, settings, later, num_videos, bool(places))
+  cascade.run(
+    models,
+    num_videos,
+    _OUT.value,
+    signals=signals,
+    later=later,
+    seed=_SEED.value,
+    batch_size=_BATCH_SIZE.value,
+    told={
+      "caption": captions,
+      "negative_caption": _NEGATIVE.value,
+      "given": origin,
+    },
+    fps=_FPS.value,
+    progress=True,
+    written=_tell,
     length=_LENGTH.value,
     given=given,
     given_frames=places,
@@ -165,131 +203,34 @@ def main(argv: list[str]) -> None:
     whole=_WHOLE.value,
     **settings,
   )
-  facts = dict(
-    length=_LENGTH.value or model.system.window,
-    plan=_PLAN.value or model.system.plan,
-    plan_options=_plan_options(),
-    given=origin,
-    given_frames=places,
+
+
+def _tell(folder, count, seconds):
+  """Prints where the videos of a stage are."""
+  print(
+    f"{count} videos in {seconds:.1f} s ({seconds / count:.2f} s each): "
+    f"{folder}/sheet.gif, {folder}/videos.npz"
   )
-  videos, last = None, len(models) - 1
-  asked_for = [
-    _signals(model, labels, captions, optional=bool(number))
-    for number, model in enumerate(models)
-  ]
-  later = _later(models, asked_for, asked["length"] or model.system.window)
-  for number, (model, signals) in enumerate(zip(models, asked_for, strict=True)):
-    out = _OUT.value if number == last else f"{_OUT.value}/stage_{number}"
-    if number and not model.settings(bool(signals), **later).guidance:
-      signals.pop("against", None)
-    used = model.settings(bool(signals), **(later if number else settings))
-    _check_fits(model, used, num_videos, bool(places), enlarges=bool(number))
-    shared = dict(
-      seed=_SEED.value,
-      batch_size=_BATCH_SIZE.value,
-      progress=True,
-      unfinished=f"{out}/unfinished",
-      **signals,
-    )
-    if number:
-      below, places, settings = models[number - 1].system, [], later
-      make = functools.partial(
-        cascade.enlarge, model, below, videos, number, **shared, **later
-      )
-      facts = dict(plan=model.system.plan, below=f"stage_{number - 1}")
-    else:
-      make = functools.partial(model.sample, num_videos, **shared, **asked)
-    record = save.describe(
-      model,
-      seed=_SEED.value,
-      num_videos=num_videos,
-      settings=dataclasses.asdict(model.settings(bool(signals), **settings)),
-      label=signals.get("label"),
-      caption=captions if "tokens" in signals else None,
-      negative_caption=_NEGATIVE.value if "against" in signals else None,
-      **facts,
-    )
-    # As on disk, so that a stage that is read again leads to the same videos.
-    videos = to_float(_made(make, out, record, places, final=number == last))
 
 
-def _check_fits(model, settings, num_videos, given, enlarges):
+def _check_fit(models, signals, settings, later, num_videos, given):
   """Raises for batches that cannot fit, before anything is compiled."""
   import jax
 
   from vdm_jax.preflight import estimate
 
-  config = model.info["config"]
-  sampling = dataclasses.asdict(settings)
-  if not given:
-    sampling["method"] = "replacement"  # There is nothing to guide towards.
-  estimate.check_sampling(
-    {**config, "sampling": {**config["sampling"], **sampling}},
-    "enlarge" if enlarges else "sample",
-    jax.local_devices(),
-    min(_BATCH_SIZE.value, num_videos),
-  )
-
-
-def _later(models, asked_for, length):
-  """Checks the later models of a cascade before the first one samples for hours.
-
-  Returns:
-    Their sampling settings from --then_sampling.
-  """
-  from vdm_jax.sampling import cascade
-
-  if _THEN_SAMPLING.value and not _THEN.value:
-    raise UserError(
-      "--then_sampling: is for the models of --then, of which there is none"
+  for number, (model, named) in enumerate(zip(models, signals, strict=True)):
+    config = model.info["config"]
+    used = model.settings(bool(named), **(later if number else settings))
+    sampling = dataclasses.asdict(used)
+    if number or not given:
+      sampling["method"] = "replacement"  # There is nothing to guide towards.
+    estimate.check_sampling(
+      {**config, "sampling": {**config["sampling"], **sampling}},
+      "enlarge" if number else "sample",
+      jax.local_devices(),
+      min(_BATCH_SIZE.value, num_videos),
     )
-  settings = key_values.parse(_THEN_SAMPLING.value, "then_sampling")
-  pairs = zip(itertools.pairwise(models), asked_for[1:], strict=True)
-  for (below, above), signals in pairs:
-    length = cascade.length(above, below.system, length)
-    above.settings(bool(signals), **settings)
-  return settings
-
-
-def _made(make, out, record, places, final):
-  """Samples and writes a stage's videos, uint8, or reads them if they exist."""
-  import numpy as np
-
-  from vdm_jax import processes
-  from vdm_jax.pixels import to_uint8
-  from vdm_jax.sampling import save
-  from vdm_jax.storage import checkpoint
-
-  if not final and save.is_complete(out):
-    found = save.read_record(out)
-    found = {key: found.get(key) for key in record}
-    if changed := checkpoint.differences(found, save.as_written(record)):
-      raise UserError(
-        f"{out}: made with other settings ({'; '.join(changed)}); choose another --out"
-      )
-    return save.read(out)
-  start = time.perf_counter()
-  videos = make()
-  seconds = time.perf_counter() - start
-  if processes.is_first():
-    captions = record["caption"]
-    if (labels := record["label"]) is not None:
-      names = labels * (1 if len(labels) > 1 else len(videos))
-      captions = [str(label) for label in names]
-    save.save(
-      out,
-      videos,
-      {**record, "length": videos.shape[1], "seconds_per_video": seconds / len(videos)},
-      captions=captions,
-      observed=np.isin(np.arange(videos.shape[1]), places),
-      fps=_FPS.value,
-    )
-    print(
-      f"{len(videos)} videos in {seconds:.1f} s ({seconds / len(videos):.2f} s each): "
-      f"{out}/sheet.gif, {out}/videos.npz"
-    )
-  processes.wait(f"{out} is written")
-  return to_uint8(videos)
 
 
 def _signals(model, labels, captions, optional):

@@ -14,7 +14,9 @@ _RATES = flags.DEFINE_list(
   "rates", [], "Shares of examples without given frames, one model each; default the"
   " config's.",
 )  # fmt: skip
-_NUM_CLIPS = flags.DEFINE_integer("num_clips", 64, "Test clips.", lower_bound=2)
+_NUM_CLIPS = flags.DEFINE_integer(
+  "num_clips", 64, "Number of test clips.", lower_bound=2
+)
 
 
 def main(argv: list[str]) -> None:

@@ -25,7 +25,7 @@ import ml_dtypes
 import numpy as np
 import tqdm
 
-from vdm_jax import user_files
+from vdm_jax import atomic, user_files
 from vdm_jax.data import source as sources
 from vdm_jax.data import text
 from vdm_jax.errors import UserError
@@ -141,7 +141,7 @@ def embed(
   if {key: found.get(key) for key in wanted} != wanted:
     for name in ("tokens.bin", "lengths.bin"):
       (folder / name).unlink(missing_ok=True)
-  about.write_text(json.dumps({**wanted, "done": False}))
+  atomic.write(about, json.dumps({**wanted, "done": False}))
   size = DTYPE.itemsize * encoder.dim
   with (
     open(folder / "lengths.bin", "ab") as lengths,
@@ -165,9 +165,7 @@ def embed(
         lengths.write(np.array([len(states) for states in found], np.int32).tobytes())
         lengths.flush()
         bar.update(len(some))
-  temporary = folder / f".about.{os.getpid()}"
-  temporary.write_text(json.dumps({**wanted, "done": True}))
-  temporary.replace(about)
+  atomic.write(about, json.dumps({**wanted, "done": True}))
 
 
 def _wanted(captions: Sequence[str], spec: str, length: int) -> dict[str, Any]:

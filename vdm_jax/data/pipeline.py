@@ -33,8 +33,6 @@ def make_pipeline(
   *,
   batch_size: int,
   seed: int,
-  process_index: int = 0,
-  process_count: int = 1,
   rows: Sequence[int] | None = None,
   shuffle: bool = True,
   repeat: bool = True,
@@ -51,10 +49,8 @@ def make_pipeline(
     task: task that draws the frames of an example.
     batch_size: examples of the global batch, over all processes.
     seed: seed of the order of the videos and of everything that the task draws.
-    process_index: number of this process, which takes that block of the global batch.
-    process_count: number of processes.
-    rows: the rows of the global batch that this process takes, if they are not such a
-      block; see `local_rows`. Overrides `process_index` and `process_count`.
+    rows: the rows of the global batch that this process takes, see `local_rows`;
+      default all of them.
     shuffle: whether every epoch has its own order.
     repeat: whether to repeat; False stops after one epoch, without an incomplete batch.
     num_threads: number of batches read at the same time; 0 reads on demand.
@@ -73,10 +69,11 @@ def make_pipeline(
   Raises:
     UserError: no video is long enough, or an argument does not fit the data.
   """
+  if batch_size < 1:
+    raise UserError(f"`batch_size={batch_size}`: expected >= 1")
   key = (seed, _TRAINING)
   reader = examples.Reader(source, task, key, cond, captions, extras)
-  if rows is None:
-    rows = _block(batch_size, process_index, process_count)
+  rows = range(batch_size) if rows is None else rows
   videos = grain.MapDataset.source(_Numbers(len(reader.eligible))).seed(seed)
   if shuffle:
     videos = videos.shuffle()
@@ -99,8 +96,6 @@ def make_evaluation(
   batch_size: int,
   num_examples: int,
   seed: int = 0,
-  process_index: int = 0,
-  process_count: int = 1,
   rows: Sequence[int] | None = None,
   num_threads: int = 4,
   prefetch_bytes: int = _PREFETCH_BYTES,
@@ -117,11 +112,11 @@ def make_evaluation(
   one shape: every batch has `"valid": bool [B]`, False for repeats, as a weight. The
   other arguments, and the batches, are those of `make_pipeline`.
   """
-  if num_examples < 1:
-    raise UserError(f"num_examples: expected >= 1, found {num_examples}")
+  for name, value in (("batch_size", batch_size), ("num_examples", num_examples)):
+    if value < 1:
+      raise UserError(f"`{name}={value}`: expected >= 1")
   reader = examples.Reader(source, task, (seed, _EVALUATION), cond, captions, extras)
-  if rows is None:
-    rows = _block(batch_size, process_index, process_count)
+  rows = range(batch_size) if rows is None else rows
   filled = -(-num_examples // batch_size) * batch_size
   numbers = grain.MapDataset.source(_Numbers(filled)).batch(batch_size)
   local = _EvaluationRows(reader, np.asarray(rows), num_examples)
@@ -137,20 +132,6 @@ def local_rows(sharding, batch_size: int) -> np.ndarray:
   spans = sharding.addressable_devices_indices_map((batch_size,)).values()
   rows = [np.arange(batch_size)[index] for index in spans]
   return np.unique(np.concatenate(rows))
-
-
-def _block(batch_size: int, process_index: int, process_count: int) -> range:
-  if batch_size < 1 or batch_size % process_count:
-    raise UserError(
-      f"batch size: expected a multiple of {process_count} processes, found"
-      f" {batch_size}"
-    )
-  if not 0 <= process_index < process_count:
-    raise UserError(
-      f"process_index: expected 0 to {process_count - 1}, found {process_index}"
-    )
-  share = batch_size // process_count
-  return range(process_index * share, (process_index + 1) * share)
 
 
 def _iterate(batches, reader, local_size, num_threads, prefetch_bytes):

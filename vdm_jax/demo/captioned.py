@@ -6,7 +6,8 @@ import numpy as np
 
 from vdm_jax.data.builders import moving_digits
 from vdm_jax.demo import digits
-from vdm_jax.evaluation import motion, protocol
+from vdm_jax.evaluation import motion
+from vdm_jax.metrics import jackknife
 
 HELD_OUT, SEEN = "held out", "seen in training"
 
@@ -80,6 +81,6 @@ def rates(right: np.ndarray, held: np.ndarray) -> dict[str, dict[str, float]]:
   found = {}
   for name, chosen in ((HELD_OUT, held), (SEEN, ~held)):
     those = right[chosen]
-    value, error = protocol.jackknife(lambda n, of=those: of[n].mean(), len(those))
+    value, error = jackknife.estimate(lambda n, of=those: of[n].mean(), len(those))
     found[name] = {"value": float(value), "error": float(error), "clips": len(those)}
   return found

@@ -18,11 +18,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
 
-from vdm_jax import pixels, run_data, sampling
+from vdm_jax import pixels, run_data, sampling, text_table
 from vdm_jax.data import builders, video
 from vdm_jax.data import source as sources
 from vdm_jax.data.builders import moving_digits
@@ -31,6 +30,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.evaluation import protocol
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import cascade, save
+from vdm_jax.training import parameters
 
 CLASSIFIER_STEPS = 250
 BASE_SHARE = 0.5  # Share of the time for the base model.
@@ -100,10 +100,7 @@ def run(
     results["run"] = {
       "data": dataset,
       "steps": [int(model.info["step"]) for model in models],
-      "parameters": [
-        int(sum(leaf.size for leaf in jax.tree.leaves(model.params)))
-        for model in models
-      ],
+      "parameters": [parameters.count(model.params) for model in models],
       "sampling": [dict(config["sampling"]) for config in (base, upper)],
     }
   found = promised(results)
@@ -196,7 +193,7 @@ def table(results: Mapping[str, Any], found: Sequence[goals.Goal]) -> str:
       [
         title,
         *(
-          protocol.cell(of["value"], of["error"], percent=True)
+          text_table.cell(of["value"], of["error"], percent=True)
           for of in results[key].values()
         ),
         "" if real is None else f"{100 * real:.0f} %",
@@ -206,7 +203,7 @@ def table(results: Mapping[str, Any], found: Sequence[goals.Goal]) -> str:
     "final videos averaged to the size of the base videos differ from them by "
     f"{results['disagreement']:.4f} of the range"
   )
-  parts = [protocol.table(rows), disagreement, results["note"], goals.text(found)]
+  parts = [text_table.table(rows), disagreement, results["note"], goals.text(found)]
   return "\n\n".join(filter(None, parts))
 
 

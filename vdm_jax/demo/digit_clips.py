@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
+from vdm_jax import text_table
 from vdm_jax.data import source as sources
 from vdm_jax.demo import digits
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import motion, protocol
-from vdm_jax.metrics import frechet
+from vdm_jax.evaluation import motion
+from vdm_jax.metrics import frechet, jackknife
 
 # A frame with less light than this share of the faintest real digits has no digit.
 _EMPTY = 0.5
@@ -231,7 +232,7 @@ def evaluate(
     mine = Measured.of(clips, reader, limit)
     result["sets"][name] = {"clips": len(clips)}
     for row in ROWS:
-      value, error = protocol.jackknife(
+      value, error = jackknife.estimate(
         lambda chosen, of=row.statistic, mine=mine: of(mine.take(chosen), measured),
         len(clips),
       )
@@ -244,7 +245,7 @@ def evaluate(
 
 def table(result: Mapping[str, Any]) -> str:
   """Formats the result of `evaluate` as text, with one column per set."""
-  return protocol.table(cells(result))
+  return text_table.table(cells(result))
 
 
 def cells(result: Mapping[str, Any]) -> list[list[str]]:

@@ -27,7 +27,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from vdm_jax import frames, run_data, sampling
+from vdm_jax import frames, run_data, sampling, text_table
 from vdm_jax.data import sheet, video
 from vdm_jax.data import source as sources
 from vdm_jax.demo import digits, goals, timed
@@ -312,7 +312,7 @@ def table(sets: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     rows.append(
       [
         name,
-        *(protocol.cell(measured[k]["mean"], measured[k]["error"]) for k in titles),
+        *(text_table.cell(measured[k]["mean"], measured[k]["error"]) for k in titles),
       ]
     )
   steps = {
@@ -327,8 +327,8 @@ def table(sets: Mapping[str, Any], results: Mapping[str, Any]) -> str:
   for name, found in results["variants"].items():
     lead = min(READ_AT, found["lead_times"])
     share, error = (found["read"][k][lead - 1] for k in ("by_lead", "error_by_lead"))
-    reads.append(f"{name} {protocol.cell(share, error, percent=True)}")
+    reads.append(f"{name} {text_table.cell(share, error, percent=True)}")
   return (
-    f"{head}\n{protocol.table(rows)}\n\n"
+    f"{head}\n{text_table.table(rows)}\n\n"
     f"members that read as the clip's digit at lead time {lead}: {', '.join(reads)}"
   )

@@ -30,13 +30,14 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from vdm_jax import run_data, sampling
+from vdm_jax import run_data, sampling, text_table
 from vdm_jax.data import sheet, video
 from vdm_jax.data import source as sources
 from vdm_jax.data.builders import moving_digits
 from vdm_jax.demo import by_plan, digits, goals, timed
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import figures, forecast_scores, motion, protocol, walk
+from vdm_jax.metrics import jackknife
 
 FPS = 8.0
 SHOWN = 2  # Number of videos in the figure.
@@ -214,7 +215,7 @@ class Judge:
     }
     found = {}
     for key, statistic in statistics.items():
-      value, error = protocol.jackknife(statistic, len(videos))
+      value, error = jackknife.estimate(statistic, len(videos))
       found[key] = {"value": value, "error": error}
     return found
 
@@ -288,7 +289,7 @@ def table(results: Mapping[str, Any]) -> str:
   rows = [["", *sets]]
   for key, title in ROWS.items():
     cells = [
-      protocol.cell(
+      text_table.cell(
         found[key]["value"], found[key]["error"], percent=key != "speed_distance"
       )
       for found in sets.values()
@@ -300,5 +301,5 @@ def table(results: Mapping[str, Any]) -> str:
   return (
     f"{results['videos']} videos of {results['length']} frames, "
     f"{results['given_frames']} given, of {results['data']}; {results['steps']} steps "
-    f"of training\n{protocol.table(rows)}"
+    f"of training\n{text_table.table(rows)}"
   )

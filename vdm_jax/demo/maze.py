@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from vdm_jax import pixels, run_data, sampling
+from vdm_jax import pixels, run_data, sampling, text_table
 from vdm_jax.data import source as sources
 from vdm_jax.data import video
 from vdm_jax.demo import by_plan, timed
@@ -183,5 +183,5 @@ def table(walk_table: str, frames: Mapping[str, Any], steps: int) -> str:
     "",
     f"Model: {steps} steps. Frechet distance of frames to those of the test videos, at",
     "8 x 8 pixels (real: one half to the other); brightness and contrast of 255:",
-    protocol.table(rows),
+    text_table.table(rows),
   ])  # fmt: skip

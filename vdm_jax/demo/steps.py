@@ -27,14 +27,16 @@ import tqdm
 from etils import epath
 
 import vdm_jax
-from vdm_jax import run_data, sampling
+from vdm_jax import run_data, sampling, text_table
 from vdm_jax.data import source as sources
 from vdm_jax.data import video
 from vdm_jax.demo import digit_clips, digits, digits_page, goals, timed
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import plots, protocol
+from vdm_jax.metrics import jackknife
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import save
+from vdm_jax.training import parameters
 
 CHUNK = 20  # Clips sampled at a time, two of each digit.
 SHOWN = 4  # Number of clips of each digit in the pictures.
@@ -189,7 +191,7 @@ def promised(model: Mapping[str, Any], extended: Mapping[str, Any]) -> list[goal
 def table(results: Mapping[str, Any], found: Sequence[goals.Goal]) -> str:
   """Formats all numbers of the demo as text."""
   longer = results["extended"]["asked_clips"]
-  read = protocol.cell(longer["value"], longer["error"], percent=True)
+  read = text_table.cell(longer["value"], longer["error"], percent=True)
   parts = [
     digit_clips.table(results),
     f"{results['extended']['clips']} clips of {EXTENDED} frames, made window after "
@@ -204,7 +206,7 @@ def table(results: Mapping[str, Any], found: Sequence[goals.Goal]) -> str:
 def _extended(clips, reader, window: int) -> dict[str, Any]:
   """Counts the longer clips that keep their digit after the first window."""
   kept = reader.vote(clips.videos[:, window:]) == clips.labels
-  value, error = protocol.jackknife(lambda n: kept[n].mean(), len(kept))
+  value, error = jackknife.estimate(lambda n: kept[n].mean(), len(kept))
   return {"clips": len(kept), "asked_clips": {"value": value, "error": error}}
 
 
@@ -270,7 +272,7 @@ def _facts(model, config, workdir) -> dict[str, Any]:
     "steps": int(model.info["step"]),
     "batch_size": train["batch_size"],
     "train_seconds": round(timed.trained_seconds(workdir), 1),
-    "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(model.params))),
+    "parameters": parameters.count(model.params),
     "window": model.system.window,
     "sampling": dict(config["sampling"]),
     "ema": model.info["ema"],

@@ -24,13 +24,13 @@ import jax
 import numpy as np
 from etils import epath
 
-from vdm_jax import run_data, sampling
+from vdm_jax import run_data, sampling, text_table
 from vdm_jax.data import sheet, video
 from vdm_jax.data import source as sources
 from vdm_jax.demo import digits, goals, timed
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import protocol
-from vdm_jax.metrics import frechet, image
+from vdm_jax.metrics import frechet, image, jackknife
 from vdm_jax.pixels import to_float, to_uint8
 from vdm_jax.sampling import save
 
@@ -259,7 +259,7 @@ def measure(
       continue
     read = reader(sampled[name][:, _asked(truth, given)])[0].argmax(-1)
     same = (read == real[:, None]).mean(1)
-    share, error = protocol.jackknife(lambda n, same=same: same[n].mean(), len(same))
+    share, error = jackknife.estimate(lambda n, same=same: same[n].mean(), len(same))
     found[name] = {
       **similarity(sampled[name], truth, given), "read": share, "read_error": error
     }  # fmt: skip
@@ -281,7 +281,7 @@ def similarity(clips, truth, given) -> dict[str, float]:
   asked = _asked(truth, given)
   x, y = clips[:, asked] / 255.0, truth[:, asked] / 255.0
   error = np.square(x - y).mean((1, 2, 3, 4))
-  pooled, spread = protocol.jackknife(
+  pooled, spread = jackknife.estimate(
     lambda n: image.pooled_psnr(error[n].mean()), len(error)
   )
   each = image.psnr(x, y)
@@ -328,7 +328,7 @@ def table(results: Mapping[str, Any]) -> str:
     cells = ["-"] * len(tasks)
     if tasks[0] in measured:
       cells = [
-        protocol.cell(measured[t]["psnr_pooled"], measured[t]["psnr_pooled_error"])
+        text_table.cell(measured[t]["psnr_pooled"], measured[t]["psnr_pooled_error"])
         + f" / {measured[t]['ssim']:.3f}"
         for t in tasks
       ]
@@ -339,17 +339,18 @@ def table(results: Mapping[str, Any]) -> str:
     row(title, measured, measured[GENERATION]["frechet"])
   for name, measured in results["baselines"].items():
     row(name, measured, measured.get(GENERATION))
+
+  def percent(measured):
+    return text_table.cell(measured["read"], measured["read_error"], percent=True)
+
   read = [
-    f"{name}: " + ", ".join(
-      f"{task} {protocol.cell(of[task]['read'], of[task]['read_error'], percent=True)}"
-      for task in tasks
-    )
+    f"{name}: " + ", ".join(f"{task} {percent(of[task])}" for task in tasks)
     for name, of in results["models"].items()
-  ]  # fmt: skip
+  ]
   return "\n".join([
     f"{results['clips']} test clips of {results['data']}; frames that were not given:",
     "pooled PSNR in dB / SSIM; generation: Frechet distance of frames",
-    protocol.table(rows),
+    text_table.table(rows),
     "",
     "frames not given that read as the clip's digit: " + "; ".join(read),
   ])  # fmt: skip

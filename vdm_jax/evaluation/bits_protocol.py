@@ -15,7 +15,7 @@ import tqdm
 from etils import epath
 
 from vdm_jax import frames as frames_lib
-from vdm_jax import run_data, sampling
+from vdm_jax import run_data, sampling, text_table
 from vdm_jax.diffusion import bound, schedule
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import protocol
@@ -32,16 +32,17 @@ class Bits:
 
   workdir: str = protocol.setting("", "run or export whose model is measured")
   split: str = protocol.setting("test", "split whose first clips are measured")
-  num_clips: int = protocol.setting(64, "clips")
+  num_clips: int = protocol.setting(64, "number of clips, from the first on")
   num_context: int = protocol.setting(0, "number of given frames at the start")
   draws: int = protocol.setting(
-    0, "noise levels per clip; 0: all of a discrete schedule, 32 of a continuous one"
+    0,
+    "number of noise levels per clip; 0: all of a discrete schedule, else 32",
   )
   ema: str = protocol.setting(
-    "", "which average of the weights to use; default the first"
+    "", "rate of the average of the weights; default the first"
   )
-  step: int = protocol.setting(0, "which checkpoint to use; 0: the newest")
-  seed: int = protocol.setting(0, "of the noise")
+  step: int = protocol.setting(0, "step of the checkpoint; 0: the newest")
+  seed: int = protocol.setting(0, "seed of the noise")
   batch_size: int = protocol.setting(16, "number of clips at a time")
 
   def run(self, out: epath.Path) -> protocol.Outcome:
@@ -85,7 +86,7 @@ class Bits:
     }
     rows = [["bits per dimension", "mean over clips"]]
     rows += [
-      [name, protocol.cell(value["mean"], value["error"])]
+      [name, text_table.cell(value["mean"], value["error"])]
       for name, value in result["bits"].items()
     ]
     head = (
@@ -94,7 +95,7 @@ class Bits:
       + f" after {self.num_context} given ones" * bool(self.num_context)
       + f"; {result['time']} time, {calls} noise levels per clip"
     )
-    return protocol.Outcome(result, f"{head}\n{protocol.table(rows)}")
+    return protocol.Outcome(result, f"{head}\n{text_table.table(rows)}")
 
   def _check(self, system: Any) -> None:
     if system.windows.recurrent:
@@ -134,12 +135,7 @@ def terms(
     keys: one key per clip [B].
   """
   frames = frames_lib.clip(*video.shape[:2], observed=range(context))
-  cond = {
-    name: jnp.full(leaf.shape, -1, leaf.dtype)
-    if leaf.dtype == jnp.int32
-    else jnp.zeros(leaf.shape, leaf.dtype)
-    for name, leaf in system.cond.shapes(len(video), 1).items()
-  }
+  cond = system.cond.hide_all(system.cond.shapes(len(video), 1))
   encoded = system.encode(params, video, frames, cond)
   denoiser = system.denoiser(params, frames, encoded.context)
   if context:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from etils import epath
 
-from vdm_jax import key_values, sampling
+from vdm_jax import key_values, sampling, text_table
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import figures, protocol
 from vdm_jax.evaluation.forecast_protocol import Forecast
@@ -98,7 +98,7 @@ class Calls(Forecast):
     )
     return protocol.Outcome(
       {"samplers": curves, "baselines": others},
-      f"{head}\n\n{protocol.table(rows)}",
+      f"{head}\n\n{text_table.table(rows)}",
     )
 
   def _grid(self) -> list[tuple[str, int, int]]:
@@ -147,4 +147,4 @@ def _means(means: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
 
 
 def _cells(means: Mapping[str, Mapping[str, float]]) -> list[str]:
-  return [protocol.cell(value["mean"], value["error"]) for value in means.values()]
+  return [text_table.cell(value["mean"], value["error"]) for value in means.values()]

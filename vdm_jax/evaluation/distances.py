@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vdm_jax.errors import UserError
-from vdm_jax.metrics import frechet, frechet_variants, kernel
+from vdm_jax.metrics import frechet, frechet_variants, jackknife, kernel
 
 # Formulas for the root of the product of covariances.
 ROOTS = {
@@ -15,7 +15,6 @@ ROOTS = {
   "tfgan": lambda a, b, ddof: frechet_variants.tfgan(a, b),
   "tfgan_float32": lambda a, b, ddof: frechet_variants.tfgan(a, b, dtype=np.float32),
 }
-_GROUPS = 10  # Groups of the jackknife.
 _LINE_LEAST = 20  # Fewest videos from which FVD is extrapolated.
 _KERNEL_MAX = 1000  # Most videos for which KVD takes all pairs, again for each error.
 
@@ -74,17 +73,7 @@ def measure(
 
 
 def _with_error(distance, first, second) -> dict[str, float]:
-  value = distance(first, second)
-  groups = min(_GROUPS, len(first) // 2, len(second) // 2)
-  error = math.nan
-  if groups >= 2:
-    parts = [np.array_split(np.arange(len(x)), groups) for x in (first, second)]
-    left = np.array(
-      [
-        distance(np.delete(first, i, axis=0), np.delete(second, j, axis=0))
-        for i, j in zip(*parts, strict=True)
-      ]
-    )
-    spread = np.sum((left - left.mean()) ** 2)
-    error = float(np.sqrt((groups - 1) / groups * spread))
-  return {"value": float(value), "error": error}
+  value, error = jackknife.estimate(
+    lambda a, b: distance(first[a], second[b]), len(first), len(second), least=2
+  )
+  return {"value": value, "error": error}

@@ -44,13 +44,13 @@ class EnsembleProtocol:
   members: int = protocol.setting(8, "number of continuations of each clip")
   num_context: int = protocol.setting(4, "number of given frames at the start")
   num_frames: int = protocol.setting(
-    0, "frames per clip, context included; 0: the model's window"
+    0, "number of frames per clip, context included; 0: the model's window"
   )
   ema: str = protocol.setting(
-    "", "which average of the weights to use; default the first"
+    "", "rate of the average of the weights; default the first"
   )
-  step: int = protocol.setting(0, "which checkpoint to use; 0: the newest")
-  seed: int = protocol.setting(0, "of the noise")
+  step: int = protocol.setting(0, "step of the checkpoint; 0: the newest")
+  seed: int = protocol.setting(0, "seed of the noise")
   batch_size: int = protocol.setting(16, "number of members sampled at a time")
   plan: str = protocol.setting("", "sampling plan; default the config's")
   sampling: tuple[str, ...] = protocol.setting(

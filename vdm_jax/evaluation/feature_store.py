@@ -10,7 +10,6 @@ network are in memory.
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 import tqdm
 from etils import epath
 
-from vdm_jax import processes
+from vdm_jax import atomic, processes
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation.clip_sources import Source
 from vdm_jax.metrics.features import Extractor
@@ -92,10 +91,8 @@ def features(
 
 
 def _write(file: epath.Path, features: np.ndarray) -> None:
-  temporary = file.with_name(f".{file.name}.{os.getpid()}")
-  with temporary.open("wb") as stream:
+  with atomic.aside(file) as part, part.open("wb") as stream:
     np.save(stream, features)
-  temporary.replace(file)
 
 
 def _read(file: epath.Path) -> np.ndarray:

@@ -1,29 +1,13 @@
 """Figures of protocols: curves by lead time, speeds, walks on their map."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from etils import epath
 
+from vdm_jax import drawing
+
 COLOURS = ("#1f5fd0", "#d0561f", "#2e8b57", "#8a4fbf", "#b8860b", "#555555")
-
-
-@contextmanager
-def _figure(out: epath.PathLike, size: tuple[float, float]) -> Iterator[Any]:
-  """Yields a matplotlib figure and writes it as PNG on exit."""
-  # Matplotlib's object interface needs no global state and no display.
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-  from matplotlib.figure import Figure
-
-  figure = Figure(figsize=size, dpi=120, layout="constrained")
-  FigureCanvasAgg(figure)
-  yield figure
-  out = epath.Path(out)
-  out.parent.mkdir(parents=True, exist_ok=True)
-  with out.open("wb") as file:
-    figure.savefig(file, format="png")
 
 
 def by_lead(
@@ -36,7 +20,7 @@ def by_lead(
     out: path of the PNG.
     panels: title -> curve's name -> (values [T], standard errors [T]).
   """
-  with _figure(out, (4.6 * len(panels), 3.4)) as figure:
+  with drawing.figure(out, (4.6 * len(panels), 3.4)) as figure:
     for axes, (title, curves) in zip(
       np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True
     ):
@@ -65,7 +49,7 @@ def by_calls(
     panels: title -> (curve's name -> (calls, value, standard error) of each point,
       and name -> value of what needs no calls).
   """
-  with _figure(out, (4.6 * len(panels), 3.4)) as figure:
+  with drawing.figure(out, (4.6 * len(panels), 3.4)) as figure:
     for axes, (title, (curves, levels)) in zip(
       np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True
     ):
@@ -92,7 +76,7 @@ def bars(
     title: name of the measure.
     values: name -> (value, standard error).
   """
-  with _figure(out, (6.4, 0.6 + 0.26 * len(values))) as figure:
+  with drawing.figure(out, (6.4, 0.6 + 0.26 * len(values))) as figure:
     axes = figure.subplots()
     places = -np.arange(len(values))
     found, errors = np.array(list(values.values()), float).T
@@ -117,7 +101,7 @@ def speeds(
   """
   edges = np.linspace(0, threshold, 41)
   beyond = 1.04 * threshold
-  with _figure(out, (7.2, 3.6)) as figure:
+  with drawing.figure(out, (7.2, 3.6)) as figure:
     axes = figure.add_subplot()
     for i, (name, values) in enumerate(curves.items()):
       counts, _ = np.histogram(values, np.append(edges, np.inf))
@@ -151,7 +135,9 @@ def walks(
   columns = min(3, len(panels))
   rows = -(-len(panels) // columns)
   height = (bounds[3] - bounds[1]) / (bounds[2] - bounds[0])
-  with _figure(out, (4.2 * columns, (4.2 * min(height, 2) + 0.4) * rows)) as figure:
+  with drawing.figure(
+    out, (4.2 * columns, (4.2 * min(height, 2) + 0.4) * rows)
+  ) as figure:
     grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for axes in grid[len(panels) :]:
       axes.set_axis_off()

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from etils import epath
 
+from vdm_jax import text_table
 from vdm_jax.data import sheet
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import ensembles, figures, forecast_scores, protocol
@@ -115,20 +116,19 @@ def _table(sets: Means, keys: Sequence[str], head: str) -> str:
   """Tabulates means over all lead times by set, then CRPS and PSNR by lead time."""
   rows = [["mean over lead times", *sets]]
   for key in keys:
-    row = [
-      protocol.cell(means[key]["mean"], means[key]["error"]) for means in sets.values()
-    ]
+    found = [means[key] for means in sets.values()]
+    row = [text_table.cell(mean["mean"], mean["error"]) for mean in found]
     rows.append([forecast_scores.TITLES[key], *row])
-  parts = [f"{head}; ± one standard error over clips", protocol.table(rows)]
+  parts = [f"{head}; ± one standard error over clips", text_table.table(rows)]
   for key in _shown(keys):
     rows = [[f"lead time: {forecast_scores.TITLES[key]}", *sets]]
     for t in range(len(next(iter(sets.values()))[key]["by_lead"])):
       row = [
-        protocol.cell(means[key]["by_lead"][t], means[key]["error_by_lead"][t])
+        text_table.cell(means[key]["by_lead"][t], means[key]["error_by_lead"][t])
         for means in sets.values()
       ]
       rows.append([str(t + 1), *row])
-    parts.append(protocol.table(rows))
+    parts.append(text_table.table(rows))
   return "\n\n".join(parts)
 
 

@@ -26,6 +26,7 @@ from vdm_jax.evaluation import (
 from vdm_jax.metrics import (
   features,
   inception,
+  jackknife,
   resize,
   weights,
 )
@@ -53,10 +54,14 @@ class Fvd:
     "the same videos: measured together and one by one (trajectories)")  # fmt: skip
   b: str = setting("", "what it is compared with, named as a is; real videos")
   preset: str = setting("", f"a published protocol: {', '.join(presets.PRESETS)}")
-  num_a: int = setting(0, "videos of a, from the first on; a run makes so many")
-  num_b: int = setting(0, "videos of b")
-  num_frames: int = setting(0, "frames of a clip; -1 is all, of videos of one length")
-  window: str = setting("", "which frames: first, or random")
+  num_a: int = setting(
+    0, "number of videos of a, from the first on; a run makes so many"
+  )
+  num_b: int = setting(0, "number of videos of b, from the first on")
+  num_frames: int = setting(
+    0, "number of frames of a clip; -1 is all, of videos of one length"
+  )
+  window: str = setting("", "which frames of a video a clip holds: first or random")
   include_conditioning: str = setting("", "whether given frames count: yes or no")
   num_context: int = setting(
     0, "number of given frames at the start, if the samples do not record it"
@@ -71,19 +76,25 @@ class Fvd:
   dtype: str = setting(
     "float32", "dtype of I3D's convolutions; bfloat16 changes the numbers"
   )
-  ddof: int = setting(-1, "covariances are divided by n minus this")
+  ddof: int = setting(-1, "number d in covariances divided by n - d")
   root: str = setting(
     "", f"root of the product of covariances: {', '.join(distances.ROOTS)}"
   )
-  inception_splits: int = setting(0, "Inception score of a in so many parts (C3D)")
-  fps: float = setting(0.0, "frames a second that videos are read at")
-  size: int = setting(0, "height and width that videos are fitted to first")
-  any_fps: bool = setting(False, "compare videos of different frame rates")
-  features: str = setting("", "folder that keeps features (default: with the results)")
-  batch_size: int = setting(4, "clips through the network at a time")
-  seed: int = setting(0, "of random windows, and of a run's noise")
-  sampling: tuple = setting((), "KEY=VALUE of a run's sampling settings")
-  data_dir: str = setting("", "folder of the data sets")
+  inception_splits: int = setting(
+    0, "number of parts of a for the Inception score (C3D)"
+  )
+  fps: float = setting(0.0, "frames per second at which videos are read")
+  size: int = setting(0, "height and width to which videos are resized first")
+  any_fps: bool = setting(
+    False, "whether videos of different frame rates may be compared"
+  )
+  features: str = setting("", "folder that keeps features; default that of the results")
+  batch_size: int = setting(4, "number of clips through the network at a time")
+  seed: int = setting(0, "seed of random windows and of a run's noise")
+  sampling: tuple = setting(
+    (), "sampling setting of a run as KEY=VALUE; may be repeated"
+  )
+  data_dir: str = setting("", "folder of the data sets; default $VDM_JAX_DATA")
 
   def __post_init__(self):
     if isinstance(self.a, str):
@@ -124,7 +135,7 @@ class Fvd:
     if logits is not None:
       splits = wanted["inception_splits"]
       scores = inception.scores(logits, splits)
-      value, error = protocol.jackknife(
+      value, error = jackknife.estimate(
         lambda n: inception.scores(logits[n], splits).mean(), len(logits)
       )
       result["inception_score"] = {"value": value, "error": error, "splits": splits}

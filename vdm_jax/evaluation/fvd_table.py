@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vdm_jax.evaluation import protocol
+from vdm_jax import text_table
 
 _TITLES = {
   "fvd": "FVD",
@@ -31,10 +31,10 @@ def table(result: dict[str, Any]) -> str:
       value = result[key]["value"]
       if key.startswith("fvd"):
         value = max(value, 0.0)  # For equal sets rounding can make it negative.
-      value = protocol.cell(value, result[key]["error"])
+      value = text_table.cell(value, result[key]["error"])
       rows.append([title, value, name, f"{result['n_a']} / {result['n_b']}"])
   measured = ", ".join(part["name"] for part in result["a"])
-  lines = [f"{measured} against {result['b']['name']}", protocol.table(rows)]
+  lines = [f"{measured} against {result['b']['name']}", text_table.table(rows)]
   if not own or departs:
     lines += [f"{preset['name']}: {preset['text']}" + (
       f". Published: {preset['published']}" if preset["published"] else ""

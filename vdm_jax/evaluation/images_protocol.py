@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from etils import epath
 
+from vdm_jax import text_table
 from vdm_jax.errors import UserError, unknown
 from vdm_jax.evaluation import ensembles, image_rules, protocol
 from vdm_jax.metrics import image, perceptual
@@ -121,8 +122,8 @@ def _table(result: dict[str, Any], lpips: str) -> str:
   rows = [["", "mean of members", f"best of {result['members']}"]]
   for key, of in result["measures"].items():
     title = TITLES[key] + f" ({lpips})" * (key == "lpips")
-    best = protocol.cell(of["best"]["mean"], of["best"]["half_width"] / _INTERVAL)
-    rows.append([title, protocol.cell(of["mean"], of["error"]), best])
+    best = text_table.cell(of["best"]["mean"], of["best"]["half_width"] / _INTERVAL)
+    rows.append([title, text_table.cell(of["mean"], of["error"]), best])
   rule = result["rule"]
   missing = []
   if "ssim" not in result["measures"]:
@@ -132,6 +133,6 @@ def _table(result: dict[str, Any], lpips: str) -> str:
     f"{result['clips']} clips, {result['members']} members, {result['context']} given "
     "frames; ± one standard error over clips",
     f"rule {rule['name']} ({rule['known']}): {rule['text']}",
-    protocol.table(rows),
+    text_table.table(rows),
     *missing,
   ])  # fmt: skip

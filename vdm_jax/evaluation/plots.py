@@ -1,11 +1,12 @@
 """Plots of runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from etils import epath
 
+from vdm_jax import drawing
 from vdm_jax.errors import UserError
 from vdm_jax.storage import workdirs
 
@@ -26,45 +27,40 @@ def loss_curve(workdir: str, out: epath.PathLike, *, smooth: float = 0.05) -> No
   training, validation = series(lines, "loss"), series(lines, "validation_loss")
   if not len(training):
     raise UserError(f"{workdir}: metrics.jsonl holds no loss yet")
-  # Matplotlib's object interface needs no global state and no display.
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-  from matplotlib.figure import Figure
-
-  figure = Figure(figsize=(7.2, 3.6), dpi=150, layout="constrained")
-  FigureCanvasAgg(figure)
-  axes = figure.add_subplot()
-  steps, values = training.T
-  axes.plot(steps, values, color="#b9cdf2", linewidth=1, label="training, as logged")
-  window = max(5, round(smooth * len(values)))
-  if len(values) > 2 * window:
-    axes.plot(
-      *averaged(steps, values, window), color="#1f5fd0", linewidth=1.8,
-      label=f"training, mean of {window} points",
-    )  # fmt: skip
-  if len(validation):
-    axes.plot(
-      *validation.T, "o-", color="#d0561f", markersize=4, linewidth=1.2,
-      label="validation (averaged weights)",
-    )  # fmt: skip
-  if values.min() > 0:
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
-    axes.tick_params(axis="y", which="minor", labelsize=7)
-  axes.set(xlabel="step", ylabel="loss")
-  axes.grid(which="both", color="#e4e4e4", linewidth=0.6)
-  axes.spines[["top", "right"]].set_visible(False)
-  axes.legend(frameon=False)
-  out = epath.Path(out)
-  out.parent.mkdir(parents=True, exist_ok=True)
-  with out.open("wb") as file:
-    figure.savefig(file, format="png")
+  with drawing.figure(out, (7.2, 3.6), dpi=150) as figure:
+    axes = figure.add_subplot()
+    steps, values = training.T
+    axes.plot(steps, values, color="#b9cdf2", linewidth=1, label="training, as logged")
+    window = max(5, round(smooth * len(values)))
+    if len(values) > 2 * window:
+      axes.plot(
+        *averaged(steps, values, window), color="#1f5fd0", linewidth=1.8,
+        label=f"training, mean of {window} points",
+      )  # fmt: skip
+    if len(validation):
+      axes.plot(
+        *validation.T, "o-", color="#d0561f", markersize=4, linewidth=1.2,
+        label="validation (averaged weights)",
+      )  # fmt: skip
+    if values.min() > 0:
+      axes.set_yscale("log")
+      axes.yaxis.set_major_formatter("{x:g}")
+      axes.yaxis.set_minor_formatter("{x:g}")
+      axes.tick_params(axis="y", which="minor", labelsize=7)
+    axes.set(xlabel="step", ylabel="loss")
+    axes.grid(which="both", color="#e4e4e4", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
 
 
-def series(lines: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-  """Extracts rows (step, value), float64 [N, 2], of a metric from metrics.jsonl."""
-  rows = [(line["step"], line[name]) for line in lines if name in line]
-  return np.asarray(rows, np.float64).reshape(-1, 2)
+def series(lines: Iterable[Mapping[str, Any]], name: str) -> np.ndarray:
+  """Extracts a metric's rows (step, value), float64 [N, 2], the last of each step."""
+  found = {
+    line["step"]: line[name]
+    for line in lines
+    if isinstance(line.get(name), int | float) and np.isfinite(line[name])
+  }
+  return np.array(sorted(found.items()), np.float64).reshape(-1, 2)
 
 
 def averaged(steps, values, window):

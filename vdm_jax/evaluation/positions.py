@@ -8,10 +8,11 @@ import jax
 import numpy as np
 from etils import epath
 
-from vdm_jax import systems
+from vdm_jax import systems, text_table
 from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import figures, protocol
+from vdm_jax.metrics import jackknife
 from vdm_jax.models.position_regressor import Grid
 from vdm_jax.storage import workdirs
 from vdm_jax.systems.position import PositionRegressor
@@ -119,7 +120,7 @@ class Position:
   workdir: str = protocol.setting("", "run or export of the regressor")
   data: str = protocol.setting("", "data set; default the one it was trained on")
   data_dir: str = protocol.setting("", "folder of the data sets; default the run's")
-  split: str = protocol.setting("test", "which videos")
+  split: str = protocol.setting("test", "split whose videos are read")
   num_videos: int = protocol.setting(0, "number of videos, from the first on; 0: all")
 
   def run(self, out: epath.Path) -> protocol.Outcome:
@@ -182,7 +183,7 @@ class Position:
     }
     result = {}
     for key, (values, statistic) in statistics.items():
-      value, error = protocol.jackknife(
+      value, error = jackknife.estimate(
         lambda chosen, values=values, statistic=statistic: statistic(
           np.concatenate([values[i] for i in chosen])
         ),
@@ -204,5 +205,6 @@ def _table(result: dict[str, Any]) -> str:
   for key, title in titles.items():
     found = result["results"][key]
     percent = key in ("far_off", "cell_accuracy")
-    rows.append([title, protocol.cell(found["value"], found["error"], percent=percent)])
-  return protocol.table(rows) + "\n\n± one standard error over videos (jackknife)"
+    cell = text_table.cell(found["value"], found["error"], percent=percent)
+    rows.append([title, cell])
+  return text_table.table(rows) + "\n\n± one standard error over videos (jackknife)"

@@ -8,7 +8,7 @@ and are written beside the numbers.
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
@@ -16,10 +16,8 @@ import numpy as np
 from etils import epath
 
 import vdm_jax
-from vdm_jax import processes
+from vdm_jax import atomic, processes
 from vdm_jax.errors import UserError
-
-_GROUPS = 10  # Groups of the jackknife.
 
 
 class Outcome(NamedTuple):
@@ -75,7 +73,8 @@ def evaluate(protocol: EvaluationProtocol, out: epath.PathLike) -> Outcome:
   out.mkdir(parents=True, exist_ok=True)
   (out / "table.txt").write_text(outcome.table + "\n")
   # Written last, so that a folder that has it is complete.
-  (out / "results.json").write_text(as_json({**describe(protocol), **outcome.result}))
+  results = {**describe(protocol), **outcome.result}
+  atomic.write(out / "results.json", as_json(results))
   return outcome
 
 
@@ -103,58 +102,3 @@ def as_json(value: Any) -> str:
     return value
 
   return json.dumps(plain(value), indent=2) + "\n"
-
-
-def jackknife(
-  statistic: Callable[[np.ndarray], float], count: int
-) -> tuple[float, float]:
-  """Computes a statistic of videos and its standard error, by a jackknife.
-
-  One group of videos is left out at a time, of at most ten groups: videos are
-  independent, frames of one video are not.
-
-  Args:
-    statistic: function of the numbers of some videos, int [K].
-    count: number of videos.
-
-  Returns:
-    The value for all videos and its standard error; NaN if there is none.
-  """
-  everyone = np.arange(count)
-  value = float(statistic(everyone))
-  groups = np.array_split(everyone, min(_GROUPS, count))
-  if len(groups) < 2:
-    return value, math.nan
-  left = np.array([statistic(np.setdiff1d(everyone, group)) for group in groups])
-  spread = np.sum((left - left.mean()) ** 2)
-  return value, float(np.sqrt((len(groups) - 1) / len(groups) * spread))
-
-
-def table(rows: Iterable[Sequence[str]]) -> str:
-  """Formats rows of cells as text, header first, with the first column left-aligned."""
-  rows = [list(row) for row in rows]
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  lines = []
-  for first, *rest in rows:
-    cells = [first.ljust(widths[0])]
-    cells += [cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True)]
-    lines.append("  ".join(cells).rstrip())
-  rule = "-" * max(map(len, lines))
-  return "\n".join([lines[0], rule, *lines[1:]])
-
-
-def cell(value: float, error: float = math.nan, *, percent: bool = False) -> str:
-  """Formats a value and its standard error with as many digits as are meaningful."""
-  if not math.isfinite(value):
-    return "-"
-  if percent:
-    value, error = 100 * value, 100 * error
-    places = 1 if abs(value) >= 1 else 2
-  else:
-    scale = error if math.isfinite(error) and error else abs(value) / 10
-    places = 1 - math.floor(math.log10(scale)) if scale else 1
-    places = min(max(places, 0), 4)
-  text = f"{value:.{places}f}"
-  if math.isfinite(error):
-    text += f" ± {error:.{places}f}"
-  return text + " %" * percent

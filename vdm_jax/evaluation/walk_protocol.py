@@ -19,8 +19,10 @@ from typing import Any, ClassVar
 import numpy as np
 from etils import epath
 
+from vdm_jax import text_table
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import figures, positions, protocol, samples, walk
+from vdm_jax.metrics import jackknife
 from vdm_jax.models.position_regressor import Grid
 
 _SHOWN = 4  # Number of walks of each set on the map.
@@ -41,7 +43,9 @@ class WalkProtocol:
 
   name: ClassVar[str] = "walk"
 
-  samples: tuple[str, ...] = protocol.setting((), "folders of samples, one column each")
+  samples: tuple[str, ...] = protocol.setting(
+    (), "folder of samples, a column of the table; may be repeated"
+  )
   regressor: str = protocol.setting("", "workdir of the position regressor")
   data: str = protocol.setting("", "data set; default the regressor's")
   data_dir: str = protocol.setting(
@@ -183,7 +187,7 @@ def _measures(
 def _measured(measures: Mapping[str, Callable], walks: Sequence[walk.Walk]) -> dict:
   found = {}
   for key, measure in measures.items():
-    value, error = protocol.jackknife(
+    value, error = jackknife.estimate(
       lambda chosen, measure=measure: measure([walks[i] for i in chosen]), len(walks)
     )
     found[key] = {"value": value, "error": error}
@@ -196,7 +200,7 @@ def _table(result: Mapping[str, Any], unit: str) -> str:
   for key, title in result["titles"].items():
     percent = key in ("outliers", "through_walls")
     row = [
-      protocol.cell(found[key]["value"], found[key]["error"], percent=percent)
+      text_table.cell(found[key]["value"], found[key]["error"], percent=percent)
       for found in sets.values()
     ]
     rows.append([title, *row])
@@ -208,4 +212,4 @@ def _table(result: Mapping[str, Any], unit: str) -> str:
   ]
   if _READ not in sets:
     notes.append("One real video: there is no floor to compare with.")
-  return "\n".join([protocol.table(rows), "", *notes])
+  return "\n".join([text_table.table(rows), "", *notes])

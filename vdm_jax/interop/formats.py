@@ -123,7 +123,7 @@ class Fields:
       asked = self._asked[name]
       self._used.add(name)
       _check_kind(name, asked, value)
-      if source == "shapes" and _plain(asked) != _plain(value):
+      if source == "shapes" and plain(asked) != plain(value):
         raise errors.UserError(
           f"`{name}={asked!r}`: the shapes in the file say {value!r}"
         )
@@ -194,5 +194,6 @@ def _check_kind(name: str, asked: Any, value: Any) -> None:
     raise errors.UserError(f"`{name}={asked!r}`: expected {kind(value)}")
 
 
-def _plain(value: Any) -> Any:
-  return list(map(_plain, value)) if isinstance(value, tuple | list) else value
+def plain(value: Any) -> Any:
+  """Makes lists of tuples, as JSON does."""
+  return list(map(plain, value)) if isinstance(value, tuple | list) else value

@@ -1,7 +1,8 @@
-"""Defaults for fields of a config that no published checkpoint determines.
+"""Values of fields of a config that no published checkpoint determines.
 
-They say where and how a run works and what it reports, with the meaning and defaults of
-`base()` in the repository's config files, which the library does not import. A format
+They say where and how a run works and what it reports. The fields are those of
+`common.base()` in `configs/`, which explains them; the values are our choice, for
+training a published model further on few devices, where `base()` has VDM's. A format
 overrides what its authors specify.
 """
 

@@ -6,7 +6,6 @@ plain values, and refuses everything else. Arrays stay on disk until they are us
 """
 
 import contextlib
-import os
 import pathlib
 import pickle
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vdm_jax import errors
+from vdm_jax import atomic, errors
 from vdm_jax.errors import UserError
 
 
@@ -92,15 +91,11 @@ def write(path: pathlib.Path, contents: Any) -> None:
     UserError: PyTorch is not installed, or the file cannot be written.
   """
   torch = _torch()
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(_tensors(contents, torch), temporary)
-    temporary.replace(path)
+    with atomic.aside(path) as part:
+      torch.save(_tensors(contents, torch), part)
   except (OSError, RuntimeError) as error:  # PyTorch's writer raises the latter.
     raise UserError(f"{path}: cannot be written ({_short(error)})") from error
-  finally:
-    temporary.unlink(missing_ok=True)
 
 
 def check_installed() -> None:

@@ -1,21 +1,19 @@
 """Conversion of a published checkpoint to a workdir for `sample` and `train`."""
 
-import contextlib
 import datetime
-import math
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax import traverse_util
 
-from vdm_jax import systems
+from vdm_jax import atomic, systems
 from vdm_jax.errors import UserError
 from vdm_jax.interop import formats, mapping
 from vdm_jax.storage import checkpoint, workdirs
+from vdm_jax.training import parameters
 
 
 class Examined(NamedTuple):
@@ -82,7 +80,7 @@ def examine(
     sources=fields.sources,
     comparison=mapping.compare(published.entries, shapes, params),
     num_arrays=len(leaves),
-    num_parameters=sum(math.prod(leaf.shape) for leaf in leaves),
+    num_parameters=parameters.count(leaves),
   )
 
 
@@ -94,7 +92,7 @@ def report(examined: Examined) -> str:
     f"{examined.file.name}: {examined.title}, {weights}, "
     + (f"step {published.step}" if published.step else "step not told")
   ]
-  flat = _flatten(examined.config)
+  flat = traverse_util.flatten_dict(examined.config, sep=".")
   for source in formats.SOURCES:
     names = [name for name in flat if examined.sources[name] == source]
     if names:
@@ -167,17 +165,14 @@ def write(examined: Examined, out: str) -> None:
   )
   meta["sources"] = dict(examined.sources)
   target = pathlib.Path(out).absolute()
-  target.parent.mkdir(parents=True, exist_ok=True)
-  with _folder_beside(target) as folder:
+  with atomic.aside(target) as folder:
+    folder.mkdir()
     tree = {"ema": {published.ema: params}} if rates else {"params": params}
     checkpoints = checkpoint.Checkpoints(str(folder), keep_last=1)
     checkpoints.save(published.step, tree, None, meta)
     checkpoints.close()
     (folder / "config.py").write_text(config_file(examined))
     workdirs.write_description(str(folder), meta)
-    if target.exists():
-      target.rmdir()
-    folder.rename(target)
 
 
 def config_file(examined: Examined) -> str:
@@ -211,20 +206,8 @@ def config_file(examined: Examined) -> str:
   return "\n".join([*lines, "  return config", ""])
 
 
-@contextlib.contextmanager
-def _folder_beside(target: pathlib.Path):
-  """Creates a folder beside `target`, which is removed unless it was renamed."""
-  made = tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent)
-  folder = pathlib.Path(made)
-  folder.chmod(0o755)
-  try:
-    yield folder
-  finally:
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def _check_finite(examined: Examined, params: Any) -> None:
-  flat = _flatten(params, separator="/")
+  flat = traverse_util.flatten_dict(params, sep="/")
   odd = [
     entry.key
     for entry in examined.published.entries
@@ -235,14 +218,3 @@ def _check_finite(examined: Examined, params: Any) -> None:
       f"{examined.file.name}: damaged: values that are not finite in {len(odd)} "
       f"arrays, {', '.join(odd[:3])}"
     )
-
-
-def _flatten(tree: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
-  flat = {}
-  for key, value in tree.items():
-    if isinstance(value, Mapping):
-      inner = _flatten(value, separator)
-      flat.update({f"{key}{separator}{name}": leaf for name, leaf in inner.items()})
-    else:
-      flat[key] = value
-  return flat

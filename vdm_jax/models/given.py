@@ -45,9 +45,9 @@ def neighbours(
     some = fits.any(-1)
     far = jnp.take_along_axis(distance, nearest[..., None], axis=-1)[..., 0]
     far = jnp.where(some, jnp.log1p(far.astype(video.dtype)), -1.0)
-    frame = jnp.take_along_axis(video, _per_frame(nearest), axis=1)
-    shown.append(jnp.where(_per_frame(some), frame, -1.0))
-    shown.append(jnp.broadcast_to(_per_frame(far), (*video.shape[:-1], 1)))
+    frame = jnp.take_along_axis(video, per_frame(nearest), axis=1)
+    shown.append(jnp.where(per_frame(some), frame, -1.0))
+    shown.append(jnp.broadcast_to(per_frame(far), (*video.shape[:-1], 1)))
   return jnp.concatenate(shown, axis=-1).astype(video.dtype)
 
 
@@ -86,6 +86,6 @@ class Pooled(nn.Module):
     return jnp.where(observed.any(1)[:, None], seen, 0)
 
 
-def _per_frame(a: jax.Array) -> jax.Array:
+def per_frame(a: jax.Array) -> jax.Array:
   """Reshapes [B, T] to [B, T, 1, 1, 1]."""
   return a[:, :, None, None, None]

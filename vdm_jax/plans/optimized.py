@@ -14,6 +14,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from vdm_jax import atomic
 from vdm_jax.errors import UserError
 from vdm_jax.plans import outline as outline_lib
 from vdm_jax.plans import plan as plan_lib
@@ -49,10 +50,7 @@ class Search:
   def save(self) -> None:
     """Writes the file; if killed meanwhile, the old or the new file is left intact."""
     values = {key: getattr(self, key) for key in sorted(_KEYS)}
-    temporary = self.path.with_name(self.path.name + ".tmp")
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps(values))
-    os.replace(temporary, self.path)
+    atomic.write(self.path, json.dumps(values))
 
 
 def load(path: str | os.PathLike) -> Search:

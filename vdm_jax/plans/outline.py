@@ -5,6 +5,7 @@ import dataclasses
 
 import numpy as np
 
+from vdm_jax import drawing
 from vdm_jax.plans import plan as plan_lib
 
 # Meaning and colour of the state of a frame at a stage.
@@ -82,35 +83,30 @@ def draw(plan: plan_lib.Plan, path: str, title: str = "") -> None:
     path: path of the picture, whose suffix sets the format: .png, .svg or .pdf.
     title: title above the picture.
   """
-  # Matplotlib's object interface needs no global state and no display.
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.colors import ListedColormap
-  from matplotlib.figure import Figure
   from matplotlib.patches import Patch
 
   rows = table(plan)
   height = 1.6 + min(8.0, max(1.0, 0.14 * len(rows)))
-  figure = Figure(figsize=(9.0, height), dpi=150, layout="constrained")
-  FigureCanvasAgg(figure)
-  axes = figure.add_subplot()
-  colours = ListedColormap([colour for _, colour in COLOURS.values()])
-  axes.pcolormesh(
-    np.arange(plan.length + 1) - 0.5, np.arange(len(rows) + 1) - 0.5, rows,
-    cmap=colours, vmin=-0.5, vmax=len(COLOURS) - 0.5,
-    edgecolors="#e8eaee" if plan.length <= 120 else "none", linewidth=0.3,
-    rasterized=rows.size > 20_000,
-  )  # fmt: skip
-  axes.invert_yaxis()
-  if len(rows) <= _MAX_ROW_TICKS:
-    axes.set_yticks(range(len(rows)))
-    axes.tick_params(axis="y", labelsize=7)
-  axes.set(xlabel="frame", ylabel="stage", title=title)
-  axes.spines[["top", "right"]].set_visible(False)
-  axes.legend(
-    handles=[
-      Patch(facecolor=colour, edgecolor="#9aa1ab", linewidth=0.5, label=label)
-      for label, colour in COLOURS.values()
-    ],
-    loc="upper center", bbox_to_anchor=(0.5, -0.9 / height), ncols=4, frameon=False,
-  )  # fmt: skip
-  figure.savefig(path)
+  with drawing.figure(path, (9.0, height), dpi=150) as figure:
+    axes = figure.add_subplot()
+    colours = ListedColormap([colour for _, colour in COLOURS.values()])
+    axes.pcolormesh(
+      np.arange(plan.length + 1) - 0.5, np.arange(len(rows) + 1) - 0.5, rows,
+      cmap=colours, vmin=-0.5, vmax=len(COLOURS) - 0.5,
+      edgecolors="#e8eaee" if plan.length <= 120 else "none", linewidth=0.3,
+      rasterized=rows.size > 20_000,
+    )  # fmt: skip
+    axes.invert_yaxis()
+    if len(rows) <= _MAX_ROW_TICKS:
+      axes.set_yticks(range(len(rows)))
+      axes.tick_params(axis="y", labelsize=7)
+    axes.set(xlabel="frame", ylabel="stage", title=title)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(
+      handles=[
+        Patch(facecolor=colour, edgecolor="#9aa1ab", linewidth=0.5, label=label)
+        for label, colour in COLOURS.values()
+      ],
+      loc="upper center", bbox_to_anchor=(0.5, -0.9 / height), ncols=4, frameon=False,
+    )  # fmt: skip

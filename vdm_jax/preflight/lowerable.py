@@ -12,6 +12,7 @@ from vdm_jax import sharding, systems
 from vdm_jax.errors import UserError
 from vdm_jax.sampling import window
 from vdm_jax.sampling.settings import SamplerSettings
+from vdm_jax.training import parameters
 from vdm_jax.training import program as training
 
 # 'enlarge' is sampling guided by a video of half the height and width, as in a cascade.
@@ -79,7 +80,7 @@ def _training(config, system, devices) -> Lowerable:
     args=programs.step_arguments(),
     argument_bytes=_bytes(programs.state_shapes, programs.state_sharding)
     + _bytes(batch, jax.tree.map(lambda _: rows, batch)),
-    parameters=_count(programs.state_shapes.params),
+    parameters=parameters.count(programs.state_shapes.params),
     batch_size=size,
     mesh=dict(programs.mesh.shape),
     repeats=1,
@@ -148,7 +149,7 @@ def _sampling(config, system, devices, batch_size, enlarges) -> Lowerable:
     lower=lambda: step.lower(*args),
     args=args,
     argument_bytes=_bytes(params, placed),
-    parameters=_count(params),
+    parameters=parameters.count(params),
     batch_size=size,
     mesh=dict(mesh.shape),
     repeats=grid.logsnr.shape[0] - 1,
@@ -172,10 +173,6 @@ def _half(system, size) -> window.LowRes:
 
 def _key():
   return jax.eval_shape(lambda: jax.random.key(0))
-
-
-def _count(shapes) -> int:
-  return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
 def _bytes(shapes, placement) -> int:

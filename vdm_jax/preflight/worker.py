@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
+from vdm_jax import atomic
 from vdm_jax.errors import UserError
 from vdm_jax.preflight import gpus
 from vdm_jax.preflight import topology as slices
@@ -100,10 +101,8 @@ def main(asked: str, answered: str) -> None:
     result["remarks"] = gpus.remarks() if topology.is_gpu else []
   except UserError as error:
     result = {"user_error": str(error)}
-  # Renamed when complete, as a crash at exit must not leave half a result.
-  part = pathlib.Path(answered).with_suffix(".part")
-  part.write_text(json.dumps(result))
-  part.rename(answered)
+  # All or nothing, as a crash at exit must not leave half a result.
+  atomic.write(answered, json.dumps(result))
 
 
 if __name__ == "__main__":

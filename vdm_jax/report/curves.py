@@ -1,7 +1,7 @@
 """The curves of a run that are drawn, and their grouping in charts."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,16 +60,6 @@ def charts(runs: Sequence[Run]) -> tuple[str, str]:
   return _grid(main), _grid(rest)
 
 
-def series(lines: Iterable[Mapping[str, Any]], name: str) -> np.ndarray:
-  """Extracts a metric's rows (step, value), float64 [N, 2], the last of each step."""
-  found = {
-    line["step"]: line[name]
-    for line in lines
-    if isinstance(line.get(name), int | float) and np.isfinite(line[name])
-  }
-  return np.array(sorted(found.items()), np.float64).reshape(-1, 2)
-
-
 def _with_rate(run: Run) -> list[dict[str, Any]]:
   """Adds the learning rate to a run's lines, by its config if it was not logged."""
   if any("learning_rate" in line for line in run.lines) or not run.lines:
@@ -107,7 +97,7 @@ def _loss(logged, names) -> list[svg.Line]:
   drawn = []
   for number, (lines, name) in enumerate(zip(logged, names, strict=False)):
     first = 2 * number if len(logged) > 1 else 0
-    points = series(lines, "loss")
+    points = plots.series(lines, "loss")
     window = max(5, round(0.05 * len(points)))
     if len(points) > 2 * window:
       smooth = np.stack(plots.averaged(*points.T, window), -1)
@@ -116,7 +106,7 @@ def _loss(logged, names) -> list[svg.Line]:
       drawn.append(svg.Line(words, smooth, first, dashed=bool(number)))
     else:
       drawn.append(svg.Line(f"{name}training", points, first, dashed=bool(number)))
-    held_out = series(lines, f"{_VALIDATION}loss")
+    held_out = plots.series(lines, f"{_VALIDATION}loss")
     words = f"{name}validation (averaged weights)"
     drawn.append(svg.Line(words, held_out, first + 1, dots=True, dashed=bool(number)))
   return drawn
@@ -126,7 +116,7 @@ def _bands(logged, names, bands) -> list[svg.Line]:
   return [
     svg.Line(
       f"{names[number]}{_band_words(band)}",
-      series(lines, band),
+      plots.series(lines, band),
       place % 8,
       dashed=bool(number),
     )
@@ -140,8 +130,8 @@ def _metric(logged, names, name) -> list[svg.Line]:
   for number, lines in enumerate(logged):
     run = names[number]
     colour = 2 * number
-    held_out = series(lines, f"{_VALIDATION}{name}")
-    points = series(lines, name)
+    held_out = plots.series(lines, f"{_VALIDATION}{name}")
+    points = plots.series(lines, name)
     kind = "training" if len(held_out) else ""
     words = f"{run}{kind}".rstrip(": ")
     if len(points):

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from etils import epath
 
+from vdm_jax import atomic
+
 # Colours are variables, so that SVG follows the scheme, too. Text has a contrast of at
 # least 4.5 : 1 to its background, lines of 3 : 1, in both schemes.
 _STYLE = """
@@ -81,14 +83,7 @@ def write(
     + "\n".join(parts)
     + f"\n{code}</html>\n"
   )
-  path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(path.name + ".part")
-  try:
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-  except OSError:
-    part.unlink(missing_ok=True)
-    raise
+  atomic.write(path, text)
 
 
 def paragraph(text: str, kind: str = "") -> str:

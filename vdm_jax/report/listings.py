@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flax import traverse_util
+
 from vdm_jax.report import document, pictures
 from vdm_jax.report.contents import Evaluation, Run
 
@@ -14,15 +16,14 @@ _ABSENT = "(absent)"
 _MOST_PICTURES = 4  # Largest number of pictures per evaluation.
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flat(config: Mapping[str, Any]) -> dict[str, str]:
   """Flattens a nested config to dotted names and values in JSON."""
-  found = {}
-  for key, value in config.items():
-    if isinstance(value, Mapping) and value:
-      found |= flat(value, f"{prefix}{key}.")
-    else:
-      found[f"{prefix}{key}"] = json.dumps(value, default=str)
-  return found
+  found = traverse_util.flatten_dict(dict(config), keep_empty_nodes=True, sep=".")
+  empty = traverse_util.empty_node
+  return {
+    name: "{}" if value is empty else json.dumps(value, default=str)
+    for name, value in found.items()
+  }
 
 
 def configs(runs: Sequence[Run], base: tuple[str, Mapping[str, Any]] | None) -> str:

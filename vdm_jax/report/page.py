@@ -9,6 +9,7 @@ from typing import Any
 from etils import epath
 
 import vdm_jax
+from vdm_jax.evaluation import plots
 from vdm_jax.report import curves, document, listings, pictures, svg
 from vdm_jax.report import script as script_lib
 from vdm_jax.report.contents import Run
@@ -146,10 +147,10 @@ def _summary(runs: Sequence[Run]) -> str:
 
 
 def _facts(run: Run) -> dict[str, str]:
-  losses = curves.series(run.lines, "loss")
-  held_out = curves.series(run.lines, "validation_loss")
-  skipped = curves.series(run.lines, "bad_total")
-  speed = curves.series(run.lines, "videos_per_second")
+  losses = plots.series(run.lines, "loss")
+  held_out = plots.series(run.lines, "validation_loss")
+  skipped = plots.series(run.lines, "bad_total")
+  speed = plots.series(run.lines, "videos_per_second")
   planned, limit = run.field("train.num_steps"), run.field("train.max_seconds")
   done = run.lines[-1]["step"] if run.lines else 0
   steps = f"{done:,}"

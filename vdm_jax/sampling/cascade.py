@@ -4,17 +4,28 @@ As in VDM, section 3.1, a model at frameskip 4 makes a video and one at frameski
 the frames in between. A model of larger frames makes a video that, averaged to the
 smaller size, is the smaller video; it also becomes longer if its frameskip is smaller.
 Each stage is conditioned by guidance only, so that any unconditional model can serve.
+
+`run` samples into a folder, stage after stage; `enlarge` is one stage.
 """
 
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from etils import epath
 
-from vdm_jax import pixels
+from vdm_jax import pixels, processes
 from vdm_jax.errors import UserError
-from vdm_jax.sampling.model import Model
+from vdm_jax.sampling import save
+from vdm_jax.sampling.model import Model, digest
+from vdm_jax.storage import checkpoint
 from vdm_jax.systems import SamplingSystem
 
+# Arguments of `Model.sample` for the first model of `run`, beside settings.
+_ARGUMENTS = ("length", "given", "given_frames", "plan", "plan_options", "whole")
 _SEEDS = 7919  # Distance between the seeds of stages: equal noise would correlate them.
 
 
@@ -91,3 +102,178 @@ def enlarge(
     known = {"low_res": videos, "low_res_frames": places}
   seed = options.pop("seed", 0) + _SEEDS * stage
   return model.sample(len(videos), seed=seed, length=frames, **known, **options)
+
+
+def check(
+  models: Sequence[Model],
+  signals: Sequence[Mapping[str, Any]],
+  settings: Mapping[str, Any],
+  later: Mapping[str, Any],
+  frames: int | None = None,
+) -> None:
+  """Checks all models of a cascade before the first one samples for hours.
+
+  Args:
+    models: models of the stages.
+    signals: `label`, `tokens` and `against` of each model.
+    settings: settings of the first model that replace its config's.
+    later: settings of the others that replace their configs'.
+    frames: frames of the first model's videos; default its window.
+
+  Raises:
+    UserError: the models do not chain, or a setting is unknown or invalid.
+  """
+  models[0].settings(_named(signals[0]), **settings)
+  frames = frames or models[0].system.window
+  pairs = zip(itertools.pairwise(models), signals[1:], strict=True)
+  for (below, above), given in pairs:
+    frames = length(above, below.system, frames)
+    above.settings(_named(given), **later)
+
+
+def run(
+  models: Sequence[Model],
+  num_videos: int,
+  out: epath.PathLike,
+  *,
+  signals: Sequence[Mapping[str, Any]] = (),
+  later: Mapping[str, Any] | None = None,
+  seed: int = 0,
+  batch_size: int = 16,
+  told: Mapping[str, Any] | None = None,
+  fps: float = 8.0,
+  progress: bool = False,
+  written: Callable[[str, int, float], None] | None = None,
+  **first: Any,
+) -> np.ndarray:
+  """Samples videos into a folder, by one model or by several, one after the other.
+
+  The videos of each stage but the last are kept in `OUT/stage_N`. If the job is
+  stopped, the same call resumes it, and ends with the same videos.
+
+  Args:
+    models: models of the stages, the one that makes the smallest videos first.
+    num_videos: number of videos N.
+    out: folder, which must not hold samples already; it is filled as by `save.save`.
+    signals: `label`, `tokens` and `against` of each model, as `Model.sample` takes
+      them; default none. A later model without guidance does not take `against`.
+    later: settings of the models after the first, which replace their configs'.
+    seed: seed of the noise; each stage draws its own from it.
+    batch_size: videos at a time.
+    told: what the records say of the inputs, instead of a hash of their arrays: texts
+      under `caption` and `negative_caption`, the origin of given frames under `given`.
+    fps: frames per second of the files.
+    progress: whether to show a progress bar.
+    written: called with folder, number of videos and seconds when the videos of a stage
+      are on disk.
+    **first: of the first model: `length`, `given`, `given_frames`, `plan`,
+      `plan_options` and `whole`, as `Model.sample` takes them, and its settings.
+
+  Returns:
+    uint8 [N, T, H, W, C], the videos of the last model.
+
+  Raises:
+    UserError: the models do not chain or do not take the arguments, `out` holds samples
+      already, or a finished stage was made with other arguments.
+  """
+  save.check_free(out)
+  later, told = dict(later or {}), dict(told or {})
+  signals = [dict(given) for given in signals] or [{} for _ in models]
+  settings = {key: first[key] for key in first.keys() - set(_ARGUMENTS)}
+  check(models, signals, settings, later, first.get("length"))
+  for model, given in zip(models[1:], signals[1:], strict=True):
+    if not model.settings(_named(given), **later).guidance:
+      given.pop("against", None)
+  videos, places = None, first.get("given_frames") or ()
+  for number, (model, given) in enumerate(zip(models, signals, strict=True)):
+    final = number == len(models) - 1
+    folder = str(out) if final else f"{out}/stage_{number}"
+    used = model.settings(_named(given), **(later if number else settings))
+    record = save.describe(
+      model,
+      seed=seed,
+      num_videos=num_videos,
+      settings=dataclasses.asdict(used),
+      label=given.get("label"),
+      caption=_origin(told, "caption", given.get("tokens")),
+      negative_caption=_origin(told, "negative_caption", given.get("against")),
+      **(_later(model, number) if number else _first(model, first, told)),
+    )
+    if not final and save.is_complete(folder):
+      videos = _read(folder, record)
+      continue
+    start = time.perf_counter()
+    shared = dict(
+      seed=seed,
+      batch_size=batch_size,
+      progress=progress,
+      unfinished=f"{folder}/unfinished",
+      **given,
+    )
+    if number:
+      # As on disk, so that a stage that is read again leads to the same videos.
+      below, known = models[number - 1].system, pixels.to_float(videos)
+      sampled = enlarge(model, below, known, number, **shared, **later)
+    else:
+      sampled = model.sample(num_videos, **shared, **first)
+    seconds = time.perf_counter() - start
+    if processes.is_first():
+      _write(folder, sampled, record, seconds, () if number else places, fps)
+      if written is not None:
+        written(folder, num_videos, seconds)
+    processes.wait(f"{folder} is written")
+    videos = pixels.to_uint8(sampled)
+  return videos
+
+
+def _named(signals: Mapping[str, Any]) -> bool:
+  """Tells whether there is a label or a caption to guide towards."""
+  return signals.get("label") is not None or signals.get("tokens") is not None
+
+
+def _first(model, first, told) -> dict[str, Any]:
+  """Describes what the first model is given, for its record."""
+  return {
+    "length": first.get("length") or model.system.window,
+    "plan": first.get("plan") or model.system.plan,
+    "plan_options": first.get("plan_options") or {},
+    "given": _origin(told, "given", first.get("given")),
+    "given_frames": list(first.get("given_frames") or ()),
+  }
+
+
+def _later(model, number) -> dict[str, Any]:
+  return {"plan": model.system.plan, "below": f"stage_{number - 1}"}
+
+
+def _origin(told, name, arrays) -> Any:
+  """Returns what the caller says of arrays, or else their hash; None for none."""
+  if arrays is None:
+    return None
+  return told[name] if name in told else f"arrays {digest(arrays)}"
+
+
+def _read(folder, record) -> np.ndarray:
+  """Reads a finished stage's videos, uint8, if it was made as the record says."""
+  found = save.read_record(folder)
+  found = {key: found.get(key) for key in record}
+  if changed := checkpoint.differences(found, save.as_written(record)):
+    raise UserError(
+      f"{folder}: made with other settings ({'; '.join(changed)}); choose another `out`"
+    )
+  return save.read(folder)
+
+
+def _write(folder, videos, record, seconds, places, fps) -> None:
+  """Writes a stage's videos, float, and their record."""
+  captions = record["caption"] if isinstance(record["caption"], list) else None
+  if (label := record["label"]) is not None:
+    captions = [str(one) for one in np.broadcast_to(label, len(videos))]
+  save.save(
+    folder,
+    videos,
+    {**record, "length": videos.shape[1], "seconds_per_video": seconds / len(videos)},
+    captions=captions,
+    observed=np.isin(np.arange(videos.shape[1]), places),
+    fps=fps,
+  )

@@ -27,12 +27,12 @@ def given_frames(
   """
   if given is None:
     if len(frames):
-      raise UserError("given_frames: there is no given clip to take them from")
+      raise UserError("`given_frames`: there is no given clip to take them from")
     return None, ()
   given = _of_each("given", given, num_videos)
   if given.shape[2:] != system.frame_shape:
     raise UserError(
-      f"given: expected [T, {', '.join(map(str, system.frame_shape))}] or "
+      f"`given`: expected [T, {', '.join(map(str, system.frame_shape))}] or "
       f"{num_videos} of them, found {given.shape}"
     )
   return given, _places("given_frames", frames, given)
@@ -56,23 +56,24 @@ def low_res(
   if video is None:
     if len(frames):
       raise UserError(
-        "low_res_frames: there is no low-resolution video to take them from"
+        "`low_res_frames`: there is no low-resolution video to take them from"
       )
     return None
   if system.windows.recurrent:
-    raise UserError("low_res: a roll-out is of residuals, not of frames")
+    raise UserError("`low_res`: a roll-out is of residuals, not of frames")
   video = _of_each("low_res", video, num_videos)
   if not pixels.times(system.frame_shape, video.shape[2:]):
     large, small = (
       "x".join(map(str, s)) for s in (system.frame_shape, video.shape[2:])
     )
     raise UserError(
-      f"low_res: expected frames of {large} divided by a whole number, found {small}"
+      f"`low_res`: expected frames of {large} divided by a whole number, found {small}"
     )
   places = np.asarray(_places("low_res_frames", frames, video))
   if not 0 <= places.min() <= places.max() < length:
     raise UserError(
-      f"low_res_frames: {places.min()} to {places.max()}, the video has {length} frames"
+      f"`low_res_frames`: {places.min()} to {places.max()}, the video has {length} "
+      "frames"
     )
   whole = np.zeros((num_videos, length, *video.shape[2:]), np.float32)
   known = np.zeros((num_videos, length), bool)
@@ -102,37 +103,33 @@ def cond(
     UserError: the model does not take them, or there is nothing to guide towards.
   """
   spec = system.cond
-  found = jax.tree.map(
-    lambda leaf: np.zeros(leaf.shape, leaf.dtype), spec.shapes(num_videos, 1)
-  )
-  if "label" in found:
-    found["label"] -= 1
+  found = jax.tree.map(np.array, spec.hide_all(spec.shapes(num_videos, 1)))
   if label is not None:
     if not spec.num_labels:
-      raise UserError("label: this model was trained without labels")
+      raise UserError("`label`: this model was trained without labels")
     labels = np.broadcast_to(np.asarray(label, np.int32), num_videos)
     for value in labels:
       if not -1 <= value < spec.num_labels:
         raise UserError(
-          f"label {value}: this model knows 0 to {spec.num_labels - 1} (-1: none)"
+          f"`label={value}`: expected 0 to {spec.num_labels - 1}, or -1 for none"
         )
     found["label"][:, 0] = labels
   if tokens is not None:
     if not spec.token_dim:
-      raise UserError("caption: this model was trained without text")
+      raise UserError("`tokens`: this model was trained without text")
     _put_tokens(found, tokens)
   if against is not None:
     if tokens is None or not guidance:
       raise UserError(
-        "negative caption: is what guidance moves away from: expected a caption and a "
-        "guidance weight above 0"
+        "`against`: is what guidance moves away from: expected a caption (`tokens`) "
+        "and a `guidance` weight above 0"
       )
     found["against"] = {
       name: np.zeros_like(found[name]) for name in ("tokens", "token_mask")
     }
     _put_tokens(found["against"], against)
   if guidance and label is None and tokens is None:
-    raise UserError("guidance: needs a label or a caption to guide towards")
+    raise UserError("`guidance`: needs a label or a caption to guide towards")
   return found
 
 
@@ -144,7 +141,7 @@ def _put_tokens(
     place = cond[name][:, 0]
     if np.shape(value) not in (place.shape, place.shape[1:]):
       raise UserError(
-        f"caption: expected {name} of shape {place.shape[1:]}, or {len(place)} of "
+        f"`tokens`: expected {name} of shape {place.shape[1:]}, or {len(place)} of "
         f"them, found {np.shape(value)}"
       )
     place[...] = value
@@ -157,8 +154,8 @@ def _of_each(name: str, video: np.ndarray, num_videos: int) -> np.ndarray:
     video = np.broadcast_to(video, (num_videos, *video.shape))
   if video.ndim != 5 or len(video) != num_videos:
     raise UserError(
-      f"{name}: expected a video [T, H, W, C] or {num_videos} of them, found an array "
-      f"of shape {video.shape}"
+      f"`{name}`: expected a video [T, H, W, C] or {num_videos} of them, found an "
+      f"array of shape {video.shape}"
     )
   return video
 
@@ -167,5 +164,5 @@ def _places(name: str, frames: Sequence[int], video: np.ndarray) -> list[int]:
   """Returns the places of given frames in the video, by default the first ones."""
   places = list(frames) if len(frames) else list(range(video.shape[1]))
   if len(places) != video.shape[1]:
-    raise UserError(f"{name}: {len(places)} places for {video.shape[1]} frames")
+    raise UserError(f"`{name}`: {len(places)} places for {video.shape[1]} frames")
   return places

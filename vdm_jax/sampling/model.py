@@ -129,19 +129,20 @@ class Model:
     recurrent = self.system.windows.recurrent
     if whole and not recurrent:
       raise UserError(
-        f"whole: is for roll-outs; a {self.info['config']['system']!r} model samples "
+        f"`whole`: is for roll-outs; a {self.info['config']['system']!r} model samples "
         "window by window"
       )
     if recurrent and not settings.restore_given:
       raise UserError(
-        "restore_given: a roll-out only reads given frames, nothing comes out for them"
+        "`restore_given=False`: a roll-out only reads given frames, nothing comes out "
+        "for them"
       )
     num_stages = self._check_plan(make_plan(), whole)
     cond = inputs.cond(
       self.system, num_videos, label, tokens, settings.guidance, against
     )
     if num_videos < 1:
-      raise UserError(f"num_videos: expected >= 1, found {num_videos}")
+      raise UserError(f"`num_videos={num_videos}`: expected >= 1")
     devices = self._mesh.size
     batch_size = min(batch_size, -(-num_videos // jax.process_count()))
     batch_size = -(-batch_size // devices) * devices
@@ -163,7 +164,7 @@ class Model:
           "whole": whole,
           "settings": dataclasses.asdict(settings),
           "given_frames": list(given_frames),
-          "inputs": _digest((videos, cond, low_res)),
+          "inputs": digest((videos, cond, low_res)),
         },
       )
 
@@ -226,8 +227,8 @@ class Model:
       self.system.windows.check(frames, before)
       if whole and before is not None and frames.index.shape[1] != 2:
         raise UserError(
-          "whole: after its first stage, a roll-out reads one frame at a time; a stage "
-          f"holds frames {frames.index[0].tolist()}"
+          "`whole`: after its first stage, a roll-out reads one frame at a time; a "
+          f"stage holds frames {frames.index[0].tolist()}"
         )
       before, count = frames, count + 1
     return count
@@ -294,7 +295,7 @@ def load(workdir: str, *, rate: str | None = None, **pick: Any) -> Model:
   return Model(system, params, {**info, "workdir": str(workdir)})
 
 
-def _digest(arrays) -> str:
+def digest(arrays) -> str:
   """Computes a hash of arrays on the host."""
   total = hashlib.sha256()
   for leaf in jax.tree.leaves(arrays):

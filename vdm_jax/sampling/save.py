@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from vdm_jax import atomic
 from vdm_jax.data import sheet, video
 from vdm_jax.errors import UserError
 from vdm_jax.pixels import to_uint8
@@ -106,9 +107,7 @@ def save(
   save_overview(out, "sheet", pixels, captions=captions, borders=borders, fps=fps)
   if films:
     _write_films(out / "films", pixels, fps)
-  aside = out / "writing.record.json"
-  aside.write_text(json.dumps(record, indent=2) + "\n")
-  aside.replace(out / "record.json")
+  atomic.write(out / "record.json", json.dumps(record, indent=2) + "\n")
 
 
 def _write_films(folder, pixels, fps):

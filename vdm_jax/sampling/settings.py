@@ -64,20 +64,22 @@ class SamplerSettings:
     self.make_sampler()
     thresholds = ("none", "static", "dynamic")
     if self.threshold not in thresholds:
-      raise errors.unknown("threshold (sampling.threshold)", self.threshold, thresholds)
+      raise errors.unknown(
+        "`threshold` (sampling.threshold)", self.threshold, thresholds
+      )
     if self.steps < 0:
-      raise UserError(f"sampling.steps: expected >= 0, found {self.steps}")
+      raise UserError(f"`steps={self.steps}` (sampling.steps): expected >= 0")
     if self.method not in METHODS:
-      raise errors.unknown("method (sampling.method)", self.method, METHODS)
+      raise errors.unknown("`method` (sampling.method)", self.method, METHODS)
     for field in ("guidance", "reconstruction_weight", "super_resolution_weight"):
       if getattr(self, field) < 0:
         raise UserError(
-          f"sampling.{field}: expected >= 0, found {getattr(self, field)}"
+          f"`{field}={getattr(self, field)}` (sampling.{field}): expected >= 0"
         )
     if self.method == "reconstruction" and not self.reconstruction_weight:
       raise UserError(
-        "sampling.method: reconstruction guidance wants a reconstruction_weight above "
-        "0 (the paper: 9 to 50 where few frames are given)"
+        "`method=reconstruction` (sampling.method): wants a `reconstruction_weight` "
+        "above 0 (the paper: 9 to 50 where few frames are given)"
       )
 
   @property
@@ -110,7 +112,7 @@ class SamplerSettings:
       "langevin": lambda: samplers.LangevinCorrector(self.gamma, self.langevin_delta),
     }
     if self.sampler not in known:
-      raise errors.unknown("sampler (sampling.sampler)", self.sampler, known)
+      raise errors.unknown("`sampler` (sampling.sampler)", self.sampler, known)
     sampler = known[self.sampler]()
     if self.resample != 1:
       resampled = samplers.Resample(sampler, self.resample)
@@ -122,8 +124,8 @@ class SamplerSettings:
     if self.respacing:
       if not isinstance(schedule, DiscreteSchedule):
         raise UserError(
-          f"sampling.respacing: {self.respacing!r} is for discrete schedules; this "
-          "model's time is continuous, set sampling.steps"
+          f"`respacing={self.respacing}` (sampling.respacing): is for discrete "
+          "schedules; this model's time is continuous, set `steps`"
         )
       return schedule.grid(self.respacing)
     return schedule.grid(self.steps or None)

@@ -1,17 +1,16 @@
 """The folder of a long job, from which it resumes.
 
-It holds a description of the job and one file for each finished part. A file is written
-under another name and then renamed: a job that is killed loses the part it was working
-on, never a finished one.
+It holds a description of the job and one file for each finished part. A job that is
+killed loses the part it was working on, never a finished one.
 """
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 from etils import epath
 
+from vdm_jax import atomic
 from vdm_jax.errors import UserError
 from vdm_jax.storage import checkpoint
 
@@ -52,9 +51,7 @@ class Unfinished:
 
   def write(self, name: str, content: bytes) -> None:
     """Keeps a part: all of it is on disk, or nothing is."""
-    aside = self._folder / f"writing.{jax.process_index()}.{name}"
-    aside.write_bytes(content)
-    aside.replace(self._folder / name)
+    atomic.write(self._folder / name, content)
 
   def drop(self, name: str) -> None:
     """Removes a part, if it is there."""

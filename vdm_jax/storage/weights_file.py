@@ -20,7 +20,7 @@ import safetensors.numpy
 from etils import epath
 from flax import traverse_util
 
-from vdm_jax import errors
+from vdm_jax import atomic, errors
 from vdm_jax.errors import UserError
 
 SUFFIX = ".safetensors"
@@ -68,20 +68,15 @@ def write(path: epath.PathLike, params: Any, meta: Mapping[str, Any]) -> None:
   texts = {k: json.dumps(v) for k, v in {"file_format": FORMAT, **meta}.items()}
   texts["checksum"] = json.dumps(_checksum(arrays, texts))
   try:
-    target.parent.mkdir(parents=True, exist_ok=True)
     if "://" in str(path):  # Buckets show only complete objects.
       target.write_bytes(safetensors.numpy.save(arrays, texts))
       return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
+    with atomic.aside(target) as part:
       # safetensors makes files that only their owner can read; this one is for sharing.
-      temporary.touch()
-      mode = os.stat(temporary).st_mode
-      safetensors.numpy.save_file(arrays, os.fspath(temporary), texts)
-      os.chmod(temporary, mode)
-      temporary.replace(target)
-    finally:
-      temporary.unlink(missing_ok=True)
+      part.touch()
+      mode = os.stat(part).st_mode
+      safetensors.numpy.save_file(arrays, os.fspath(part), texts)
+      os.chmod(part, mode)
   except (OSError, safetensors.SafetensorError) as error:
     raise UserError(f"{path}: cannot be written ({errors.reason(error)})") from error
 

@@ -14,7 +14,7 @@ import numpy as np
 from etils import epath
 
 import vdm_jax
-from vdm_jax import processes
+from vdm_jax import atomic, processes
 from vdm_jax.errors import UserError
 from vdm_jax.storage import checkpoint, weights_file
 
@@ -153,7 +153,7 @@ def write_description(workdir: str, meta: Mapping[str, Any]) -> None:
   """Writes the config to `config.json`, for people to read."""
   path = epath.Path(workdir)
   path.mkdir(parents=True, exist_ok=True)
-  (path / "config.json").write_text(json.dumps(meta, indent=2) + "\n")
+  atomic.write(path / "config.json", json.dumps(meta, indent=2) + "\n")
 
 
 def read_weights(workdir: str, rate: str | None = None, **pick) -> tuple[Any, dict]:

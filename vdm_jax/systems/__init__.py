@@ -1,6 +1,6 @@
-"""Systems: one paper each, built from a config; the interface of all commands."""
+"""Systems, built from a config: those of the papers, and the position regressor."""
 
-from vdm_jax.systems import fdm, position, ramvid, rvd, vdm
+from vdm_jax.systems import fdm, observed, parts, position, ramvid, rvd, sections, vdm
 from vdm_jax.systems.registry import SamplingSystem, System, build, register
 from vdm_jax.systems.system import DiffusionSystem
 
@@ -10,4 +10,13 @@ register("ramvid", ramvid.build)
 register("rvd", rvd.build)
 register("position_regressor", position.build)
 
-__all__ = ["DiffusionSystem", "SamplingSystem", "System", "build", "register"]
+__all__ = [
+  "DiffusionSystem",
+  "SamplingSystem",
+  "System",
+  "build",
+  "observed",
+  "parts",
+  "register",
+  "sections",
+]

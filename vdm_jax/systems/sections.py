@@ -80,7 +80,7 @@ def network(
 
 @dataclasses.dataclass(frozen=True)
 class Diffusion:
-  """The section `config.diffusion`, whose fields configs/common.py explains.
+  """The section `config.diffusion`, whose fields configs/common*.py explain.
 
   Attributes:
     cosine_s, max_beta: for 'cosine_steps', see `DiscreteSchedule.cosine`.

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from etils import epath
 
+from vdm_jax import atomic
 from vdm_jax.errors import UserError
 from vdm_jax.storage import workdirs
 
@@ -64,9 +65,7 @@ class Jsonl:
 
   def _rewrite(self):
     text = "".join(json.dumps(line) + "\n" for line in self._lines)
-    part = self._path.with_name(self._path.name + ".part")
-    part.write_text(text)
-    part.replace(self._path)
+    atomic.write(self._path, text)
 
 
 class TensorBoard:
