@@ -65,7 +65,6 @@ class TestBatch:
       batch["video"].shape == (6, 5, 16, 16, 1) and batch["video"].dtype == np.uint8
     )
     assert isinstance(batch["frames"], frames_lib.Frames)
-    frames_lib.check(batch["frames"])
     assert batch["frames"].index.dtype == batch["frames"].group.dtype == np.int32
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype.name), batch["cond"])
     assert shapes == {

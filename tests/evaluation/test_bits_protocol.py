@@ -44,6 +44,7 @@ def means(system, params, video, draws, context=0, repeats=24):
   return values.mean(), values.std(ddof=1) / np.sqrt(repeats)
 
 
+@pytest.mark.integration
 def test_some_steps_are_all_steps_on_average(discrete):
   every, error_every = means(*discrete, draws=0, repeats=4)
   some, error = means(*discrete, draws=6)

@@ -390,18 +390,18 @@ def test_error_is_about_the_spread_over_data_sets():
   assert 0.6 < errors / spread < 1.6
 
 
-def test_a_runs_videos_are_what_sampling_makes_of_its_seed(untrained, monkeypatch):
+def test_a_runs_videos_are_what_sampling_makes_of_its_seed(run, monkeypatch):
   monkeypatch.setattr(clip_sources, "_AT_A_TIME", 2)
   options = {"steps": 2}
 
   def read(seed):
     source = clip_sources.open_source(
-      untrained, argument="a", count=5, seed=seed, options=options
+      run, argument="a", count=5, seed=seed, options=options
     )
     return np.stack([source.read(number) for number in range(5)])
 
   made, other = read(0), read(1)
-  model = sampling.load(untrained)
+  model = sampling.load(run)
   alone = model.sample(5, seed=0, length=made.shape[1], batch_size=2, **options)
   np.testing.assert_array_equal(made, to_uint8(alone))
   # No video of one seed is a video of another.

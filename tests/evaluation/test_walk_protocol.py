@@ -94,6 +94,7 @@ def test_walks_are_told_from_jumps(world, tmp_path):
   assert "jumps" in outcome.table
 
 
+@pytest.mark.integration
 def test_samples_may_be_longer_than_real_videos(world, tmp_path):
   videos = np.concatenate([real(world)] * 2, axis=1)
   settings = {

@@ -187,7 +187,7 @@ def test_levels_may_differ_by_frame():
 @pytest.mark.parametrize(
   "policy",
   [
-    "block",
+    pytest.param("block", marks=pytest.mark.integration),
     pytest.param("convolutions", marks=pytest.mark.integration),
     pytest.param("dots", marks=pytest.mark.integration),
   ],

@@ -31,9 +31,8 @@ def make(how, *, dtype="float32", accumulate=2, **sections):
   )
 
 
-@pytest.mark.parametrize(
-  "accumulate", [1, pytest.param(2, marks=pytest.mark.integration)]
-)
+@pytest.mark.integration
+@pytest.mark.parametrize("accumulate", [1, 2])
 def test_parameters_are_the_same_to_the_last_bit(accumulate, monkeypatch):
   # Where smaller arrays are split, too, XLA contracts over the devices what is gathered
   # at each use: sums in another order.

@@ -9,10 +9,9 @@ the content of given frames, whatever its position and however far away they are
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
 from vdm_jax.frames import Frames
 from vdm_jax.models import layers
@@ -86,6 +85,6 @@ class Pooled(nn.Module):
     return jnp.where(observed.any(1)[:, None], seen, 0)
 
 
-def per_frame(a: jax.Array) -> jax.Array:
-  """Reshapes [B, T] to [B, T, 1, 1, 1]."""
+def per_frame(a: Shaped[Array, "b t"]) -> Shaped[Array, "b t 1 1 1"]:
+  """Adds axes, so that a value of each frame meets its pixels."""
   return a[:, :, None, None, None]
