@@ -122,8 +122,7 @@ def test_imports_run_one_way(checkout):
     if ranks.get(own, len(rows)) >= ranks.get(part, len(rows) + 1)
   ]
   assert not wrong
-  # Of its own kind, data knows tasks and frames; metrics know arrays. Both read files of
-  # PyTorch.
+  # Data knows tasks and frames, metrics know arrays; both read files of PyTorch.
   known = {own: {p for o, p, _ in found if o == own} & set(ranks) for own in ranks}
   assert known["data"] <= {"interop", "tasks", "frames"}
   assert known["metrics"] <= {"interop"}
