@@ -19,8 +19,8 @@ import time
 
 import numpy as np
 
+from vdm_jax import text_table
 from vdm_jax.data import decode, video
-from vdm_jax.evaluation import protocol
 
 FRAMES, SIZE = 12, (64, 96)
 CLIPS = 64  # Different ones, at most.
@@ -97,7 +97,7 @@ def main() -> None:
         rows[-1] += [f"{1000 * processor / count:.2f}"]
         rows[-1] += [f"{build:.0f}", f"{decoder:.0f}"]
         print(*rows[-1], flush=True)
-  print(protocol.table(rows))
+  print(text_table.table(rows))
 
 
 if __name__ == "__main__":

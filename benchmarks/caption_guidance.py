@@ -10,9 +10,8 @@ import pathlib
 
 import numpy as np
 
-from vdm_jax import run_data, sampling
+from vdm_jax import run_data, sampling, text_table
 from vdm_jax.demo import captioned, cascade, digits
-from vdm_jax.evaluation import protocol
 from vdm_jax.pixels import to_uint8
 from vdm_jax.sampling import cascade as chain
 
@@ -56,13 +55,13 @@ def main() -> None:
       [
         f"{weight:g}",
         *(
-          protocol.cell(of["value"], of["error"], percent=True)
+          text_table.cell(of["value"], of["error"], percent=True)
           for key in COLUMNS
           for of in found[key].values()
         ),
       ]
     )
-    print(protocol.table(rows), flush=True)
+    print(text_table.table(rows), flush=True)
 
 
 if __name__ == "__main__":

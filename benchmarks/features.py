@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
+from vdm_jax import text_table
 from vdm_jax.errors import UserError
-from vdm_jax.evaluation import protocol
 from vdm_jax.metrics import features, perceptual, weights
 from vdm_jax.metrics.networks import c3d, i3d
 
@@ -89,7 +89,7 @@ def main() -> None:
       times.append(time.perf_counter() - start)
     each = float(np.median(times)) / items
     rows.append([name, f"{1 / each:.2f}", f"{1000 * each:.1f}", f"{first:.1f}"])
-  print(protocol.table(rows))
+  print(text_table.table(rows))
 
 
 if __name__ == "__main__":

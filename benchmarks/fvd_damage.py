@@ -22,6 +22,7 @@ import jax
 import numpy as np
 import scipy.ndimage
 
+from vdm_jax import text_table
 from vdm_jax.evaluation import (
   clip_sources,
   distances,
@@ -151,13 +152,13 @@ def table(result: dict) -> str:
   rows = [["damage", "FVD", "KVD"]]
   for name, of in result["damage"].items():
     rows.append(
-      [name, *(protocol.cell(of[k]["value"], of[k]["error"]) for k in ("fvd", "kvd"))]
+      [name, *(text_table.cell(of[k]["value"], of[k]["error"]) for k in ("fvd", "kvd"))]
     )
   head = (
     f"{result['clips']} clips of {result['data']} against as many others, damaged; "
     f"{result['frames']} frames, preset tfhub; ± jackknife"
   )
-  return f"{head}\n{protocol.table(rows)}"
+  return f"{head}\n{text_table.table(rows)}"
 
 
 def draw(result: dict, path: pathlib.Path) -> None:

@@ -15,8 +15,7 @@ import time
 import jax
 import numpy as np
 
-from vdm_jax import configs, sampling, systems
-from vdm_jax.evaluation import protocol
+from vdm_jax import configs, sampling, systems, text_table
 
 STEPS = 8
 
@@ -62,7 +61,7 @@ def main() -> None:
     each = float(np.median(seconds))
     lines.append([name, f"{1000 * each:.1f}", f"{each / plain:.2f}"])
   print(f"{jax.devices()[0].device_kind}, {args.config.stem}, batch {args.batch}")
-  print(protocol.table(lines))
+  print(text_table.table(lines))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ import argparse
 import tempfile
 import time
 
+from vdm_jax import text_table
 from vdm_jax.data import captions, pipeline
 from vdm_jax.data import source as sources
-from vdm_jax.evaluation import protocol
 from vdm_jax.tasks import clips
 
 
@@ -65,7 +65,7 @@ def main() -> None:
   for key, rates in found.items():
     middle = sorted(rates)[1]
     lines.append([key, f"{middle:.2f}", f"{args.batch * middle:.0f}"])
-  print(protocol.table(lines))
+  print(text_table.table(lines))
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ import numpy as np
 import scipy.spatial
 
 from benchmarks.vdm_arguments import settings
+from vdm_jax import text_table
 from vdm_jax.data import source as sources
 from vdm_jax.demo import digit_clips, digits
-from vdm_jax.evaluation import protocol
 from vdm_jax.metrics import features, frechet, weights
 
 LATE = 16  # Frames at the end of a long video, where errors have accumulated.
@@ -132,7 +132,7 @@ def _table(rows, seeds, found) -> str:
     name = f"{setting.base} + {setting.model}" if setting.base else setting.model
     cells = [_cell(of, key) for key in columns]
     lines.append([name, setting.name, str(len(of)), *cells])
-  return protocol.table(lines)
+  return text_table.table(lines)
 
 
 def _cell(of, key) -> str:

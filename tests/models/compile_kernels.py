@@ -1,7 +1,7 @@
 """Compiles the kernels, values and derivatives, for absent TPUs.
 
 `python -m tests.models.compile_kernels`, in a process of its own with
-`topology.ENVIRONMENT`; prints a line for each and stops at the first that fails.
+`topology.environment`; prints a line for each and stops at the first that fails.
 """
 
 import jax

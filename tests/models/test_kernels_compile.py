@@ -22,7 +22,7 @@ def test_both_kernels_compile_for_every_generation(checkout):
   done = subprocess.run(
     [sys.executable, "-m", "tests.models.compile_kernels"],
     cwd=checkout,
-    env={**os.environ, **topology.ENVIRONMENT},
+    env={**os.environ, **topology.environment(topology.parse("v5e:2x4"))},
     capture_output=True,
     text=True,
   )

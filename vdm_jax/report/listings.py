@@ -161,7 +161,7 @@ def _differences(sides, title: str, same: str) -> str:
 
 
 def _tables(text: str) -> list[str]:
-  """Converts the tables of a table.txt (`evaluation.protocol.table`) to HTML.
+  """Converts the tables of a table.txt (`text_table.table`) to HTML.
 
   A block is a header, a rule of dashes, and rows whose cells are two or more spaces
   apart; everything else is kept as it is.
