@@ -13,6 +13,9 @@ from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import positions, protocol, protocols
 
+# All of them need a regressor that was trained.
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
@@ -47,7 +50,6 @@ def sampled(folder, videos, given=(0, 1), **record):
   return str(folder)
 
 
-@pytest.mark.integration
 def test_the_regressor_learned_where_frames_were_seen(world, tmp_path):
   lines = (world / "regressor" / "metrics.jsonl").read_text().splitlines()
   last = [json.loads(line) for line in lines][-1]
@@ -63,7 +65,6 @@ def test_the_regressor_learned_where_frames_were_seen(world, tmp_path):
   assert (tmp_path / "map.png").exists()
 
 
-@pytest.mark.integration
 def test_walks_are_told_from_jumps(world, tmp_path):
   walks = real(world, "train")[:8]
   shuffled = walks[:, np.random.default_rng(0).permutation(places.LENGTH)]
@@ -94,7 +95,6 @@ def test_walks_are_told_from_jumps(world, tmp_path):
   assert "jumps" in outcome.table
 
 
-@pytest.mark.integration
 def test_samples_may_be_longer_than_real_videos(world, tmp_path):
   videos = np.concatenate([real(world)] * 2, axis=1)
   settings = {

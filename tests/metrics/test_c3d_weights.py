@@ -73,6 +73,7 @@ def tganv2(arrays, mean, clips):
   return x.numpy()
 
 
+@pytest.mark.integration
 def test_tganv2s_files_give_its_features(published, chainer):
   path, mean = chainer
   kept = weights.import_file("c3d", path, "ucf101", mean)

@@ -82,10 +82,8 @@ def test_the_state_stays_split():
   assert jax.tree.map(lambda leaf: leaf.sharding, state) == programs.state_sharding
 
 
-@pytest.mark.parametrize(
-  "name",
-  ["debug", *(pytest.param(c, marks=pytest.mark.integration) for c in CONFIGS[1:])],
-)
+@pytest.mark.integration
+@pytest.mark.parametrize("name", CONFIGS)
 def test_loss_and_gradients_of_converted_weights_are_those_of_the_weights(name):
   """The rule, in bfloat16: nothing is converted that is used in float32, too."""
   system = systems.build(helpers.load_config(name, dtype="bfloat16"))

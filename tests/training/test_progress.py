@@ -87,6 +87,7 @@ def test_work_and_share_of_the_peak_are_logged(tmp_path, capsys):
   assert "% of peak" in capsys.readouterr().err
 
 
+@pytest.mark.integration
 def test_the_work_of_a_config_is_that_of_its_step():
   """Twice the batch is twice the work; devices share it."""
 
