@@ -85,6 +85,6 @@ class Pooled(nn.Module):
     return jnp.where(observed.any(1)[:, None], seen, 0)
 
 
-def per_frame(a: Shaped[Array, "b t"]) -> Shaped[Array, "b t 1 1 1"]:
+def per_frame(a: Shaped[ArrayLike, "b t"]) -> Shaped[ArrayLike, "b t 1 1 1"]:
   """Adds axes, so that a value of each frame meets its pixels."""
   return a[:, :, None, None, None]
