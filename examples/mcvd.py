@@ -26,7 +26,7 @@ from vdm_jax.diffusion import process
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.models import layers
-from vdm_jax.models.network import Encoded
+from vdm_jax.models.network import Encoded, Network
 from vdm_jax.systems import DiffusionSystem, sections
 
 
@@ -53,7 +53,7 @@ class Block(nn.Module):
     return h + (x if x.shape[-1] == self.features else conv(1, x))
 
 
-class McvdUNet(nn.Module):
+class McvdUNet(Network):
   """An image U-Net over the frames of a window, stacked as channels.
 
   Attributes:
@@ -67,9 +67,6 @@ class McvdUNet(nn.Module):
   channel_mults: Sequence[int]
   patch: int
   dtype: Any = jnp.float32
-
-  def __call__(self, z, level, frames, cond, dropout=None):
-    return self.denoise(z, level, frames, self.encode(z, frames, cond).context, dropout)
 
   def encode(self, video, frames: Frames, cond, state=None) -> Encoded:
     """Stacks the given frames, and which they are: once a window."""

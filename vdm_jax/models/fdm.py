@@ -18,7 +18,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.models import attention, given, layers, unet
 from vdm_jax.models.fdm_attention import GROUPS, FrameAttention
-from vdm_jax.models.network import Encoded
+from vdm_jax.models.network import Encoded, Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,7 @@ class FdmSettings:
     return channels // heads
 
 
-class FdmUNet(nn.Module):
+class FdmUNet(Network):
   """FDM's network: `encode` runs once per window, `denoise` at every noise level."""
 
   settings: FdmSettings
@@ -130,18 +130,6 @@ class FdmUNet(nn.Module):
     self.backbone = Backbone(s)
     if s.pool_given:
       self.pooled = given.Pooled(s.channels, 4 * s.channels, s.patch, s.dtype)
-
-  def __call__(
-    self,
-    z: Float[ArrayLike, "b t h w c"],
-    level: Any,
-    frames: Frames,
-    cond: Mapping[str, Array],
-    dropout: Key[Array, " b"] | None = None,
-  ) -> Float32[Array, "b t h w k"]:
-    """Runs `encode`, then `denoise`, so that every parameter is initialised."""
-    encoded = self.encode(z, frames, cond)
-    return self.denoise(z, level, frames, encoded.context, dropout)
 
   def encode(
     self,

@@ -1,9 +1,10 @@
 """The interface of networks: `encode` once per window, `denoise` at every level."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import flax
+from flax import linen as nn
 from jaxtyping import Array, ArrayLike, Float, Float32, Key
 
 from vdm_jax.frames import Frames
@@ -47,8 +48,8 @@ class Encoded:
     return rest if self.base is None else rest + self.base
 
 
-class Network(Protocol):
-  """A Linen module with these methods; see `models.vdm.VdmUNet`."""
+class Network(nn.Module):
+  """A network of videos: a module with `encode` and `denoise`, see `models.vdm`."""
 
   def __call__(
     self,
@@ -57,7 +58,10 @@ class Network(Protocol):
     frames: Frames,
     cond: Mapping[str, Array],
     dropout: Key[Array, " b"] | None = None,
-  ) -> Float32[Array, "b t h w k"]: ...
+  ) -> Float32[Array, "b t h w k"]:
+    """Runs `encode`, then `denoise`, so that every parameter is initialised."""
+    encoded = self.encode(z, frames, cond)
+    return self.denoise(z, level, frames, encoded.context, dropout)
 
   def encode(
     self,
@@ -65,7 +69,9 @@ class Network(Protocol):
     frames: Frames,
     cond: Mapping[str, Array],
     state: Any = None,
-  ) -> Encoded: ...
+  ) -> Encoded:
+    """Encodes a window, once for all noise levels."""
+    raise NotImplementedError
 
   def denoise(
     self,
@@ -74,4 +80,6 @@ class Network(Protocol):
     frames: Frames,
     context: Any,
     dropout: Key[Array, " b"] | None = None,
-  ) -> Float32[Array, "b t h w k"]: ...
+  ) -> Float32[Array, "b t h w k"]:
+    """Predicts from noisy videos; k is C, or 2 C with a learned variance."""
+    raise NotImplementedError

@@ -17,7 +17,7 @@ from jaxtyping import Array, ArrayLike, Float, Float32, Key
 from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.models import attention, given, layers, unet
-from vdm_jax.models.network import Encoded
+from vdm_jax.models.network import Encoded, Network
 
 # Channel groups of every normalisation, at any width.
 GROUPS = 32
@@ -153,7 +153,7 @@ class RamvidSettings:
       )
 
 
-class RamvidUNet(nn.Module):
+class RamvidUNet(Network):
   """RaMViD's network: `encode` runs once per window, `denoise` at every noise level."""
 
   settings: RamvidSettings
@@ -167,18 +167,6 @@ class RamvidUNet(nn.Module):
         dtype=self.settings.dtype,
       )
     self.backbone = Backbone(self.settings)
-
-  def __call__(
-    self,
-    z: Float[ArrayLike, "b t h w c"],
-    level: Any,
-    frames: Frames,
-    cond: Mapping[str, Array],
-    dropout: Key[Array, " b"] | None = None,
-  ) -> Float32[Array, "b t h w k"]:
-    """Runs `encode`, then `denoise`, so that every parameter is initialised."""
-    encoded = self.encode(z, frames, cond)
-    return self.denoise(z, level, frames, encoded.context, dropout)
 
   def encode(
     self,

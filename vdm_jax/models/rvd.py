@@ -23,7 +23,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.frames import Frames
 from vdm_jax.models import rvd_blocks as blocks
 from vdm_jax.models import unet
-from vdm_jax.models.network import Encoded
+from vdm_jax.models.network import Encoded, Network
 from vdm_jax.models.rvd_gru import ConvGru
 
 State = dict[str, tuple[Float[Array, "b _h _w _c"], ...]]
@@ -155,7 +155,7 @@ class RvdSettings:
         )
 
 
-class RvdNetwork(nn.Module):
+class RvdNetwork(Network):
   """RVD's networks: `encode` runs once per window, `denoise` at every noise level."""
 
   settings: RvdSettings
@@ -169,18 +169,6 @@ class RvdNetwork(nn.Module):
     self.denoiser = Denoiser(s)
     if s.residual:
       self.predictor = Predictor(s)
-
-  def __call__(
-    self,
-    z: Float[ArrayLike, "b t h w c"],
-    level: Any,
-    frames: Frames,
-    cond: Mapping[str, Array],
-    dropout: Key[Array, " b"] | None = None,
-  ) -> Float32[Array, "b t h w k"]:
-    """Runs `encode`, then `denoise`, so that every parameter is initialised."""
-    encoded = self.encode(z, frames, cond)
-    return self.denoise(z, level, frames, encoded.context, dropout)
 
   def encode(
     self,

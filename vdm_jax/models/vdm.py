@@ -17,7 +17,7 @@ from jaxtyping import Array, ArrayLike, Float, Float32, Key
 
 from vdm_jax.frames import Frames
 from vdm_jax.models import attention, layers, unet
-from vdm_jax.models.network import Encoded
+from vdm_jax.models.network import Encoded, Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ class VdmSettings:
         attention.heads_of(self.channels * mult, self.head_dim)
 
 
-class VdmUNet(nn.Module):
+class VdmUNet(Network):
   """VDM's network: `encode` runs once per window, `denoise` at every noise level."""
 
   settings: VdmSettings
@@ -90,18 +90,6 @@ class VdmUNet(nn.Module):
   def setup(self):
     self.conditioning = Conditioning(self.settings)
     self.backbone = Backbone(self.settings)
-
-  def __call__(
-    self,
-    z: Float[ArrayLike, "b t h w c"],
-    level: Any,
-    frames: Frames,
-    cond: Mapping[str, Array],
-    dropout: Key[Array, " b"] | None = None,
-  ) -> Float32[Array, "b t h w k"]:
-    """Runs `encode`, then `denoise`, so that every parameter is initialised."""
-    encoded = self.encode(z, frames, cond)
-    return self.denoise(z, level, frames, encoded.context, dropout)
 
   def encode(
     self,
