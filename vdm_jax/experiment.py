@@ -17,7 +17,7 @@ from vdm_jax.data import source as sources
 from vdm_jax.pixels import to_float
 from vdm_jax.sampling import in_training, save
 from vdm_jax.storage import workdirs
-from vdm_jax.training import loop, profile, program, progress, writers
+from vdm_jax.training import loop, program, progress, tracing, writers
 
 
 def train(
@@ -26,7 +26,7 @@ def train(
   *,
   init_from: str | None = None,
   command: str = "",
-  trace: profile.Range | None = None,
+  profile: tracing.Range | None = None,
   wandb: str = "",
 ) -> loop.Result:
   """Trains the model that a config describes, or resumes its training.
@@ -38,7 +38,7 @@ def train(
     workdir: folder of the run, local or gs://.
     init_from: workdir whose averaged weights a new run starts from.
     command: command that the user typed, stored beside the config.
-    trace: steps to trace into `profile/` of the workdir.
+    profile: steps to trace into `profile/` of the workdir.
     wandb: Weights & Biases project to log to as well; '' for none.
 
   Raises:
@@ -50,7 +50,7 @@ def train(
   processes.agree(
     {
       "config": config,
-      "`trace`": trace,
+      "`profile`": profile,
       "vdm_jax": vdm_jax.__version__,
       "jax": jax.__version__,
       "jaxlib": jaxlib.__version__,
@@ -107,7 +107,7 @@ def train(
       meta,
       hooks=hooks,
       init_from=init_from,
-      trace=trace,
+      profile=profile,
     )
   finally:
     batches.close()

@@ -87,7 +87,7 @@ def define(monkeypatch, *names):
     ("`members`, `crps`: expected", "--members, --crps: expected"),
     ("unknown `crps` 'x'", "unknown --crps 'x'"),
     ("`out=a b/c`: not empty", "--out=a b/c: not empty"),
-    ("`trace=3:9`: expected", "--profile=3:9: expected"),
+    ("`profile=3:9`: expected", "--profile=3:9: expected"),
     ("`tokens`: trained without text", "--caption: trained without text"),
     ("`train.ema=(0.9, 0.99)`: x", "--config.train.ema=(0.9, 0.99): x"),
     ("`best=True` or `verbosity=1`", "`best=True` or `verbosity=1`"),

@@ -185,7 +185,7 @@ def test_import_export_import(system, tmp_path):
 
 def test_what_no_import_can_know_is_said(tmp_path):
   run = make_run(CONFIGS["fdm"], tmp_path / "run")
-  exported = writing.export(run, str(tmp_path / "out"), rate="0.9")
+  exported = writing.export(run, str(tmp_path / "out"), ema="0.9")
   assert os.path.basename(exported.path) == "ema_0.9_001234.pt"
   assert exported.lost == ["config.diffusion.given_noise = 0.2"]
   assert exported.asked["diffusion.weighting"] == "min_snr"

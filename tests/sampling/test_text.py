@@ -44,21 +44,27 @@ def test_guidance_moves_away_from_the_negative_caption(model):
   left, right = ENCODER("left"), ENCODER("right")
   plain = model.sample(1, tokens=left)
   # (1 + w) x - w x = x.
-  same = model.sample(1, tokens=left, against=left, guidance=2.0)
+  same = model.sample(1, tokens=left, negative_tokens=left, guidance=2.0)
   np.testing.assert_allclose(same, plain, atol=1e-4)
   guided = model.sample(1, tokens=left, guidance=2.0)
-  away = model.sample(1, tokens=left, against=right, guidance=2.0)
+  away = model.sample(1, tokens=left, negative_tokens=right, guidance=2.0)
   assert np.abs(away - guided).max() > 1e-3
   # No caption is what guidance moves away from by default.
-  nothing = model.sample(1, tokens=left, against=ENCODER(""), guidance=2.0)
+  nothing = model.sample(1, tokens=left, negative_tokens=ENCODER(""), guidance=2.0)
   np.testing.assert_allclose(nothing, guided, atol=1e-4)
 
 
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    (dict(tokens=ENCODER("a"), against=ENCODER("b")), "`guidance` weight above 0"),
-    (dict(against=ENCODER("b"), guidance=0.0), "expected a caption .*`guidance`"),
+    (
+      dict(tokens=ENCODER("a"), negative_tokens=ENCODER("b")),
+      "`guidance` weight above 0",
+    ),
+    (
+      dict(negative_tokens=ENCODER("b"), guidance=0.0),
+      "expected a caption .*`guidance`",
+    ),
     (dict(tokens=both("a", "b", "c")), r"expected tokens of shape \(12, 8\), or 2"),
     (dict(tokens=text.make_encoder("bytes:6", 12)("a")), "found \\(12, 6\\)"),
   ],

@@ -78,9 +78,9 @@ def test_any_tool_reads_the_arrays_and_what_they_belong_to(run, file):
 
 
 def test_another_average_and_raw_parameters(run, tmp_path):
-  exports.file(run, str(tmp_path / "slow.safetensors"), rate="0.99")
-  params, info = workdirs.read_weights(str(tmp_path / "slow.safetensors"), "0.99")
-  equal(params, workdirs.read_weights(run, "0.99")[0])
+  exports.file(run, str(tmp_path / "slow.safetensors"), ema="0.99")
+  params, info = workdirs.read_weights(str(tmp_path / "slow.safetensors"), ema="0.99")
+  equal(params, workdirs.read_weights(run, ema="0.99")[0])
   assert info["ema"] == "0.99"
   config = helpers.load_config(train={"ema": []})
   raw = str(tmp_path / "raw")
@@ -105,12 +105,12 @@ def test_an_export_of_an_export_is_the_same(file, tmp_path):
 
 def test_what_one_file_does_not_hold(file):
   with pytest.raises(UserError, match=r"no average of rate 0\.5, found 0\.9"):
-    workdirs.read_weights(file, "0.5")
+    workdirs.read_weights(file, ema="0.5")
   with pytest.raises(UserError, match="of step 7 alone, .* asked for step 6"):
     workdirs.read_weights(file, step=6)
   with pytest.raises(UserError, match="asked for the best"):
     workdirs.read_weights(file, best=True)
-  workdirs.read_weights(file, "0.9", step=7, best=False)
+  workdirs.read_weights(file, ema="0.9", step=7, best=False)
 
 
 def test_nothing_is_written_over(run, file, tmp_path):

@@ -55,14 +55,14 @@ def settings(train, optimizer=None):
   )
 
 
-def run(workdir, target, train, optimizer=None, trace=None, **hooks):
+def run(workdir, target, train, optimizer=None, profile=None, **hooks):
   """Trains `Line`; the lines of its log."""
   config = settings(train, optimizer)
   programs = program.Program(Line(), config)
   meta = workdirs.describe(config, "none")
   batches = Given(programs, target)
   hooks = loop.Hooks(**hooks)
-  loop.train(programs, batches, str(workdir), meta, hooks=hooks, trace=trace)
+  loop.train(programs, batches, str(workdir), meta, hooks=hooks, profile=profile)
   return workdirs.read_metrics(str(workdir))
 
 

@@ -25,7 +25,7 @@ _FORMAT = flags.DEFINE_enum(
   "'workdir' is a slim folder; 'safetensors' is one file that holds the config, too; "
   "'pytorch' is a checkpoint in the layout of the paper's authors.",
 )
-_RATE = flags.DEFINE_string(
+_EMA = flags.DEFINE_string(
   "ema", None, "Rate of the average to write; default the config's first."
 )
 _BEST = flags.DEFINE_bool(
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1 or not _WORKDIR.value or not _OUT.value:
     raise UserError("export: expected --workdir=RUN --out=OUT")
   common.start_jax()
-  pick = {"rate": _RATE.value, "best": _BEST.value}
+  pick = {"ema": _EMA.value, "best": _BEST.value}
   if _FORMAT.value == "pytorch":
     _export_pytorch(pick)
     return

@@ -10,7 +10,7 @@ import re
 from absl import flags
 
 # Flags that are called otherwise than the argument they are for.
-_FLAGS = {"trace": "profile", "tokens": "caption", "against": "negative_caption"}
+_FLAGS = {"tokens": "caption", "negative_tokens": "negative_caption"}
 
 _ARGUMENT = re.compile(r"`([A-Za-z_][\w.]*)(=[^`]*)?`")
 

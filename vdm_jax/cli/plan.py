@@ -163,7 +163,7 @@ def _optimize() -> None:
   from vdm_jax.evaluation import noise_error
   from vdm_jax.plans import optimized
 
-  model = sampling.load(workdir, rate=_EMA.value)
+  model = sampling.load(workdir, ema=_EMA.value)
   metric = noise_error.NoiseError(
     model.system,
     model.params,

@@ -158,7 +158,7 @@ def main(argv: list[str]) -> None:
   from vdm_jax.sampling import cascade
 
   model = sampling.load(
-    _WORKDIR.value, rate=_EMA.value, step=_STEP.value, best=_BEST.value
+    _WORKDIR.value, ema=_EMA.value, step=_STEP.value, best=_BEST.value
   )
   models = [model, *(sampling.load(workdir) for workdir in _THEN.value)]
   captions = _captions()
@@ -251,7 +251,7 @@ def _signals(model, labels, captions, optional):
   if encoder is not None and captions is not None:
     found["tokens"] = _encoded(encoder, captions)
   if encoder is not None and _NEGATIVE.value is not None:
-    found["against"] = encoder(_NEGATIVE.value)
+    found["negative_tokens"] = encoder(_NEGATIVE.value)
   return found
 
 

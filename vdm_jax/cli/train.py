@@ -34,10 +34,10 @@ def main(argv: list[str]) -> None:
   config = common.config_dict(_CONFIG)
   if not _WORKDIR.value:
     raise UserError("--workdir: expected a folder for the run")
-  from vdm_jax.training import profile, writers
+  from vdm_jax.training import tracing, writers
 
   # Checked before anything that takes long.
-  trace = profile.parse(_PROFILE.value) if _PROFILE.value is not None else None
+  profile = tracing.parse(_PROFILE.value) if _PROFILE.value is not None else None
   if _WANDB.value:
     writers.check_installed(_WANDB.value)
   distributed.start(lambda: _advice(_WORKDIR.value), programs=_WORKDIR.value)
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
     _WORKDIR.value,
     init_from=_INIT_FROM.value,
     command=shlex.join(["vdm-jax", "train", *sys.argv[1:]]),
-    trace=trace,
+    profile=profile,
     wandb=_WANDB.value,
   )
   if processes.is_first():

@@ -50,7 +50,7 @@ class Bits:
     del out
     if not self.workdir:
       raise UserError("bits: expected `workdir=RUN`")
-    model = sampling.load(self.workdir, rate=self.ema or None, step=self.step or None)
+    model = sampling.load(self.workdir, ema=self.ema or None, step=self.step or None)
     system = model.system
     self._check(system)
     config = model.info["config"]

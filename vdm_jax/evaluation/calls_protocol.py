@@ -103,7 +103,7 @@ class Calls(Forecast):
 
   def _grid(self) -> list[tuple[str, int, int]]:
     """Lists (sampler, steps, network calls per window) of every point."""
-    model = sampling.load(self.workdir, rate=self.ema or None, step=self.step or None)
+    model = sampling.load(self.workdir, ema=self.ema or None, step=self.step or None)
     fixed = key_values.parse(self.sampling, "sampling")
     points = []
     for sampler in self.samplers:

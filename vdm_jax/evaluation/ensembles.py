@@ -103,7 +103,7 @@ def from_run(settings: EnsembleProtocol) -> Ensembles:
     UserError: the model, the data and the settings do not fit each other.
   """
   model = sampling.load(
-    settings.workdir, rate=settings.ema or None, step=settings.step or None
+    settings.workdir, ema=settings.ema or None, step=settings.step or None
   )
   system, context = model.system, settings.num_context
   length = settings.num_frames or system.window

@@ -133,7 +133,7 @@ def export(run: str, out: str, **pick: Any) -> Exported:
   Args:
     run: workdir of a run, or an export.
     out: a local folder, for a file with the name that the authors' code uses.
-    **pick: `rate`, `step` and `best` of `workdirs.read_weights`.
+    **pick: `ema`, `step` and `best` of `workdirs.read_weights`.
 
   Raises:
     UserError: no layout is known for this system; the authors' code cannot run this

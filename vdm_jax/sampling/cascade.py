@@ -115,7 +115,7 @@ def check(
 
   Args:
     models: models of the stages.
-    signals: `label`, `tokens` and `against` of each model.
+    signals: `label`, `tokens` and `negative_tokens` of each model.
     settings: settings of the first model that replace its config's.
     later: settings of the others that replace their configs'.
     frames: frames of the first model's videos; default its window.
@@ -155,8 +155,9 @@ def run(
     models: models of the stages, the one that makes the smallest videos first.
     num_videos: number of videos N.
     out: folder, which must not hold samples already; it is filled as by `save.save`.
-    signals: `label`, `tokens` and `against` of each model, as `Model.sample` takes
-      them; default none. A later model without guidance does not take `against`.
+    signals: `label`, `tokens` and `negative_tokens` of each model, as `Model.sample`
+      takes them; default none. A later model without guidance does not take
+      `negative_tokens`.
     later: settings of the models after the first, which replace their configs'.
     seed: seed of the noise; each stage draws its own from it.
     batch_size: videos at a time.
@@ -183,7 +184,7 @@ def run(
   check(models, signals, settings, later, first.get("length"))
   for model, given in zip(models[1:], signals[1:], strict=True):
     if not model.settings(_named(given), **later).guidance:
-      given.pop("against", None)
+      given.pop("negative_tokens", None)
   videos, places = None, first.get("given_frames") or ()
   for number, (model, given) in enumerate(zip(models, signals, strict=True)):
     final = number == len(models) - 1
@@ -196,7 +197,7 @@ def run(
       settings=dataclasses.asdict(used),
       label=given.get("label"),
       caption=_origin(told, "caption", given.get("tokens")),
-      negative_caption=_origin(told, "negative_caption", given.get("against")),
+      negative_caption=_origin(told, "negative_caption", given.get("negative_tokens")),
       **(_later(model, number) if number else _first(model, first, told)),
     )
     if not final and save.is_complete(folder):

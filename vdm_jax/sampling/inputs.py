@@ -87,7 +87,7 @@ def cond(
   label: int | Sequence[int] | None,
   tokens: tuple[np.ndarray, np.ndarray] | None,
   guidance: float,
-  against: tuple[np.ndarray, np.ndarray] | None = None,
+  negative_tokens: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
   """Makes the conditioning signals of the network from label and caption.
 
@@ -97,7 +97,7 @@ def cond(
     label: class of all videos, or of each.
     tokens: embedded caption of all videos, or of each.
     guidance: weight w of classifier-free guidance.
-    against: embedded caption that guidance moves away from.
+    negative_tokens: embedded caption that guidance moves away from.
 
   Raises:
     UserError: the model does not take them, or there is nothing to guide towards.
@@ -118,16 +118,16 @@ def cond(
     if not spec.token_dim:
       raise UserError("`tokens`: this model was trained without text")
     _put_tokens(found, tokens)
-  if against is not None:
+  if negative_tokens is not None:
     if tokens is None or not guidance:
       raise UserError(
-        "`against`: is what guidance moves away from: expected a caption (`tokens`) "
-        "and a `guidance` weight above 0"
+        "`negative_tokens`: is what guidance moves away from: expected a caption "
+        "(`tokens`) and a `guidance` weight above 0"
       )
-    found["against"] = {
+    found["negative"] = {
       name: np.zeros_like(found[name]) for name in ("tokens", "token_mask")
     }
-    _put_tokens(found["against"], against)
+    _put_tokens(found["negative"], negative_tokens)
   if guidance and label is None and tokens is None:
     raise UserError("`guidance`: needs a label or a caption to guide towards")
   return found

@@ -55,7 +55,7 @@ class Model:
     length: int | None = None,
     label: int | Sequence[int] | None = None,
     tokens: tuple[np.ndarray, np.ndarray] | None = None,
-    against: tuple[np.ndarray, np.ndarray] | None = None,
+    negative_tokens: tuple[np.ndarray, np.ndarray] | None = None,
     given: np.ndarray | None = None,
     given_frames: Sequence[int] = (),
     low_res: np.ndarray | None = None,
@@ -82,7 +82,7 @@ class Model:
       label: class of all videos, or of each [N]; None is unconditional.
       tokens: embedded caption of all videos, ([L, D], mask [L]), or of each,
         ([N, L, D], mask [N, L]).
-      against: embedded negative caption, which takes the place of no caption in
+      negative_tokens: embedded negative caption, which takes the place of no caption in
         guidance.
       given: float32 in [-1, 1], [T0, H, W, C] or one per video [N, T0, H, W, C]:
         frames to start from.
@@ -139,7 +139,7 @@ class Model:
       )
     num_stages = self._check_plan(make_plan(), whole)
     cond = inputs.cond(
-      self.system, num_videos, label, tokens, settings.guidance, against
+      self.system, num_videos, label, tokens, settings.guidance, negative_tokens
     )
     if num_videos < 1:
       raise UserError(f"`num_videos={num_videos}`: expected >= 1")
@@ -270,7 +270,9 @@ class Model:
     return self._compiled[key]
 
 
-def load(workdir: str, *, rate: str | None = None, **pick: Any) -> Model:
+def load(
+  workdir: str, *, ema: str | None = None, step: int | None = None, best: bool = False
+) -> Model:
   """Loads the model of a workdir or export.
 
   If `config.system` names a function of the user's, its code is imported and executed,
@@ -278,14 +280,15 @@ def load(workdir: str, *, rate: str | None = None, **pick: Any) -> Model:
 
   Args:
     workdir: a folder, or a file that ends with .safetensors; local or gs://.
-    rate: which average of the weights to take; default the config's first.
-    **pick: `step=` for a checkpoint, `best=True` for that of the best validation loss.
+    ema: rate of the average of the weights to take; default the config's first.
+    step: of the checkpoint; default the newest.
+    best: take the checkpoint of the best validation loss.
 
   Raises:
     UserError: there is no such checkpoint, it cannot be read, or its system does not
       sample.
   """
-  params, info = workdirs.read_weights(workdir, rate, **pick)
+  params, info = workdirs.read_weights(workdir, ema=ema, step=step, best=best)
   system = systems.build(info["config"])
   if not system.can_sample:
     raise UserError(

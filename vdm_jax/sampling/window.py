@@ -45,7 +45,7 @@ def sample_window(
     params: parameters of the network.
     video: [B, T, H, W, C] in [-1, 1]; only observed frames are read.
     frames: roles of the frames.
-    cond: conditioning signals, [B, G, ...]; under 'against' those that guidance moves
+    cond: conditioning signals, [B, G, ...]; under 'negative' those that guidance moves
       away from, by default none.
     keys: one key per video [B]; a video depends on its key, not on the batch.
     state: recurrent state after the window before; None for the first one.
@@ -60,14 +60,14 @@ def sample_window(
   observed = frames.observed[..., None, None, None]
   video = jnp.where(observed, video, 0.0)
   cond = dict(cond)
-  named = cond.pop("against", {})
-  against = system.cond.hide_all(cond) | named
+  named = cond.pop("negative", {})
+  negative = system.cond.hide_all(cond) | named
   encoded = system.encode(params, video, frames, cond, state)
   denoiser = system.denoiser(params, frames, encoded.context)
   if settings.guidance:
     twice = _paired((video, frames, state), (video, frames, state))
     context = system.encode(
-      params, *twice[:2], _paired(cond, against), twice[2]
+      params, *twice[:2], _paired(cond, negative), twice[2]
     ).context
     both = system.denoiser(params, twice[1], context)
     denoiser = guidance.classifier_free_paired(both, settings.guidance)

@@ -15,7 +15,7 @@ def folder(workdir: str, out: str, **pick: Any) -> None:
   Args:
     workdir: workdir of a run, or an export.
     out: the new folder.
-    **pick: `rate`, `step` and `best` of `workdirs.read_weights`.
+    **pick: `ema`, `step` and `best` of `workdirs.read_weights`.
 
   Raises:
     UserError: `out` is not empty, or the run has no checkpoint.
@@ -26,8 +26,8 @@ def folder(workdir: str, out: str, **pick: Any) -> None:
   if target.exists() and (not target.is_dir() or any(target.iterdir())):
     raise UserError(f"{out}: not empty")
   params, meta = _read(workdir, **pick)
-  step, rate = meta.pop("step"), meta.pop("ema")
-  tree = {"ema": {rate: params}} if rate else {"params": params}
+  step, ema = meta.pop("step"), meta.pop("ema")
+  tree = {"ema": {ema: params}} if ema else {"params": params}
   checkpoints = checkpoint.Checkpoints(out, keep_last=1)
   checkpoints.save(step, tree, None, meta)
   checkpoints.close()
@@ -40,7 +40,7 @@ def file(workdir: str, out: str, **pick: Any) -> None:
   Args:
     workdir: workdir of a run, or an export.
     out: the new file, whose name ends with .safetensors.
-    **pick: `rate`, `step` and `best` of `workdirs.read_weights`.
+    **pick: `ema`, `step` and `best` of `workdirs.read_weights`.
 
   Raises:
     UserError: the name of `out` ends differently, `out` exists already, or the run has

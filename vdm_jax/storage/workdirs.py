@@ -156,14 +156,17 @@ def write_description(workdir: str, meta: Mapping[str, Any]) -> None:
   atomic.write(path / "config.json", json.dumps(meta, indent=2) + "\n")
 
 
-def read_weights(workdir: str, rate: str | None = None, **pick) -> tuple[Any, dict]:
+def read_weights(
+  workdir: str, *, ema: str | None = None, step: int | None = None, best: bool = False
+) -> tuple[Any, dict]:
   """Reads averaged weights of a run or an export, onto the host's first device.
 
   Args:
     workdir: workdir of a run, or an export: a folder, or a .safetensors file.
-    rate: which average to take; default the first one, or the raw parameters if the run
-      has none.
-    **pick: `step` and `best` of `Checkpoints.restore`.
+    ema: rate of the average to take; default the first one, or the raw parameters if
+      the run has none.
+    step: of the checkpoint; default the newest.
+    best: take the checkpoint of the best validation loss.
 
   Returns:
     (params, info), where info has `config`, `step`, `ema` and the other metadata.
@@ -172,21 +175,20 @@ def read_weights(workdir: str, rate: str | None = None, **pick) -> tuple[Any, di
     UserError: there is nothing to load, or no average of this rate.
   """
   if weights_file.is_one(workdir):
-    return _read_file(workdir, rate, **pick)
+    return _read_file(workdir, ema, step, best)
   root = epath.Path(workdir)
   if not root.exists():
     raise UserError(f"{workdir}: no such workdir")
   checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
-  best = pick.get("best", False)
   if best:
     step = checkpoints.best_step
-  else:
-    step = pick.get("step") or (checkpoints.steps[-1] if checkpoints.steps else None)
+  elif step is None and checkpoints.steps:
+    step = checkpoints.steps[-1]
   meta = checkpoints.meta(step, best)
   rates = [str(r) for r in meta["config"]["train"]["ema"]]
-  if rate is not None and rate not in rates:
-    raise UserError(f"{workdir}: no average of rate {rate}, found {rates or 'none'}")
-  name = rate or (rates[0] if rates else None)
+  if ema is not None and ema not in rates:
+    raise UserError(f"{workdir}: no average of rate {ema}, found {rates or 'none'}")
+  name = ema or (rates[0] if rates else None)
   shapes = checkpoints.shapes(step, best)
   wanted = (
     {"ema": {name: shapes["ema"][name]}} if name else {"params": shapes["params"]}
@@ -197,7 +199,7 @@ def read_weights(workdir: str, rate: str | None = None, **pick) -> tuple[Any, di
 
 
 def _read_file(
-  path: str, rate: str | None, step: int | None = None, best: bool = False
+  path: str, ema: str | None, step: int | None, best: bool
 ) -> tuple[Any, dict]:
   """Does `read_weights` for a file, which holds one step and one average."""
   params, info = weights_file.read(path)
@@ -206,9 +208,9 @@ def _read_file(
       f"{path}: holds the weights of step {info['step']} alone, which cannot be chosen "
       f"otherwise; asked for {'the best' if best else f'step {step}'}"
     )
-  if rate not in (None, info["ema"]):
+  if ema not in (None, info["ema"]):
     raise UserError(
-      f"{path}: no average of rate {rate}, found {info['ema'] or 'raw parameters'}"
+      f"{path}: no average of rate {ema}, found {info['ema'] or 'raw parameters'}"
     )
   return jax.device_put(params, jax.local_devices()[0]), info
 

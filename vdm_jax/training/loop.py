@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 from vdm_jax import errors, processes, sharding
 from vdm_jax.errors import UserError
 from vdm_jax.storage import checkpoint, workdirs
-from vdm_jax.training import optimizer, profile, program, progress, signals, sums
+from vdm_jax.training import optimizer, program, progress, signals, sums, tracing
 from vdm_jax.training import writers as writing
 
 
@@ -81,7 +81,7 @@ def train(
   *,
   hooks: Hooks | None = None,
   init_from: str | None = None,
-  trace: profile.Range | None = None,
+  profile: tracing.Range | None = None,
 ) -> Result:
   """Trains, or resumes training, to the configured number of steps.
 
@@ -93,19 +93,21 @@ def train(
       checkpoints and compared with existing ones.
     hooks: validation and samples.
     init_from: workdir whose averaged weights a *new* run starts from.
-    trace: steps to trace into `profile/` of the workdir, by the first process.
+    profile: steps to trace into `profile/` of the workdir, by the first process.
 
   Raises:
     UserError: another run trains in the workdir, the workdir belongs to another config,
       a checkpoint is damaged or cannot be written, too many steps in a row were not
-      finite, or `trace` is outside the remaining steps.
+      finite, or `profile` is outside the remaining steps.
   """
   main = processes.is_first()
   with workdirs.locked(workdir) if main else contextlib.nullcontext():
-    return _train(programs, batches, workdir, meta, hooks or Hooks(), init_from, trace)
+    return _train(
+      programs, batches, workdir, meta, hooks or Hooks(), init_from, profile
+    )
 
 
-def _train(programs, batches, workdir, meta, hooks, init_from, trace) -> Result:
+def _train(programs, batches, workdir, meta, hooks, init_from, profile) -> Result:
   train_config = programs.config["train"]
   num_steps = train_config["num_steps"]
   main = processes.is_first()
@@ -130,8 +132,8 @@ def _train(programs, batches, workdir, meta, hooks, init_from, trace) -> Result:
     if init_from:
       state = workdirs.warm_start(state, init_from)
   first_step = int(state.step)
-  if trace:
-    profile.check(trace, first_step, num_steps)
+  if profile:
+    tracing.check(profile, first_step, num_steps)
   if main:
     workdirs.write_description(workdir, meta)
   log = progress.Report(
@@ -155,7 +157,7 @@ def _train(programs, batches, workdir, meta, hooks, init_from, trace) -> Result:
   key = jax.jit(
     lambda: jax.random.fold_in(jax.random.key(seed), 1), out_shardings=whole
   )()
-  tracer = profile.Profile(trace if main else None, workdir, log)
+  tracer = tracing.Profile(profile if main else None, workdir, log)
   loop = _Loop(
     programs=programs,
     batches=batches,
@@ -182,7 +184,7 @@ class _Loop:
   meta: Mapping[str, Any]
   hooks: Hooks
   log: progress.Report
-  tracer: profile.Profile
+  tracer: tracing.Profile
   key: jax.Array
   spent: float  # Seconds of earlier calls.
 
