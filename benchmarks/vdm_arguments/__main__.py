@@ -4,9 +4,11 @@ import argparse
 import json
 import os
 import pathlib
+import queue
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent import futures
 
 from benchmarks import vdm_arguments
@@ -22,7 +24,7 @@ def main() -> None:
   parser.add_argument("comparisons", nargs="*", default=letters, metavar="a b c d e")
   parser.add_argument("--out", type=pathlib.Path, required=True)
   parser.add_argument("--seeds", type=int, default=3, help="how many")
-  parser.add_argument("--steps", type=int, default=3000, help="of training")
+  parser.add_argument("--steps", type=int, default=1500, help="of training")
   parser.add_argument("--clips", type=int, default=settings.CLIPS)
   parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
   parser.add_argument("--no_fvd", action="store_true", help="what a classifier says")
@@ -46,12 +48,12 @@ def main() -> None:
   phases = {
     "train": [f"train {model} {seed}" for seed in seeds
               for model in settings.models(chosen)],
-    "sample": [f"sample {letter} {seed}" for seed in seeds
-               for letter in sorted({s.comparison for s in chosen})],
+    "sample": [f"sample {file} {seed}" for seed in seeds
+               for file in settings.samplings(chosen)],
   }  # fmt: skip
   for phase, jobs in phases.items():
     start = time.monotonic()
-    with futures.ThreadPoolExecutor(args.jobs) as pool:
+    with futures.ThreadPoolExecutor(args.jobs, initializer=_shares(args.jobs)) as pool:
       codes = list(pool.map(started, jobs))
     print(f"{phase}: {len(jobs)} jobs in {time.monotonic() - start:.0f} s", flush=True)
     if failed := [job for job, code in zip(jobs, codes, strict=True) if code]:
@@ -62,6 +64,18 @@ def main() -> None:
 
   print(measure.report(args.out, chosen, seeds, args.data_dir, args.clips,
                        not args.no_fvd))  # fmt: skip
+
+
+def _shares(jobs: int) -> Callable[[], None]:
+  """Returns what gives a thread, and its child processes, a share of the processors.
+
+  Jobs that share processors wait for each other's threads.
+  """
+  processors = sorted(os.sched_getaffinity(0))
+  shares = queue.Queue()
+  for job in range(jobs):
+    shares.put(processors[job::jobs] or processors)
+  return lambda: os.sched_setaffinity(0, shares.get())
 
 
 def started(job: str) -> int:
@@ -99,8 +113,7 @@ def work(args: argparse.Namespace) -> None:
     config = settings.config(name, seed, args.steps, args.data_dir)
     experiment.train(config, str(args.out / "runs" / f"{name}_{seed}"))
     return
-  for setting in settings.chosen([name]):
-    sample(args.out, setting, seed, args.clips)
+  sample(args.out, settings.samplings(settings.SETTINGS)[name], seed, args.clips)
 
 
 def sample(out: pathlib.Path, setting: settings.Setting, seed: int, clips: int) -> None:
