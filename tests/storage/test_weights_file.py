@@ -1,6 +1,7 @@
 """One file that holds a model: written, read, refused."""
 
 import json
+import logging
 import os
 import pathlib
 import subprocess
@@ -60,6 +61,13 @@ def test_it_samples_as_the_run_does(run, file):
   np.testing.assert_array_equal(
     ours.sample(1, **settings), theirs.sample(1, **settings)
   )
+
+
+def test_reading_a_run_writes_and_logs_nothing(run, caplog):
+  before = sorted(pathlib.Path(run).rglob("*"))
+  workdirs.read_weights(run)
+  assert sorted(pathlib.Path(run).rglob("*")) == before
+  assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_any_tool_reads_the_arrays_and_what_they_belong_to(run, file):

@@ -44,7 +44,7 @@ class Checkpoints:
       workdir: folder of the run, local or gs://.
       keep_last: number of newest checkpoints to keep.
       keep_every: checkpoints at steps divisible by this are kept, too; 0 for none.
-      read_only: whether to never write or delete.
+      read_only: whether it is opened for reading alone: nothing is created or deleted.
     """
     # Orbax takes only absolute paths, which URLs such as gs:// are already.
     workdir = str(workdir)
@@ -63,10 +63,10 @@ class Checkpoints:
           "meta": ocp.JsonCheckpointHandler(multiprocessing_options=processes),
         },
         options=ocp.CheckpointManagerOptions(
-          max_to_keep=keep,
-          keep_period=period,
+          # Not `read_only`: that would log three warnings a folder.
+          max_to_keep=None if read_only else keep,
+          keep_period=None if read_only else period,
           create=not read_only,
-          read_only=read_only,
           cleanup_tmp_directories=not read_only,
           multiprocessing_options=processes,
         ),
