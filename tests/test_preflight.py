@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental import pallas as pl
 
+from benchmarks.preflight import page
 from tests import helpers
 from vdm_jax import preflight, sharding
 from vdm_jax.errors import UserError
@@ -21,7 +22,6 @@ from vdm_jax.preflight import (
   knobs,
   lowerable,
   measure,
-  table,
   topology,
   worker,
 )
@@ -404,7 +404,7 @@ def test_local_measures_the_devices_here():
   assert found["hbm"]["total"] < found["hbm"]["capacity"]
   assert found["collectives"]["all-reduce"]["bytes"] >= 4 * found["parameters"]
   assert "fits" in preflight.render(found)
-  assert "| yes |" in table.page({"debug": found})
+  assert "| yes |" in page.page({"debug": found}, {}, {})
 
 
 @pytest.mark.integration

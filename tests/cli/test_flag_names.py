@@ -20,8 +20,8 @@ PRINTERS = {
   "preflight/knobs.py": {"flags"},
   "report/listings.py": {"commands", "_overrides"},
 }
-# Texts of their own: the style sheet, and a page of results that says how to make it.
-TEXTS = {"report/document.py", "preflight/table.py"}
+# A text of its own: the style sheet.
+TEXTS = {"report/document.py"}
 
 
 def messages(tree, printers):

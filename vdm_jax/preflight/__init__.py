@@ -14,7 +14,6 @@
     worker     measurement in a separate process, as a compiler may crash
     knobs      settings to change if it does not fit
     summary    the report for the user
-    table      many configs on one page
 
 Nothing here needs an accelerator: the compilers are in wheels (`libtpu`, JAX's CUDA
 plugin).
