@@ -32,14 +32,19 @@ _OTHERS = (
   "rvd_cityscapes",
   "rvd_simulation",
 )
-# Configs by the name of their row.
+# Config, and step to compile, by the name of their row.
 ON_SLICES = {
-  row: config
+  row: (config, "train")
   for name in _VDM
   for row, config in ((name, name), (f"{name}-8", f"{name}:chips=8"))
-} | {name: name for name in _OTHERS}
-ON_GPUS = {name: f"{name}:chips=8" for name in _VDM} | {
-  name: name for name in ("vdm_digits", "vdm_digits64", *_OTHERS)
+} | {name: (name, "train") for name in _OTHERS}
+# The paper's cascade: base videos from captions, then larger ones guided by them.
+ON_SLICES |= {
+  "vdm_text_large-8-sample": ("vdm_text_large:chips=8", "sample"),
+  "vdm_text_128-8-enlarge": ("vdm_text_128:chips=8", "enlarge"),
+}
+ON_GPUS = {name: (f"{name}:chips=8", "train") for name in _VDM} | {
+  name: (name, "train") for name in ("vdm_digits", "vdm_digits64", *_OTHERS)
 }
 
 
@@ -60,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
 
   def make(row: str) -> bool:
     path = args.out / (f"gpu_{row}.json" if args.topology else f"{row}.json")
-    return path.exists() or compile_row(known[row], args.topology, path)
+    return path.exists() or compile_row(*known[row], args.topology, path)
 
   with futures.ThreadPoolExecutor(args.jobs) as pool:
     made = list(pool.map(make, args.rows or known))
@@ -69,10 +74,10 @@ def main(argv: list[str] | None = None) -> None:
     sys.exit("some rows could not be compiled")
 
 
-def compile_row(config: str, topology: str, path: pathlib.Path) -> bool:
+def compile_row(config: str, what: str, topology: str, path: pathlib.Path) -> bool:
   """Runs one preflight in a process of its own; keeps its result if there is one."""
   command = [sys.executable, "-m", "vdm_jax", "preflight", f"--config={config}"]
-  command += ["--json", "--notry_knobs"]
+  command += [f"--what={what}", "--json", "--notry_knobs"]
   if topology:
     command.append(f"--topology={topology}")
   done = subprocess.run(command, capture_output=True, text=True, check=False)

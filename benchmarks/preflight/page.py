@@ -18,7 +18,9 @@ numbers](preflight/)).
 
 - A row `NAME` is `--config=NAME` on that config's slice (VDM's: the paper's number of
   chips); `NAME-8`, of VDM alone, is `--config=NAME:chips=8`, the same training with
-  settings that fit eight small chips.
+  settings that fit eight small chips. `NAME-8-sample` is a sampler step of 16 videos
+  of that model, `NAME-8-enlarge` one that a smaller video guides, which sampling
+  repeats for every step and window.
 - Memory and work are per chip. Memory is the compiler's (arguments: weights, one
   average, Adam's two moments, the batch; temporaries: gradients and activations;
   the total has the program's code too).
