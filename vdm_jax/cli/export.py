@@ -29,7 +29,7 @@ _EMA = flags.DEFINE_string(
   "ema", None, "Rate of the average to write; default the config's first."
 )
 _BEST = flags.DEFINE_bool(
-  "best", False, "Write the checkpoint of the best validation loss."
+  "best", False, "Write the best checkpoint, by train.best_by."
 )
 
 

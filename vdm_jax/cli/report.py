@@ -31,7 +31,7 @@ _CONFIG = common.define_config()
 def main(argv: list[str]) -> None:
   """Writes the page and prints its path."""
   if len(argv) not in (2, 3):
-    raise UserError("report: expected one workdir or two, as vdm-jax report runs/demo")
+    raise UserError("report: expected one workdir or two, as vdm-jax report runs/mine")
 
   import jax
   from etils import epath

@@ -90,7 +90,7 @@ _EMA = flags.DEFINE_string(
 _STEP = flags.DEFINE_integer(
   "step", None, "Step of the checkpoint; default the newest."
 )
-_BEST = flags.DEFINE_bool("best", False, "Use the best validation checkpoint.")
+_BEST = flags.DEFINE_bool("best", False, "Use the best checkpoint, by train.best_by.")
 _FPS = flags.DEFINE_float("fps", 8.0, "Frames per second of the videos.")
 
 # Fields of SamplerSettings; if a flag is not given, the config's value applies.

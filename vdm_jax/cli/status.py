@@ -12,7 +12,7 @@ _JSON = common.define_json()
 def main(argv: list[str]) -> None:
   """Prints a short table, or JSON."""
   if len(argv) != 2:
-    raise UserError("status: expected one workdir, as in vdm-jax status runs/demo")
+    raise UserError("status: expected one workdir, as in vdm-jax status runs/mine")
 
   import jax
 

@@ -112,7 +112,7 @@ def _commands(workdir: str) -> str:
   return (
     f"<pre>vdm-jax sample --workdir={folder} --label=3 --guidance=2 --num_videos=16 "
     f"--out={folder}-threes\n"
-    f"vdm-jax status --workdir={folder}\n"
+    f"vdm-jax status {folder}\n"
     f"vdm-jax demo --out={html.escape(str(epath.Path(workdir).parent))} --seconds=1800"
     "   # resumes, up to half an hour in all</pre>"
   )

@@ -238,7 +238,7 @@ def _tells(name: str, value: Any, config: Mapping[str, Any]) -> bool:
 
 
 def _check_reads_back(name: str, written: Written, asked: Mapping[str, Any]) -> None:
-  """Checks that an import takes the file, and raises UserError otherwise."""
+  """Checks that an import takes the file; ValueError, as it is our fault, if not."""
   comparison = workdir.examine(name, _file(written), asked).comparison
   if comparison:
     raise ValueError(f"{written.path}: does not read back: {comparison}")

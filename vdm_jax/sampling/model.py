@@ -282,7 +282,7 @@ def load(
     workdir: a folder, or a file that ends with .safetensors; local or gs://.
     ema: rate of the average of the weights to take; default the config's first.
     step: of the checkpoint; default the newest.
-    best: take the checkpoint of the best validation loss.
+    best: take the best checkpoint, by `train.best_by`.
 
   Raises:
     UserError: there is no such checkpoint, it cannot be read, or its system does not

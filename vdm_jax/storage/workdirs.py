@@ -166,7 +166,7 @@ def read_weights(
     ema: rate of the average to take; default the first one, or the raw parameters if
       the run has none.
     step: of the checkpoint; default the newest.
-    best: take the checkpoint of the best validation loss.
+    best: take the best checkpoint, by `train.best_by`.
 
   Returns:
     (params, info), where info has `config`, `step`, `ema` and the other metadata.
