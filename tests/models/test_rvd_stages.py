@@ -156,3 +156,11 @@ def test_an_estimated_frame_is_clipped_where_frames_end():
 def test_impossible_options_are_named(model, diffusion, message):
   with pytest.raises(UserError, match=message):
     build(model, **diffusion)
+
+
+def test_weights_that_stay_fixed_do_not_decay():
+  config = helpers.load_config("rvd_digits", optimizer={"weight_decay": 0.1})
+  assert systems.build(config).train_only == ""
+  config["diffusion"]["train_only"] = "denoiser"
+  with pytest.raises(UserError, match="optimizer.weight_decay: 0.1 would change"):
+    systems.build(config)

@@ -9,7 +9,7 @@ import pytest
 from tests import helpers
 from vdm_jax import sampling, systems
 from vdm_jax.errors import UserError
-from vdm_jax.sampling import stages
+from vdm_jax.sampling import save, stages
 
 
 @functools.cache
@@ -58,7 +58,25 @@ def test_a_stopped_job_ends_with_the_same_videos(tmp_path, monkeypatch, last_wor
   monkeypatch.setattr(sampling.Model, "window", counted)
   np.testing.assert_array_equal(sample(unfinished=tmp_path / "job"), whole)
   assert len(calls) == 2 * 4 - last_words  # Two batches of four windows.
-  assert not (tmp_path / "job").exists()
+
+
+def test_stages_are_kept_until_the_videos_are_on_disk(tmp_path, monkeypatch):
+  out, job = tmp_path / "out", tmp_path / "out" / "unfinished"
+  videos = sample(unfinished=job)
+
+  def full(*_, **__):
+    raise OSError("no space left on device")
+
+  with monkeypatch.context() as broken, pytest.raises(OSError, match="no space"):
+    broken.setattr(save, "save_overview", full)
+    save.save(out, videos, {}, films=False)
+  # Nothing is sampled again.
+  with monkeypatch.context() as watched:
+    watched.setattr(sampling.Model, "window", full)
+    again = sample(unfinished=job)
+  np.testing.assert_array_equal(again, videos)
+  save.save(out, again, {}, films=False)
+  assert save.is_complete(out) and not job.exists()
 
 
 def test_another_job_does_not_go_on_with_it(tmp_path):
@@ -88,3 +106,11 @@ def test_half_a_file_is_no_stage(tmp_path):
   store = stages.Stages(tmp_path / "job", {})
   (tmp_path / "job" / ".batch_00000_stage_00000.npz.1a.part").write_bytes(b"PK\x03")
   assert list(store.finished(0)) == []
+
+
+@pytest.mark.parametrize("name", ["num_videos", "batch_size"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_there_are_videos_and_batches(name, value):
+  options = {"num_videos": 1, "label": [0] * 3, **{name: value}}
+  with pytest.raises(UserError, match=f"`{name}={value}`: expected >= 1"):
+    model().sample(**options)

@@ -65,7 +65,7 @@ def sample(
     plan_options=options(model),
     batch_size=count,
     progress=True,
-    unfinished=folder / "unfinished",
+    unfinished=folder / save.UNFINISHED,
   )
   seconds = round(time.monotonic() - start, 1)
   observed = np.arange(length) < num_obs

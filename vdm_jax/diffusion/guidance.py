@@ -80,18 +80,18 @@ class Observation(NamedTuple):
 
 
 def given_frames(
-  x_given: Float[ArrayLike, "b ..."], given: Bool[ArrayLike, "..."], weight: float
+  given: Float[ArrayLike, "b ..."], observed: Bool[ArrayLike, "..."], weight: float
 ) -> Observation:
   """Observes given frames, for temporal extension and infilling (VDM, section 3.1).
 
   Args:
-    x_given: clean video [B, T, ...], of which only the given frames are read.
-    given: [B, T] or broadcastable after appending axes.
+    given: clean video [B, T, ...], of which only the given frames are read.
+    observed: the given frames, [B, T] or broadcastable after appending axes.
     weight: w_r. Values above 1 help if few frames are given (the paper: 9 to 50).
   """
-  given = process.expand(given, x_given.ndim)
+  observed = process.expand(observed, given.ndim)
   return Observation(
-    lambda x: jnp.where(given, x, 0.0), jnp.where(given, x_given, 0.0), weight
+    lambda x: jnp.where(observed, x, 0.0), jnp.where(observed, given, 0.0), weight
   )
 
 
@@ -164,21 +164,21 @@ def toward(
 
 def reconstruction(
   denoiser: Denoiser,
-  x_given: Float[ArrayLike, "b ..."],
-  given: Bool[ArrayLike, "..."],
+  given: Float[ArrayLike, "b ..."],
+  observed: Bool[ArrayLike, "..."],
   weight: float,
   rule: WeightRule = "constant",
 ) -> Denoiser:
   """Applies reconstruction guidance: `toward` given frames whose z is set elsewhere."""
   return toward(
-    denoiser, [given_frames(x_given, given, weight)], fixed=given, rule=rule
+    denoiser, [given_frames(given, observed, weight)], fixed=observed, rule=rule
   )
 
 
 def pinned(
   denoiser: Denoiser,
-  x_given: Float[ArrayLike, "b ..."],
-  given: Bool[ArrayLike, "..."],
+  given: Float[ArrayLike, "b ..."],
+  observed: Bool[ArrayLike, "..."],
   gamma: float = 0.0,
 ) -> Denoiser:
   """Pins the estimate to given frames, whose z is then redrawn from the posterior.
@@ -188,24 +188,24 @@ def pinned(
 
   Args:
     denoiser: the denoiser to wrap.
-    x_given: clean video [B, T, ...].
-    given: [B, T] or broadcastable after appending axes.
+    given: clean video [B, T, ...].
+    observed: the given frames, [B, T] or broadcastable after appending axes.
     gamma: the sampler's gamma, used for all other frames.
   """
-  given = process.expand(given, x_given.ndim)
+  observed = process.expand(observed, given.ndim)
 
   def denoise(z, level):
     estimate = denoiser(z, level)
     others = gamma if estimate.gamma is None else estimate.gamma
     return Estimate(
-      jnp.where(given, x_given, estimate.x), jnp.where(given, 0.0, others)
+      jnp.where(observed, given, estimate.x), jnp.where(observed, 0.0, others)
     )
 
   return denoise
 
 
 def replacement(
-  x_given: Float[ArrayLike, "b ..."], given: Bool[ArrayLike, "..."]
+  given: Float[ArrayLike, "b ..."], observed: Bool[ArrayLike, "..."]
 ) -> Constrain:
   """Draws the given frames of z afresh from q(z | x) before every network call.
 
@@ -213,26 +213,26 @@ def replacement(
   conditions badly, even with a perfect denoiser; see `reconstruction`.
 
   Args:
-    x_given: clean video [B, T, ...].
-    given: [B, T] or broadcastable after appending axes.
+    given: clean video [B, T, ...].
+    observed: the given frames, [B, T] or broadcastable after appending axes.
   """
-  given = process.expand(given, x_given.ndim)
+  observed = process.expand(observed, given.ndim)
 
   def constrain(z, level, source):
     if source is None:
       raise UserError("replacement: the draws are random: give `sample` a key")
-    drawn = process.forward(x_given, noise.normal(source, z.shape), level)
-    return jnp.where(given, drawn, z)
+    drawn = process.forward(given, noise.normal(source, z.shape), level)
+    return jnp.where(observed, drawn, z)
 
   return constrain
 
 
 def pasting(
-  x_given: Float[ArrayLike, "b ..."], given: Bool[ArrayLike, "..."]
+  given: Float[ArrayLike, "b ..."], observed: Bool[ArrayLike, "..."]
 ) -> Constrain:
   """Pastes the clean given frames into z at every level (RaMViD)."""
-  given = process.expand(given, x_given.ndim)
-  return lambda z, level, source: jnp.where(given, x_given, z)
+  observed = process.expand(observed, given.ndim)
+  return lambda z, level, source: jnp.where(observed, given, z)
 
 
 def threshold_static(

@@ -208,7 +208,7 @@ def run(
       seed=seed,
       batch_size=batch_size,
       progress=progress,
-      unfinished=f"{folder}/unfinished",
+      unfinished=f"{folder}/{save.UNFINISHED}",
       **given,
     )
     if number:

@@ -100,8 +100,8 @@ class Model:
       progress: whether to show a progress bar.
       unfinished: folder for the finished stages of a long job. If the same call was
         stopped, it resumes after its last finished stage and ends with the same videos.
-        The folder is removed when the job is done. Several processes share one folder,
-        on a disk that all of them see.
+        The caller removes the folder when the videos are on disk. Several processes
+        share one folder, on a disk that all of them see.
       **settings: fields of `SamplerSettings` that replace the config's. Its guidance
         is not used without a label or a caption.
 
@@ -111,6 +111,9 @@ class Model:
     Raises:
       UserError: an argument does not fit the model.
     """
+    for name, value in (("num_videos", num_videos), ("batch_size", batch_size)):
+      if value < 1:
+        raise UserError(f"`{name}={value}`: expected >= 1")
     settings = self.settings(label is not None or tokens is not None, **settings)
     length = length or self.system.window
     given, given_frames = inputs.given_frames(
@@ -141,8 +144,6 @@ class Model:
     cond = inputs.cond(
       self.system, num_videos, label, tokens, settings.guidance, negative_tokens
     )
-    if num_videos < 1:
-      raise UserError(f"`num_videos={num_videos}`: expected >= 1")
     devices = self._mesh.size
     batch_size = min(batch_size, -(-num_videos // jax.process_count()))
     batch_size = -(-batch_size // devices) * devices
@@ -195,8 +196,6 @@ class Model:
     made = processes.collect(made, len(starts), empty)
     for start, video in zip(starts, made, strict=True):
       videos[start : start + batch_size] = video[: num_videos - start]
-    if store is not None and processes.is_first():
-      store.remove()
     return videos
 
   def settings(self, signals: bool, **overrides: Any) -> SamplerSettings:

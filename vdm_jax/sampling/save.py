@@ -15,6 +15,8 @@ from vdm_jax.data import sheet, video
 from vdm_jax.errors import UserError
 from vdm_jax.pixels import to_uint8
 
+UNFINISHED = "unfinished"  # Folder of a job's finished stages, in that of its samples.
+
 
 def tile(videos: np.ndarray, gap: int = 1) -> np.ndarray:
   """Tiles videos [N, T, H, W, C] into one video, as square as possible.
@@ -80,7 +82,8 @@ def save(
 
   `videos.npz` holds the lossless frames (uint8 [N, T, H, W, C] under `videos`) and
   `films/` a GIF of each video and, with the extra `video`, an MP4; `sheet.png` and
-  `sheet.gif` show all of them, and `record.json` describes how they were made.
+  `sheet.gif` show all of them, and `record.json` describes how they were made. The
+  stages of the job in `unfinished/`, where `Model.sample` kept them, are then removed.
 
   Args:
     out: folder; must not hold samples already.
@@ -108,6 +111,8 @@ def save(
   if films:
     _write_films(out / "films", pixels, fps)
   atomic.write(out / "record.json", json.dumps(record, indent=2) + "\n")
+  # Not before everything is on disk: until then the job resumes from it.
+  (out / UNFINISHED).rmtree(missing_ok=True)
 
 
 def _write_films(folder, pixels, fps):

@@ -46,6 +46,8 @@ class Checkpoints:
       keep_every: checkpoints at steps divisible by this are kept, too; 0 for none.
       read_only: whether it is opened for reading alone: nothing is created or deleted.
     """
+    if keep_last < 1:
+      raise UserError(f"config.train.keep_last: expected >= 1, found {keep_last}")
     # Orbax takes only absolute paths, which URLs such as gs:// are already.
     workdir = str(workdir)
     self._root = epath.Path(workdir if "://" in workdir else os.path.abspath(workdir))
@@ -99,9 +101,10 @@ class Checkpoints:
     """Saves this state if its value, a loss or a distance, is the lowest so far."""
     if step in self._best.all_steps() or not value < self._best_value:
       return
-    self._best_value = value
     meta = {**meta, "best_value": float(value)}
-    self._guard(lambda: self._best.save(step, args=_pack(state, data, meta)))
+    # After a resume Orbax refuses steps before the best one's: that one stays the best.
+    if self._guard(lambda: self._best.save(step, args=_pack(state, data, meta))):
+      self._best_value = value
 
   def meta(self, step: int | None = None, best: bool = False) -> dict[str, Any]:
     """Reads a checkpoint's metadata: config, data fingerprint, format, versions."""
@@ -206,7 +209,7 @@ class Checkpoints:
         # Two concurrent saves would meet at each other's barriers.
         self._latest.wait_until_finished()
         self._best.wait_until_finished()
-      write()
+      return write()
     except Exception as error:
       reason = errors.reason(error, 300)
       raise UserError(

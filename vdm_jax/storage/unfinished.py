@@ -56,7 +56,3 @@ class Unfinished:
   def drop(self, name: str) -> None:
     """Removes a part, if it is there."""
     (self._folder / name).unlink(missing_ok=True)
-
-  def remove(self) -> None:
-    """Removes the folder: the job is finished."""
-    self._folder.rmtree(missing_ok=True)

@@ -189,6 +189,12 @@ def build(config: Mapping[str, Any]) -> RvdSystem:
       f"{config['task']['name']!r}"
     )
   _check_options(d, network)
+  decay = config.get("optimizer", {}).get("weight_decay", 0)
+  if d.train_only and decay:
+    raise UserError(
+      f"config.optimizer.weight_decay: {decay:g} would change the networks that "
+      f"config.diffusion.train_only = {d.train_only!r} keeps as they are; expected 0"
+    )
   if shared["plan"] == "rollout":
     shared["plan_options"] = {"context": task.num_context, **shared["plan_options"]}
   return RvdSystem(

@@ -118,13 +118,15 @@ def _train(programs, batches, workdir, meta, hooks, init_from, profile) -> Resul
   )
   seed = programs.config["seed"]
   spent = 0.0
-  if checkpoints.steps:
-    found = checkpoints.meta()
+  # A run that was killed before its first checkpoint may have a best one.
+  best = not checkpoints.steps
+  if checkpoints.steps or checkpoints.best_step is not None:
+    found = checkpoints.meta(best=best)
     workdirs.check_same_run(found, meta, workdir)
     spent = found.get("seconds", 0.0)
     changed = found["config"], meta["config"]
     state, position = checkpoints.restore(
-      programs.state_shapes, programs.state_sharding
+      programs.state_shapes, programs.state_sharding, best=best
     )
     batches.set_state(position)
   else:
@@ -206,7 +208,7 @@ class _Loop:
     self.placed = None  # The progress and its copy on the devices.
 
   def run(self, state, first_step):
-    step = first_step
+    step = self.first_step = first_step
     with signals.Terminate() as terminate, self.tracer:
       while True:
         reason = self.stop_reason(step, terminate)
@@ -214,7 +216,7 @@ class _Loop:
         if step > first_step:
           if last or self.due(step):
             self.account(step)
-          self.milestones(state, step, last and reason != "signal", last)
+          self.milestones(state, step, reason)
         if last:
           break
         step += 1
@@ -247,9 +249,16 @@ class _Loop:
       self.placed = self.progress, array
     return (self.placed[1],)
 
-  def milestones(self, state, step, finished, last):
+  def milestones(self, state, step, reason):
     """Does everything that is due after a step; a finished run does all of it again."""
-    # A preempted machine has seconds, not minutes, so it only logs and saves.
+    if reason == "signal":
+      # A preempted machine has seconds, not minutes, so it only logs, and then saves.
+      self.log.log(step, self.means.take())
+      return
+    finished = reason is not None
+    if finished or self.at("checkpoint_every", step):
+      # First, so that no failure of what follows costs these steps.
+      self.save(state, step)
     evaluate = self.at("eval_every", step) or finished
     values = self.validate(state, step) if evaluate else {}
     if self.at("eval_fvd_every", step) or finished:
@@ -258,12 +267,10 @@ class _Loop:
     if best is not None:
       position = self.batches.get_state()
       self.checkpoints.save_best(step, best, state, position, self.described())
-    if self.at("log_every", step) or values or last:
+    if self.at("log_every", step) or values or finished:
       self.log.log(step, {**self.means.take(), **values})
     if self.at("sample_every", step) or finished:
       self.sample(state, step)
-    if self.at("checkpoint_every", step):
-      self.save(state, step)
 
   def due(self, step):
     """Returns whether the host reads the metrics after this step."""
@@ -307,8 +314,9 @@ class _Loop:
     if jax.process_count() > 1:
       if multihost_utils.reached_preemption_sync_point(step):
         return "signal"
-      # Agreement needs a round trip, so it is sought only now and then.
-      if self.at("log_every", step):
+      # Agreement needs a round trip, so it is sought only now and then, and at the
+      # start: earlier calls have spent some of the time.
+      if step == self.first_step or self.due(step):
         shared = multihost_utils.broadcast_one_to_all(jnp.asarray(self.elapsed()))
         self.progress = np.float32(shared)
     else:

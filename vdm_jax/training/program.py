@@ -116,7 +116,7 @@ class Program:
         f"{self.mesh.size} devices x {train['accumulate']} accumulated micro-batches"
       )
     # Converted once, as a rate is also the name under which its average is stored.
-    self._rates = {str(rate): float(rate) for rate in train["ema"]}
+    self._ema_rates = {str(rate): float(rate) for rate in train["ema"]}
     self.state_shapes = jax.eval_shape(self._init, jax.random.key(0))
     rules = sharding.rules_of(config)
     sharding.check_rules(rules, self.state_shapes)
@@ -169,7 +169,7 @@ class Program:
       step=zero,
       params=params,
       # Copied, as a donated state must not hold one buffer twice.
-      ema={name: jax.tree.map(jnp.copy, params) for name in self._rates},
+      ema={name: jax.tree.map(jnp.copy, params) for name in self._ema_rates},
       opt_state=self._tx.init(params),
       bad_in_row=zero,
       bad_total=zero,
@@ -190,8 +190,8 @@ class Program:
       )
       params = optax.apply_updates(state.params, updates)
       ema = {
-        name: _averaged(state.ema[name], params, rate, state.step - 1)
-        for name, rate in self._rates.items()
+        name: _averaged(state.ema[name], params, ema_rate, state.step - 1)
+        for name, ema_rate in self._ema_rates.items()
       }
       new = state.replace(
         params=params,
