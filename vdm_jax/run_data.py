@@ -20,9 +20,7 @@ def open_split(
     UserError: it is not built, or its frames or labels do not fit the model.
   """
   data = config["data"]
-  # Configs of older runs lack the field.
-  pool = data.get("pool", 0) or 1
-  source = sources.load(data["name"], data["data_dir"] or None, split, pool=pool)
+  source = sources.load(data["name"], data["data_dir"] or None, split, pool=_pool(data))
   if tuple(source.frame_shape) != tuple(data["frame_shape"]):
     raise UserError(
       f"config.data.frame_shape: {tuple(data['frame_shape'])}, but frames of "
@@ -35,6 +33,35 @@ def open_split(
       f"{source.num_labels} labels"
     )
   return source
+
+
+def open_named(
+  config: Mapping[str, Any], split: str, *, name: str = "", data_dir: str = ""
+) -> sources.VideoSource:
+  """Opens a split of any data set, built first if it is generated.
+
+  Frames of the config's own data set are averaged as in training (`data.pool`), those
+  of another one are read as they are.
+
+  Args:
+    config: the model's config.
+    split: name of the split.
+    name: name of the data set; '' for that of the config.
+    data_dir: folder of the data sets; '' for that of the config.
+
+  Raises:
+    UserError: there is no such data set or split.
+  """
+  data = config["data"]
+  name, data_dir = name or data["name"], data_dir or data["data_dir"] or None
+  sources.ensure_built(name, data_dir)
+  pool = _pool(data) if name == data["name"] else 1
+  return sources.load(name, data_dir, split, pool=pool)
+
+
+def _pool(data: Mapping[str, Any]) -> int:
+  # Configs of older runs lack the field.
+  return data.get("pool", 0) or 1
 
 
 def given_clips(
