@@ -181,6 +181,8 @@ def test_samples_without_a_truth_are_refused_at_once(
   [
     ({"members": 1}, "`members=1`: the fair CRPS needs 2 members"),
     ({"members": 0}, "`members`: expected >= 1"),
+    ({"batch_size": 0}, "`batch_size`: expected >= 1, found 0"),
+    ({"num_frames": -1}, "`num_frames`: expected >= 0"),
     ({"workdir": ""}, "`workdir=RUN` or `samples=DIR`"),
     ({"samples": ("x",)}, "`workdir=RUN` or `samples=DIR`"),
     ({"crps": "best"}, "`crps=best`: expected both, plugin, fair"),

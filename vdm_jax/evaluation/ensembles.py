@@ -88,11 +88,9 @@ def of(settings: EnsembleProtocol) -> Ensembles:
   """
   if bool(settings.workdir) == bool(settings.samples):
     raise UserError("expected `workdir=RUN` or `samples=DIR`, one of them")
-  for field, least in (("members", 1), ("num_context", 1), ("num_clips", 0)):
-    if getattr(settings, field) < least:
-      raise UserError(
-        f"`{field}`: expected >= {least}, found {getattr(settings, field)}"
-      )
+  protocol.check_least(
+    settings, members=1, num_context=1, num_clips=0, num_frames=0, batch_size=1, step=0
+  )
   return from_folders(settings) if settings.samples else from_run(settings)
 
 

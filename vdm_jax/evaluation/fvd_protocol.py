@@ -168,11 +168,7 @@ class Fvd:
 
   def _resolve(self, preset: presets.Preset) -> tuple[dict[str, Any], list[str]]:
     """Returns all settings, and names those that depart from the preset."""
-    for key, least in _LEAST.items():
-      if not getattr(self, key) >= least:
-        raise UserError(
-          f"`{key}`: expected {least} or more, found {getattr(self, key)}"
-        )
+    protocol.check_least(self, **_LEAST)
     wanted, departs = preset.settings(), []
     asked = {
       "num_frames": self.num_frames,

@@ -123,6 +123,7 @@ class Position:
 
   def run(self, out: epath.Path) -> protocol.Outcome:
     """Measures median error and cell accuracy; map.png shows walks, true and read."""
+    protocol.check_least(self, num_videos=0)
     reader = load(self.workdir, "workdir")
     source = open_data(reader, self.data, self.data_dir, self.split)
     count = min(self.num_videos or source.num_videos, source.num_videos)
