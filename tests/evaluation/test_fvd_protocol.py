@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from vdm_jax import sampling
@@ -318,6 +319,17 @@ def test_films_of_two_sizes_are_named(tmp_path):
   ):
     fvd(tmp_path, a=a, b=a)
   assert fvd(tmp_path, a=a, b=a, size=8)["n_a"] == 3
+
+
+def test_pictures_of_two_sizes_are_named(tmp_path):
+  walk = tmp_path / "a" / "walk"
+  walk.mkdir(parents=True)
+  for number in range(18):
+    height = 12 if number == 9 else 8
+    PIL.Image.fromarray(np.zeros((height, 8, 3), np.uint8)).save(walk / f"{number}.png")
+  b = films(tmp_path / "b", 2)
+  with pytest.raises(UserError, match=r"walk: expected frames of one size, found \(8,"):
+    fvd(tmp_path, a=str(tmp_path / "a"), b=b)
 
 
 def test_whole_films_that_are_too_short_are_named(tmp_path):

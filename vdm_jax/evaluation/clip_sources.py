@@ -23,7 +23,7 @@ import numpy as np
 from etils import epath
 
 from vdm_jax import run_data, sampling
-from vdm_jax.data import decode, folder
+from vdm_jax.data import decode, folder, video
 from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import samples
@@ -248,8 +248,7 @@ def _films(path: epath.Path, asked: str, fps: float, size: int) -> Source:
     )
 
   def read(number: int) -> np.ndarray:
-    frames = decode.decode(found[number], size=(size, size) if size else None, fps=fps)
-    return np.stack([frame for _, frame in frames])
+    return video.read_video(found[number], size=size or None, fps=fps)
 
   rate = fps or _rate(found[0])
   facts = [(str(f.relative_to(path)), f.stat().length, f.stat().mtime) for f in found]
