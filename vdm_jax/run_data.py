@@ -1,5 +1,6 @@
 """The data of a run: splits, clips and captions, checked against its system."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -151,6 +152,24 @@ def _check_width(config: Mapping[str, Any], found: int) -> None:
       f"config.model.token_dim: {width}, but {config['data']['text_encoder']} gives "
       f"{found}"
     )
+
+
+def sampling_command(config: Mapping[str, Any], workdir: str) -> str:
+  """Returns the shell command that samples a run; '' if its system samples no videos.
+
+  Raises:
+    UserError: frames to start from are needed, and the data set cannot be opened.
+  """
+  system = systems.build(config)
+  if not system.can_sample:
+    return ""
+  count, given, words = 8, system.min_given, []
+  if given:
+    split = held_out_split(config)
+    count = min(count, open_split(config, system, split).num_videos)
+    words = [f"--split={split}", f"--num_obs={given}"]
+  words = ["vdm-jax", "sample", f"--workdir={workdir}", *words, f"--num_videos={count}"]
+  return shlex.join([*words, f"--out={workdir.rstrip('/')}_samples"])
 
 
 def splits(config: Mapping[str, Any]) -> list[str]:
