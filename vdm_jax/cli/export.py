@@ -28,9 +28,7 @@ _FORMAT = flags.DEFINE_enum(
 _EMA = flags.DEFINE_string(
   "ema", None, "Rate of the average to write; default the config's first."
 )
-_BEST = flags.DEFINE_bool(
-  "best", False, "Write the best checkpoint, by train.best_by."
-)
+_BEST = flags.DEFINE_bool("best", False, "Write the best checkpoint, by train.best_by.")
 
 
 def main(argv: list[str]) -> None:

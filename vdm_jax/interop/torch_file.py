@@ -1,8 +1,9 @@
 """Reads and writes files of `torch.save`, without running any code in them.
 
-This is the only module that reads or writes PyTorch's files. A checkpoint is a pickle, and a pickle is a
-program: PyTorch's restricted reader (`weights_only`) builds arrays, containers and
-plain values, and refuses everything else. Arrays stay on disk until they are used.
+This is the only module that reads or writes PyTorch's files. A checkpoint is a pickle,
+and a pickle is a program: PyTorch's restricted reader (`weights_only`) builds arrays,
+containers and plain values, and refuses everything else. Arrays stay on disk until they
+are used.
 """
 
 import contextlib
