@@ -107,7 +107,7 @@ def run(
   size: int = 0,
 ) -> dict:
   """Measures every damage; returns what results.json holds."""
-  source = clip_sources.open_source(data, flag="--data", data_dir=data_dir, size=size)
+  source = clip_sources.open_source(data, argument="data", data_dir=data_dir, size=size)
   where = places(source, per_video)
   half = min(clips, len(where)) // 2
   reads = functools.lru_cache(source.count)(source.read)

@@ -202,7 +202,10 @@ def _facts(name: str, data_dir: str) -> Facts:
       file=sys.stderr,
     )
     return Facts()
-  source = sources.VideoSource(directory, sources.splits(directory)[-1])
+  # The videos that a model is trained on; a folder may have others alone.
+  splits = sources.splits(directory)
+  split = "train" if "train" in splits else splits[0]
+  source = sources.VideoSource(directory, split)
   lengths = sorted(source.lengths)
   length = int(lengths[len(lengths) // 4]) if lengths else 100
   return Facts(source.frame_shape, source.num_labels, min(length, 100))

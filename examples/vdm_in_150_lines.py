@@ -43,7 +43,7 @@ optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(2e-3, b2=0.99
 
 
 def clips_of_digits():
-  """All training clips uint8 [N, T, H, W, C] and their digits [N]."""
+  """Reads all training clips, uint8 [N, T, H, W, C], and their digits [N]."""
   vdm.data.build(DATA)
   source = vdm.data.load(DATA, split="train")
   frames = np.arange(FRAMES)
@@ -52,7 +52,7 @@ def clips_of_digits():
 
 
 def all_latent(batch):
-  """Frames of clips of which nothing is given: every frame is to be sampled."""
+  """Makes frames of clips of which nothing is given: all are to be sampled."""
   shape = (batch, FRAMES)
   return vdm.Frames(
     index=jnp.broadcast_to(jnp.arange(FRAMES), shape),
@@ -63,7 +63,7 @@ def all_latent(batch):
 
 
 def objective(params, clips, labels, key):
-  """The error of v at a random level of noise (VDM, section 2)."""
+  """Computes the error of v at a random level of noise (VDM, section 2)."""
   times, noises, hidden = jax.random.split(key, 3)
   x = to_float(clips)
   u = schedule.stratified_times(jax.random.uniform(times), len(x))
@@ -81,7 +81,7 @@ def objective(params, clips, labels, key):
 
 @jax.jit
 def step(params, average, state, clips, labels, key):
-  """One update of parameters, of their average and of the optimizer's state."""
+  """Updates parameters, their average and the optimizer's state once."""
   value, gradient = jax.value_and_grad(objective)(params, clips, labels, key)
   updates, state = optimizer.update(gradient, state, params)
   params = optax.apply_updates(params, updates)
@@ -91,7 +91,7 @@ def step(params, average, state, clips, labels, key):
 
 @jax.jit
 def sample(params, labels, key, weight):
-  """Clips [B, T, H, W, C] in [-1, 1] by 64 ancestral steps with guidance."""
+  """Samples clips [B, T, H, W, C] in [-1, 1] by 64 ancestral steps with guidance."""
   frames = all_latent(len(labels))
 
   def denoiser(labels):

@@ -317,6 +317,17 @@ def test_the_template_reads_the_data_set_that_was_built(tmp_path):
     systems.build(json.loads(config.to_json_best_effort()))
 
 
+def test_the_template_has_the_length_of_training_videos(tmp_path):
+  films = tmp_path / "films"
+  for split, length in (("train", 12), ("validation", 6)):
+    (films / split).mkdir(parents=True)
+    frames = np.random.default_rng(0).integers(0, 256, (length, 32, 32, 3), np.uint8)
+    video.write_gif(films / split / "film.gif", frames, fps=8)
+  building.build("video_folder/mine", films, tmp_path / "data", image_size=32)
+  where = f"name=mine,data_dir={tmp_path / 'data'}"
+  assert load(f"video_folder:{where},size=tiny,system=fdm").task.length == 12
+
+
 def test_the_templates_size_is_that_of_the_machine(monkeypatch, capsys):
   monkeypatch.setattr("glob.glob", lambda pattern: [])
   assert load("video_folder").model.patch == 2

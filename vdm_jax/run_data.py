@@ -1,5 +1,6 @@
 """The data of a run: splits, clips and captions, checked against its system."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,9 +21,7 @@ def open_split(
     UserError: it is not built, or its frames or labels do not fit the model.
   """
   data = config["data"]
-  # Configs of older runs lack the field.
-  pool = data.get("pool", 0) or 1
-  source = sources.load(data["name"], data["data_dir"] or None, split, pool=pool)
+  source = sources.load(data["name"], data["data_dir"] or None, split, pool=_pool(data))
   if tuple(source.frame_shape) != tuple(data["frame_shape"]):
     raise UserError(
       f"config.data.frame_shape: {tuple(data['frame_shape'])}, but frames of "
@@ -35,6 +34,35 @@ def open_split(
       f"{source.num_labels} labels"
     )
   return source
+
+
+def open_named(
+  config: Mapping[str, Any], split: str, *, name: str = "", data_dir: str = ""
+) -> sources.VideoSource:
+  """Opens a split of any data set, built first if it is generated.
+
+  Frames of the config's own data set are averaged as in training (`data.pool`), those
+  of another one are read as they are.
+
+  Args:
+    config: the model's config.
+    split: name of the split.
+    name: name of the data set; '' for that of the config.
+    data_dir: folder of the data sets; '' for that of the config.
+
+  Raises:
+    UserError: there is no such data set or split.
+  """
+  data = config["data"]
+  name, data_dir = name or data["name"], data_dir or data["data_dir"] or None
+  sources.ensure_built(name, data_dir)
+  pool = _pool(data) if name == data["name"] else 1
+  return sources.load(name, data_dir, split, pool=pool)
+
+
+def _pool(data: Mapping[str, Any]) -> int:
+  # Configs of older runs lack the field.
+  return data.get("pool", 0) or 1
 
 
 def given_clips(
@@ -124,6 +152,24 @@ def _check_width(config: Mapping[str, Any], found: int) -> None:
       f"config.model.token_dim: {width}, but {config['data']['text_encoder']} gives "
       f"{found}"
     )
+
+
+def sampling_command(config: Mapping[str, Any], workdir: str) -> str:
+  """Returns the shell command that samples a run; '' if its system samples no videos.
+
+  Raises:
+    UserError: frames to start from are needed, and the data set cannot be opened.
+  """
+  system = systems.build(config)
+  if not system.can_sample:
+    return ""
+  count, given, words = 8, system.min_given, []
+  if given:
+    split = held_out_split(config)
+    count = min(count, open_split(config, system, split).num_videos)
+    words = [f"--split={split}", f"--num_obs={given}"]
+  words = ["vdm-jax", "sample", f"--workdir={workdir}", *words, f"--num_videos={count}"]
+  return shlex.join([*words, f"--out={workdir.rstrip('/')}_samples"])
 
 
 def splits(config: Mapping[str, Any]) -> list[str]:

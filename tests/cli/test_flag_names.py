@@ -18,7 +18,8 @@ PRINTERS = {
   "interop/workdir.py": {"config_file"},
   "interop/writing.py": {"command"},
   "preflight/knobs.py": {"flags"},
-  "report/listings.py": {"commands", "_overrides"},
+  "report/listings.py": {"commands", "_overrides", "_sampling"},
+  "run_data.py": {"sampling_command"},
 }
 # A text of its own: the style sheet.
 TEXTS = {"report/document.py"}

@@ -81,6 +81,12 @@ class TestUCF101:
     with pytest.raises(UserError, match="expected a line '1 NAME', found Archery"):
       building.build("ucf101", root, tmp_path, fold=0)
 
+  def test_lists_that_are_not_utf8(self, root, tmp_path):
+    for name in ("trainlist02.txt", "classInd.txt"):
+      (root / "ucfTrainTestlist" / name).write_bytes(b"1 Archery\n2 B\xe9\n")
+      with pytest.raises(UserError, match=f"{name}, line 2: expected UTF-8, .* 0xe9"):
+        building.build("ucf101", root, tmp_path, fold=2)
+
 
 class TestKinetics600:
   HEADER = "label,youtube_id,time_start,time_end,split\n"
@@ -137,6 +143,12 @@ class TestKinetics600:
   def test_bad_lines(self, root, tmp_path, line, message):
     (root / "train.csv").write_text(self.HEADER + line + "\n")
     with pytest.raises(UserError, match=message):
+      building.build("kinetics600", root, tmp_path)
+
+  def test_lists_that_are_not_utf8(self, root, tmp_path):
+    text = "\ufeff" + self.HEADER + "caf\xe9,aaaaaaaaaaa,3,13,train\n"
+    (root / "train.csv").write_bytes(text.encode().replace(b"\xc3\xa9", b"\xe9"))
+    with pytest.raises(UserError, match="train.csv, line 2: expected UTF-8, .* 0xe9"):
       building.build("kinetics600", root, tmp_path)
 
   def test_lists_are_needed(self, root, tmp_path):

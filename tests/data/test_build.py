@@ -216,6 +216,13 @@ def test_a_decoder_that_crashes_hangs_or_wants_all_memory(
   assert "hog.gif: cannot be decoded (MemoryError)" in text
 
 
+def test_a_negative_number_of_workers(root, tmp_path, monkeypatch):
+  # Where nothing decodes, the build would wait for ever.
+  monkeypatch.setattr(workers.connection, "wait", lambda *_, **__: pytest.fail("waits"))
+  with pytest.raises(UserError, match="`num_workers=-1`: expected >= 0"):
+    build(root, tmp_path / "data", num_workers=-1)
+
+
 def test_a_worker_that_does_not_start_is_no_broken_film(root, tmp_path, monkeypatch):
   (tmp_path / "site").mkdir()
   (tmp_path / "site" / "sitecustomize.py").write_text("import os\nos._exit(3)\n")

@@ -123,6 +123,11 @@ class TestCarla:
     with pytest.raises(UserError, match="video_test.csv: expected a list of videos"):
       building.build("carla", root, tmp_path / "data", image_size=8)
 
+  def test_lists_that_are_not_utf8(self, root, tmp_path):
+    (root / "video_train.csv").write_bytes(b"\xe9/video_0.pt\n")
+    with pytest.raises(UserError, match="video_train.csv, line 1: expected UTF-8"):
+      building.build("carla", root, tmp_path / "data", image_size=8)
+
   def test_without_torch(self, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UserError, match=r"pip install 'vdm_jax\[torch\]'"):

@@ -55,6 +55,13 @@ class TestNames:
     with pytest.raises(UserError, match=message):
       builders.parse("cityscapes", **options)
 
+  @pytest.mark.parametrize("rate", [-1.0, float("inf"), float("nan")])
+  def test_bad_rates(self, rate):
+    with pytest.raises(
+      UserError, match=r"fps: expected a number >= 0, found (-1|inf|n)"
+    ):
+      builders.parse("ucf101", fps=rate)
+
 
 def test_find_goes_down_and_leaves_out_hidden_files(tmp_path):
   for name in ("b.avi", "deep/er/A.AVI", "c.txt", ".hidden.avi", ".git/d.avi"):

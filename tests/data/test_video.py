@@ -114,6 +114,12 @@ class TestReading:
     np.testing.assert_allclose(helpers.ramp(double), ramp.repeat(2), atol=8)
     assert len(video.read_video(path, fps=5, max_frames=3)) == 3
 
+  @pytest.mark.parametrize("fps", [-5.0, float("inf"), float("nan")])
+  def test_a_rate_at_which_a_film_never_ends(self, tmp_path, fps):
+    video.write_gif(tmp_path / "a.gif", helpers.quadrants(4), fps=10)
+    with pytest.raises(UserError, match=r"`fps=(-5|inf|nan)`: expected frames per sec"):
+      video.read_video(tmp_path / "a.gif", fps=fps, max_frames=9)
+
   def test_variable_frame_rate(self, tmp_path):
     # Frames 0 to 5 at 100 ms, a second of rest, then 6 to 9.
     times = [0, 100, 200, 300, 400, 500, 1500, 1600, 1700, 1800]
@@ -242,6 +248,8 @@ class TestWriting:
       video.write_video(tmp_path / "a.avi", helpers.quadrants())
     with pytest.raises(ValueError, match="expected a clip uint8"):
       video.write_gif(tmp_path / "a.gif", helpers.quadrants().astype(np.float32))
+    with pytest.raises(UserError, match="`fps=0`: expected more than 0 frames per sec"):
+      video.write_gif(tmp_path / "a.gif", helpers.quadrants(), fps=0)
 
   def test_visible_scale(self):
     assert [video.visible_scale(s, s) for s in (16, 64, 128, 500)] == [8, 2, 1, 1]

@@ -207,6 +207,18 @@ class TestMistakes:
     with pytest.raises(UserError, match=message):
       build(folder, tmp_path, **options)
 
+  @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+      ({"fps": -8.0}, "fps: expected a number >= 0, found -8.0"),
+      ({"fps": float("nan")}, "fps: expected a number >= 0, found nan"),
+      ({"max_frames": -1}, "max_frames: expected a number >= 0, found -1"),
+    ],
+  )
+  def test_numbers_by_which_no_film_ends(self, options, message):
+    with pytest.raises(UserError, match=f"video_folder {message}"):
+      video_folder.VideoFolderConfig(name="mine", **options)
+
   def test_nothing_readable_leaves_nothing(self, tmp_path):
     root = tmp_path / "clips"
     root.mkdir()

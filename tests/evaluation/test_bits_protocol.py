@@ -72,6 +72,23 @@ def test_terms_add_up_and_a_bound_in_continuous_time_is_finite():
   assert np.isfinite(found["bound"]).all() and (found["bound"] > 0).all()
 
 
+@pytest.mark.parametrize(("draws", "levels"), [(0, 24), (7, 7), (99, 24)])
+def test_no_step_of_a_discrete_schedule_counts_twice(
+  discrete, tmp_path, monkeypatch, draws, levels
+):
+  system, params, video = discrete
+  info = {"config": {"data": {"name": "x"}}, "step": 1, "ema": ""}
+  model = types.SimpleNamespace(system=system, params=params, info=info)
+  clips = np.asarray((video + 1) * 127.5).astype(np.uint8)
+  monkeypatch.setattr(bits_protocol.sampling, "load", lambda *_, **__: model)
+  monkeypatch.setattr(bits_protocol.run_data, "given_clips", lambda *_: clips)
+  monkeypatch.setattr(
+    bits_protocol, "terms", lambda *args: {"bound": args[-2].mean((1, 2, 3, 4))}
+  )
+  built = protocols.build("bits", {"workdir": "x", "num_clips": 2, "draws": draws})
+  assert built.run(tmp_path).result["levels_per_clip"] == levels
+
+
 @pytest.mark.integration
 def test_through_the_command(run, tmp_path):
   settings = {"workdir": run, "num_clips": 3, "batch_size": 2, "draws": 2}
@@ -108,7 +125,8 @@ def test_windows_of_long_videos_are_given_fewer_frames(min_given, context, messa
     ({"workdir": ""}, "expected `workdir=RUN`"),
     ({"num_context": 2}, "not told of given frames"),
     ({"num_context": 99}, "`num_context=99`: expected 0 to"),
-    ({"draws": -1}, "`draws` >= 0"),
+    ({"draws": -1}, "`draws`: expected >= 0"),
+    ({"batch_size": 0}, "`batch_size`: expected >= 1"),
   ],
 )
 def test_what_is_refused(run, tmp_path, settings, message):

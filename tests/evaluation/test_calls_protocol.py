@@ -64,6 +64,7 @@ def test_each_point_is_the_forecast_with_its_settings(run, tmp_path, monkeypatch
     ({"samples": ("DIR",)}, "no `samples`"),
     ({"steps": ("ten",)}, "`steps=ten`"),
     ({"steps": ("0",)}, "`steps=0`"),
+    ({"samplers": ()}, "`samplers` and `steps`, one or more"),
     ({"samplers": ("euler",)}, "unknown `sampler` .*euler"),
     ({"samplers": ("dpmpp_2m",), "sampling": ("resample=2",)}, "Resample"),
   ],

@@ -13,6 +13,7 @@ from vdm_jax.errors import UserError
 from vdm_jax.evaluation import ensembles, forecast_scores, protocol, protocols
 
 NAME = "moving_digits/12px_1digit_4frames_8digitpx_64videos"
+OTHER = "moving_digits/16px_1digit_4frames_10digitpx_8videos"
 
 
 def settings(run, **changed):
@@ -101,10 +102,11 @@ VIDEOS = [2, 4]  # Videos of the test split that samples continue.
 def folders_of_samples(run, root):
   """(folders, their videos uint8, truth): two seeds, one given frame."""
   data = sampling.load(run).info["config"]["data"]
-  source = sources.load(NAME, data["data_dir"], "test")
+  pool = data["pool"] or 1
+  source = sources.load(data["name"], data["data_dir"], "test", pool=pool)
   truth = np.stack([source.read(i, np.arange(4)) for i in VIDEOS])
   videos = [np.maximum(truth, level) for level in (20, 60)]
-  given = {"data": NAME, "split": "test", "videos": VIDEOS}
+  given = {"data": data["name"], "split": "test", "videos": VIDEOS}
   folders = [root / f"seed{seed}" for seed in range(2)]
   for seed, (folder, made) in enumerate(zip(folders, videos, strict=True)):
     config = load_config(data=data)
@@ -133,11 +135,54 @@ def test_folders_are_members(run, tmp_path):
     alone.run(tmp_path / "alone")
 
 
+def test_a_run_of_averaged_pixels_is_compared_with_such_frames(pooled_run, tmp_path):
+  job = ensembles.of(settings(pooled_run))
+  assert job.count == 3 and job.origin["frames"] == 4
+  folders, _, truth = folders_of_samples(pooled_run, tmp_path)
+  job = ensembles.of(protocols.build("forecast", {"samples": tuple(folders)}))
+  np.testing.assert_array_equal(job.clip(1).truth, truth[1])
+  # Frames of another data set are taken as they are.
+  with pytest.raises(UserError, match=r"frames of .*10digitpx.* are \(16, 16, 1\)"):
+    ensembles.of(settings(pooled_run, data=OTHER))
+  other = {"samples": tuple(folders), "data": OTHER}
+  with pytest.raises(UserError, match=r"frames are \(12, 12, 1\), those of .*16, 16"):
+    ensembles.of(protocols.build("forecast", other))
+
+
+@pytest.mark.parametrize(
+  "made, videos, message",
+  [
+    (
+      9,
+      VIDEOS,
+      "expected true videos of 9 frames or more, found 4 in video 2 of .* test",
+    ),
+    (4, [2, 99], r"go on from video 99; .* test has \d+ videos"),
+    (4, [2], "expected 1 videos, as many as its record .*found 2"),
+  ],
+)
+def test_samples_without_a_truth_are_refused_at_once(
+  run, tmp_path, made, videos, message
+):
+  data = sampling.load(run).info["config"]["data"]
+  given = {"data": NAME, "split": "test", "videos": videos}
+  places.write_samples(
+    tmp_path / "s", np.zeros((2, made, 12, 12, 1), np.uint8), (0,),
+    load_config(data=data), given=given, seed=0,
+  )  # fmt: skip
+  asked = {"samples": (str(tmp_path / "s"),), "crps": "plugin"}
+  with pytest.raises(UserError, match=f"`samples=.*s`: {message}"):
+    protocol.evaluate(protocols.build("forecast", asked), tmp_path / "out")
+  assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
   "changed, message",
   [
     ({"members": 1}, "`members=1`: the fair CRPS needs 2 members"),
     ({"members": 0}, "`members`: expected >= 1"),
+    ({"batch_size": 0}, "`batch_size`: expected >= 1, found 0"),
+    ({"num_frames": -1}, "`num_frames`: expected >= 0"),
     ({"workdir": ""}, "`workdir=RUN` or `samples=DIR`"),
     ({"samples": ("x",)}, "`workdir=RUN` or `samples=DIR`"),
     ({"crps": "best"}, "`crps=best`: expected both, plugin, fair"),

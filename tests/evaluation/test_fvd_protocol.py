@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from vdm_jax import sampling
@@ -320,6 +321,17 @@ def test_films_of_two_sizes_are_named(tmp_path):
   assert fvd(tmp_path, a=a, b=a, size=8)["n_a"] == 3
 
 
+def test_pictures_of_two_sizes_are_named(tmp_path):
+  walk = tmp_path / "a" / "walk"
+  walk.mkdir(parents=True)
+  for number in range(18):
+    height = 12 if number == 9 else 8
+    PIL.Image.fromarray(np.zeros((height, 8, 3), np.uint8)).save(walk / f"{number}.png")
+  b = films(tmp_path / "b", 2)
+  with pytest.raises(UserError, match=r"walk: expected frames of one size, found \(8,"):
+    fvd(tmp_path, a=str(tmp_path / "a"), b=b)
+
+
 def test_whole_films_that_are_too_short_are_named(tmp_path):
   a = films(tmp_path / "a", 2, frames=6)
   with pytest.raises(UserError, match=r"a`: video 0 has 6 frames, I3D wants 9"):
@@ -331,7 +343,7 @@ def test_whole_films_that_are_too_short_are_named(tmp_path):
   [
     {"num_a": -3}, {"num_frames": -2}, {"num_context": -1}, {"batch_size": 0},
     {"bn_eps": -1.0}, {"fps": -4.0}, {"fps": float("nan")}, {"size": -4},
-    {"seed": -1}, {"inception_splits": 2},
+    {"seed": -1}, {"inception_splits": 2}, {"ddof": 2},
   ],
   ids=lambda settings: next(iter(settings)),
 )  # fmt: skip
@@ -348,6 +360,55 @@ def test_features_that_are_not_finite_are_refused():
   y[3:5, 1] = np.nan
   with pytest.raises(UserError, match="`b`: features of 2 of 12 videos are not finite"):
     distances.measure(x, y)
+
+
+@pytest.mark.parametrize("root", distances.ROOTS)
+def test_every_root_divides_covariances_as_asked(root):
+  x, y = np.random.default_rng(0).standard_normal((2, 12, 4)) * [[[1]], [[3]]]
+  for ddof in (0, 1):
+    found = distances.measure(x, y, root=root, ddof=ddof)["fvd"]["value"]
+    expected = frechet.distance_of_features(x, y, ddof=ddof)
+    assert found == pytest.approx(expected, rel=1e-3)
+  assert distances.measure(x, y, root=root) == distances.measure(
+    x, y, root=root, ddof=1
+  )
+
+
+def samples_of(folder, given_frames):
+  """A folder of samples, eight videos of 18 frames."""
+  folder.mkdir()
+  videos = np.random.default_rng(0).integers(0, 256, (8, 18, 8, 8, 3), np.uint8)
+  np.savez(folder / "videos.npz", videos=videos)
+  (folder / "record.json").write_text(json.dumps({"given_frames": given_frames}))
+  return str(folder)
+
+
+@pytest.mark.parametrize(
+  "given, context", [([0, 1], 2), ([0, 1, 8, 9], 2), ([17], 0), ([], 0)]
+)
+def test_given_frames_that_do_not_count_are_the_first_ones(tmp_path, given, context):
+  a, b = samples_of(tmp_path / "a", given), films(tmp_path / "b", 8)
+  settings = {"a": a, "b": b, "num_frames": 9, "any_fps": True}
+  found = fvd(tmp_path, out="whole", **settings)
+  assert found["a"][0]["context"] == context
+  if len(given) == context:
+    fvd(tmp_path, include_conditioning="no", **settings)
+    return
+  with pytest.raises(UserError, match=f"frames after the first {context} were given"):
+    fvd(tmp_path, include_conditioning="no", **settings)
+
+
+def test_settings_of_other_sources_are_refused(tmp_path):
+  a, b = samples_of(tmp_path / "a", []), samples_of(tmp_path / "b", [0])
+  for settings, message in (
+    ({"size": 4}, "`size`: is for folders of videos; `a` and `b` are of kind samples"),
+    ({"fps": 4.0}, "`fps`: is for folders of videos"),
+    ({"sampling": ("steps=2",)}, "`sampling`: is for runs"),
+  ):
+    with pytest.raises(UserError, match=message):
+      fvd(tmp_path, a=a, b=b, **settings)
+  mixed = fvd(tmp_path, a=films(tmp_path / "c", 8), b=b, size=8)
+  assert mixed["n_a"] == 8
 
 
 def test_a_data_set_and_a_run(tmp_path, run):

@@ -3,6 +3,10 @@
 import numpy as np
 import pytest
 
+from tests.evaluation import places
+from tests.helpers import load_config
+from vdm_jax import sampling
+from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import image_rules, images_protocol, protocol, protocols
 from vdm_jax.metrics import image
@@ -74,13 +78,43 @@ def test_lpips_of_small_frames_is_of_resized_ones_or_refused(clip):
     images_protocol.measure(*clip, image_rules.RULES["plain"], Lpips())
 
 
+def test_clips_that_a_member_meets_exactly_have_no_psnr(run, tmp_path):
+  data = sampling.load(run).info["config"]["data"]
+  source = sources.load(data["name"], data["data_dir"], "test")
+  truth = np.stack([source.read(video, np.arange(4)) for video in range(3)])
+  exact = truth ^ 32
+  exact[0] = truth[0]
+  given = {"data": data["name"], "split": "test", "videos": [0, 1, 2]}
+  folders = []
+  for seed, videos in enumerate((truth ^ 64, exact)):
+    folders.append(str(tmp_path / str(seed)))
+    places.write_samples(
+      tmp_path / str(seed), videos, (0,), load_config(data=data), given=given, seed=seed
+    )
+
+  def images(out, num_clips):
+    asked = {"samples": tuple(folders), "num_clips": num_clips}
+    return protocol.evaluate(protocols.build("images", asked), tmp_path / out).result
+
+  measures = images("out", 3)["measures"]
+  psnr = [-20 * np.log10(level / 255) for level in (64, 32)]
+  assert measures["psnr"]["mean"] == pytest.approx(np.mean(psnr))
+  assert measures["psnr"]["best"]["mean"] == pytest.approx(psnr[1])
+  assert (measures["psnr"]["left_out"], measures["mse"]["left_out"]) == (1, 0)
+  text = (tmp_path / "out" / "table.txt").read_text()
+  assert "PSNR (dB): without 1 of 3 clips, of which a member is exact" in text
+  alone = images("alone", 1)["measures"]
+  assert np.isnan(alone["psnr"]["mean"]) and alone["ssim"]["best"]["mean"] == 1
+
+
 def test_frames_without_an_ssim_are_said():
   rule = image_rules.RULES["plain"]
   found = images_protocol.measure(noise(2, 3, 8, 8, 1), noise(3, 8, 8, 1), rule)
   assert set(found) == {"mse", "psnr"}
   best = {"mean": 1.0, "half_width": 0.1}
   result = {
-    "measures": {key: {"mean": 1.0, "error": 0.1, "best": best} for key in found},
+    "measures": {key: {"mean": 1.0, "error": 0.1, "best": best, "left_out": 0}
+                 for key in found},
     "rule": {"name": "plain", "text": rule.text, "known": rule.known},
     "clips": 1, "members": 2, "context": 0,
   }  # fmt: skip

@@ -9,9 +9,10 @@ import vdm_jax as vdm
 from tests.evaluation import places
 from tests.helpers import load_config
 from vdm_jax import systems
-from vdm_jax.data import builders
+from vdm_jax.data import builders, records
 from vdm_jax.data.builders import maze
 from vdm_jax.errors import UserError
+from vdm_jax.evaluation import positions, protocols
 from vdm_jax.frames import clip
 from vdm_jax.models.position_regressor import Answer, Grid, position
 from vdm_jax.storage import checkpoint, workdirs
@@ -71,6 +72,19 @@ def test_the_config_has_the_bounds_and_cells_of_the_maze():
   # The middle of every cell of the maze is the middle of a cell of the grid.
   centres = [layout.centre((x, y)) for x in range(6) for y in range(6)]
   np.testing.assert_array_equal(grid.cell(np.asarray(centres, float)), np.arange(36))
+
+
+def test_a_regressor_of_averaged_pixels_reads_such_frames(tmp_path):
+  records.build(places.Places, records.ChunkConfig(name=""), tmp_path)
+  made = places.config(str(tmp_path), data={"frame_shape": [4, 4, 3], "pool": 2})
+  reader = positions.PositionReader(systems.build(made), {}, {"config": made})
+  assert positions.open_data(reader, "", "", "test").frame_shape == (4, 4, 3)
+
+
+def test_a_number_of_videos_is_checked_at_once(tmp_path):
+  settings = {"workdir": str(tmp_path / "none"), "num_videos": -1}
+  with pytest.raises(UserError, match="`num_videos`: expected >= 0, found -1"):
+    protocols.build("position", settings).run(tmp_path)
 
 
 def test_batch_spec_and_loss_agree():

@@ -126,6 +126,7 @@ def test_mistakes_are_named(world, tmp_path):
   walk("large`: frames are \\(12, 12, 3\\)", samples=(large,), regressor=regressor)
   walk("good and .*short differ in frames", samples=(good, short), regressor=regressor)
   walk("outlier_factor", samples=(good,), regressor=regressor, outlier_factor=0.0)
+  walk("outlier_speed", samples=(good,), outlier_speed=float("nan"))
   walk("splits?.*tset", samples=(good,), regressor=regressor, split="tset")
 
 
@@ -133,6 +134,6 @@ def test_a_map_of_another_size_is_refused(world, monkeypatch):
   reader = positions.load(str(world / "regressor"), "regressor")
   source = positions.open_data(reader, "", str(world / "data"), "test")
   source.metadata["map"] = {"bounds": [0.0, 0.0, 1.0, 1.0]}
-  monkeypatch.setattr(sources, "load", lambda *arguments: source)
+  monkeypatch.setattr(sources, "load", lambda *_, **__: source)
   with pytest.raises(UserError, match="config.model.bounds"):
     positions.open_data(reader, "", "", "test")

@@ -17,6 +17,15 @@ def test_equal_frames():
   assert np.isinf(image.psnr(x, x)).all()
 
 
+def test_the_best_of_clips_that_have_a_measure():
+  values = np.array([[1.0, 3.0], [np.inf, 2.0], [2.0, np.nan], [5.0, 4.0]])
+  assert image.best_of(values) == image.best_of(values[[0, 3]])
+  assert (
+    image.best_of(values).mean == 4 and image.best_of(values, least=True).std == 1.5
+  )
+  assert np.isnan(image.best_of(values[1:3])).all()
+
+
 def test_psnr_of_a_known_error():
   x = frames()
   np.testing.assert_allclose(image.psnr(x + 0.1, x), 20.0)

@@ -8,6 +8,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from tests.helpers import load_config
+from vdm_jax import run_data
+from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import plots
 from vdm_jax.report import contents, listings, page, pictures, svg
@@ -134,6 +137,22 @@ def test_everything_of_a_run_is_there_and_nothing_is_fetched(run, tmp_path):
   assert f"--workdir={run} --label=0 --num_obs=1 --num_videos=8" in found.text
   assert "30 of 100 planned" in found.text
   assert "video_folder/<mine>" in found.text and "<mine>" not in text
+
+
+def test_the_command_that_samples_is_the_one_that_train_prints(tmp_path):
+  given = load_config(data={"data_dir": str(tmp_path / "data")})
+  given["task"] = {"name": "past_future", "num_past": 2, "num_current": 2}
+  sources.ensure_built(given["data"]["name"], tmp_path / "data")
+  folder = write_run(tmp_path / "run")
+  shown = {}
+  for name, config in (("given", given), ("own", {**given, "system": "x.py:build"})):
+    meta = {"config": config, "vdm_jax": "0.1.0", "jax": "0.9"}
+    (folder / "config.json").write_text(json.dumps(meta))
+    shown[name] = write([folder], tmp_path / f"{name}.html").text
+  expected = run_data.sampling_command(given, str(folder))
+  assert expected in shown["given"] and "--split=validation --num_obs=" in expected
+  # Code that a run names is not run for its page.
+  assert expected not in shown["own"] and "--num_videos=8" in shown["own"]
 
 
 def test_pictures_and_controls_have_words(run, tmp_path):

@@ -111,6 +111,7 @@ def test_a_cascade_is_checked_before_anything_is_sampled(base, tmp_path, monkeyp
     ([base, model(8, 2)], {}, "makes nothing longer or larger"),
     ([base, model(8, 1)], {"later": {"stepz": 4}}, "Did you mean 'steps'"),
     ([base], {"sampler": "dimm"}, "Did you mean 'ddim'"),
+    ([base], {"fps": 0.0}, "`fps=0`: expected more than 0 frames per second"),
   ):
     with pytest.raises(UserError, match=message):
       cascade.run(models, 2, tmp_path / "out", **args)

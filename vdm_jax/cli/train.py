@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
     writers.check_installed(_WANDB.value)
   distributed.start(lambda: _advice(_WORKDIR.value), programs=_WORKDIR.value)
 
-  from vdm_jax import experiment, processes
+  from vdm_jax import experiment, processes, run_data
   from vdm_jax.preflight import estimate
 
   estimate.check(config, jax.devices())
@@ -65,24 +65,10 @@ def main(argv: list[str]) -> None:
     if result.reason == "signal":
       print("the same command resumes it")
     else:
-      print(f"next: vdm-jax report {workdir}{_sampling(config, workdir)}")
-
-
-def _sampling(config, workdir: str) -> str:
-  """Returns a command that samples a run, to append to others."""
-  from vdm_jax import run_data, systems
-
-  system = systems.build(config)
-  if not system.can_sample:
-    return ""
-  count, given = 8, system.min_given
-  start = ""
-  if given:
-    split = run_data.held_out_split(config)
-    count = min(count, run_data.open_split(config, system, split).num_videos)
-    start = f" --split={split} --num_obs={given}"
-  out = f"{workdir.rstrip('/')}_samples"
-  return f"; vdm-jax sample --workdir={workdir}{start} --num_videos={count} --out={out}"
+      sample = run_data.sampling_command(config, workdir)
+      print(
+        f"next: vdm-jax report {shlex.quote(workdir)}" + f"; {sample}" * bool(sample)
+      )
 
 
 def _advice(workdir: str) -> str:

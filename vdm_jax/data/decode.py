@@ -6,6 +6,7 @@ raises `Unreadable` instead of giving fewer frames; as decoders conceal this, th
 several checks for it.
 """
 
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -61,10 +62,12 @@ def decode(
     Unreadable: the file does not exist, is damaged, ends early, holds no video, or its
       time stamps jump (by a minute, or back by a second); or numbered pictures are
       missing.
-    UserError: the `video` extra is missing.
+    UserError: the `video` extra is missing, or an argument is not as described.
   """
   if channels not in (1, 3):
     raise UserError(f"channels: expected 1 or 3, found {channels}")
+  if not 0 <= fps < math.inf:
+    raise UserError(f"`fps={fps:g}`: expected frames per second, 0 or more")
   path = epath.Path(path)
   if path.is_dir():
     paths = [entry for entry in path.iterdir() if is_picture(entry)]

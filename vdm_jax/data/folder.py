@@ -7,6 +7,7 @@ that cannot be read are left out, named and counted.
 
 import dataclasses
 import functools
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,7 +46,8 @@ class FolderConfig(records.ChunkConfig):
   def __post_init__(self):
     least = {"image_size": 1, "chunk": 1}
     for field in (*self.NUMBERS.values(), "chunk"):
-      if getattr(self, field) < least.get(field, 0):
+      # Neither infinite nor NaN.
+      if not least.get(field, 0) <= getattr(self, field) < math.inf:
         self.refuse(field, f"a number >= {least.get(field, 0)}")
     self.name = self._canonical_name()
 

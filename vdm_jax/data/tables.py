@@ -1,4 +1,4 @@
-"""Strict reading of tables that users edit, with errors that name the line."""
+"""Strict reading of texts that users edit, with errors that name the line."""
 
 import csv
 import io
@@ -9,6 +9,25 @@ from etils import epath
 from vdm_jax.errors import UserError
 
 
+def read_text(path: epath.Path) -> str:
+  """Reads a text file, with or without a byte-order mark.
+
+  Raises:
+    UserError: the file is not UTF-8; the message names the line.
+  """
+  data = path.read_bytes()
+  try:
+    return data.decode("utf-8-sig")
+  except UnicodeDecodeError as error:
+    # It counts from the end of the byte-order mark.
+    start = len(data) - len(error.object) + error.start
+    line = data[:start].count(b"\n") + 1
+    raise UserError(
+      f"{path}, line {line}: expected UTF-8, found the byte 0x{data[start]:02x}; save "
+      "the file as UTF-8"
+    ) from error
+
+
 def read_csv(path: epath.Path, *columns: str) -> Iterator[list[str]]:
   """Yields the values of some columns, row by row, without surrounding space.
 
@@ -16,16 +35,7 @@ def read_csv(path: epath.Path, *columns: str) -> Iterator[list[str]]:
     UserError: the file is not UTF-8, lacks a column, or a line has other fields than
       the first one; the message names the line.
   """
-  data = path.read_bytes()
-  try:
-    text = data.decode("utf-8-sig")
-  except UnicodeDecodeError as error:
-    line = data[: error.start].count(b"\n") + 1
-    raise UserError(
-      f"{path}, line {line}: expected UTF-8, found the byte "
-      f"0x{data[error.start]:02x}; save the file as UTF-8"
-    ) from error
-  reader = csv.reader(io.StringIO(text), strict=True)
+  reader = csv.reader(io.StringIO(read_text(path)), strict=True)
   header: list[str] = []
   try:
     for row in reader:

@@ -5,6 +5,7 @@ computed from files written here, as GIF and H.264 are lossy.
 """
 
 import io
+import math
 import tempfile
 from fractions import Fraction
 
@@ -72,6 +73,12 @@ def write_video(
   (write_gif if suffix == ".gif" else write_mp4)(path, video, fps=fps, scale=scale)
 
 
+def check_rate(fps: float) -> None:
+  """Raises UserError unless clips can be written at a rate, in frames per second."""
+  if not 0 < fps < math.inf:
+    raise UserError(f"`fps={fps:g}`: expected more than 0 frames per second")
+
+
 def write_gif(
   path: epath.PathLike, video: np.ndarray, *, fps: float = 8, scale: int = 1
 ) -> None:
@@ -80,6 +87,7 @@ def write_gif(
   Every frame has its own palette, which measured 8 dB better than one palette for the
   whole clip.
   """
+  check_rate(fps)
   video = enlarge(_checked(video), scale)
   # GIF counts in 1/100 s; rounding *times*, not durations, keeps the average speed.
   ticks = np.rint(np.arange(len(video) + 1) * 100 / fps).astype(int)
@@ -117,8 +125,9 @@ def write_mp4(
     quality: x264's constant rate factor, 0 (best) to 51.
 
   Raises:
-    UserError: the `video` extra is missing.
+    UserError: the `video` extra is missing, or the rate is not positive.
   """
+  check_rate(fps)
   av = container.import_av()
   video = enlarge(_checked(video), scale)
   _, height, width, channels = video.shape

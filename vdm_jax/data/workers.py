@@ -45,8 +45,10 @@ def run(
 
   Raises:
     StorageError: a part cannot be written.
-    UserError: an extra is missing.
+    UserError: an extra is missing, or the number is negative.
   """
+  if count < 0:
+    raise UserError(f"`num_workers={count}`: expected >= 0")
   if not jobs:
     return
   count = min(count or cores(), len(jobs))

@@ -44,7 +44,7 @@ def combinations(per_digit: int) -> list[Asked]:
   """
   chosen = []
   for digit in range(digits.NUM_CLASSES):
-    # Each held-out direction is followed by the one next to it.
+    # The held-out directions, then the one next to each.
     held = [way for way in range(8) if moving_digits.held_out(digit, way)][:per_digit]
     chosen += [Asked(digit, way) for way in held]
     chosen += [Asked(digit, (way + 1) % 8) for way in held]

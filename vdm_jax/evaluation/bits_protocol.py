@@ -50,6 +50,7 @@ class Bits:
     del out
     if not self.workdir:
       raise UserError("bits: expected `workdir=RUN`")
+    protocol.check_least(self, draws=0, num_clips=1, batch_size=1, step=0)
     model = sampling.load(self.workdir, ema=self.ema or None, step=self.step or None)
     system = model.system
     self._check(system)
@@ -73,6 +74,8 @@ class Bits:
     discrete = isinstance(system.schedule, schedule.DiscreteSchedule)
     steps = system.schedule.num_steps if discrete else None
     calls = self.draws or steps or _CONTINUOUS_DRAWS
+    if discrete:  # Each step is taken once at most.
+      calls = min(calls, steps)
     result = {
       "bits": {name: _mean(values) for name, values in bits.items()},
       "clips": len(clips),
@@ -114,10 +117,6 @@ class Bits:
       raise UserError(
         f"`num_context={self.num_context}`: this model is not told of given frames; "
         "its bound is of whole clips, expected 0"
-      )
-    if self.draws < 0 or self.num_clips < 1 or self.batch_size < 1:
-      raise UserError(
-        "bits: expected `draws` >= 0, `num_clips` >= 1 and `batch_size` >= 1"
       )
 
 

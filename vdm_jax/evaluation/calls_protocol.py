@@ -43,6 +43,8 @@ class Calls(Forecast):
     """Measures forecasts at every sampler and number of steps."""
     if not self.workdir or self.samples:
       raise UserError("calls: expected `workdir=RUN`, and no `samples`")
+    if not self.samplers or not self.steps:
+      raise UserError("calls: expected `samplers` and `steps`, one or more of each")
     # All of it is checked before hours of sampling.
     grid = self._grid()
     found = [

@@ -23,7 +23,7 @@ import numpy as np
 from etils import epath
 
 from vdm_jax import run_data, sampling
-from vdm_jax.data import decode, folder
+from vdm_jax.data import decode, folder, video
 from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import samples
@@ -47,6 +47,8 @@ class Source:
     identity: string that changes whenever the videos may have changed.
     read: function that returns the video of a number, uint8 [T, H, W, C].
     shape: shape of the first video, if known without making or decoding it.
+    given: number of frames up to the last one that was given; more than `context` if
+      some of those were not.
     features: float [N, D], instead of videos.
   """
 
@@ -59,6 +61,7 @@ class Source:
   read: Callable[[int], np.ndarray] | None = None
   features: np.ndarray | None = None
   shape: tuple[int, ...] | None = None
+  given: int = 0
 
   def first_shape(self) -> tuple[int, ...]:
     """Finds the shape (T, H, W, C) of the first video."""
@@ -87,8 +90,8 @@ def open_source(
     name: see the module's text.
     argument: what the user named it by, for errors.
     count: videos at most; 0 for all. A run makes so many, and wants it.
-    fps: rate that videos are decoded at; 0 is their own.
-    size: height and width that videos are fitted to; 0 keeps their own.
+    fps: rate at which a folder of videos is read; 0 is their own.
+    size: height and width to which a folder of videos is fitted; 0 keeps their own.
     seed: seed of a run's noise.
     data_dir: folder of the data sets.
     options: sampling options of a run.
@@ -146,7 +149,8 @@ def _features(path: epath.Path, asked: str) -> Source:
 
 def _samples(name: str) -> Source:
   found = samples.load(name)
-  context = int(found.observed.sum()) if found.observed[:1].all() else 0
+  # Frames may be given anywhere: those of the context are the first ones.
+  context = int(np.cumprod(found.observed).sum())
   text = json.dumps(dict(found.record), sort_keys=True, default=str)
   return Source(
     name,
@@ -157,6 +161,7 @@ def _samples(name: str) -> Source:
     _hash(text, found.videos.tobytes()),
     read=found.videos.__getitem__,
     shape=found.videos.shape[1:],
+    given=int(np.flatnonzero(found.observed).max(initial=-1)) + 1,
   )
 
 
@@ -243,8 +248,7 @@ def _films(path: epath.Path, asked: str, fps: float, size: int) -> Source:
     )
 
   def read(number: int) -> np.ndarray:
-    frames = decode.decode(found[number], size=(size, size) if size else None, fps=fps)
-    return np.stack([frame for _, frame in frames])
+    return video.read_video(found[number], size=size or None, fps=fps)
 
   rate = fps or _rate(found[0])
   facts = [(str(f.relative_to(path)), f.stat().length, f.stat().mtime) for f in found]

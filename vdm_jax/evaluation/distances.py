@@ -12,8 +12,10 @@ from vdm_jax.metrics import frechet, frechet_variants, jackknife, kernel
 ROOTS = {
   "exact": lambda a, b, ddof: frechet.distance_of_features(a, b, ddof=ddof),
   "sqrtm": lambda a, b, ddof: frechet_variants.sqrtm(a, b, ddof=ddof),
-  "tfgan": lambda a, b, ddof: frechet_variants.tfgan(a, b),
-  "tfgan_float32": lambda a, b, ddof: frechet_variants.tfgan(a, b, dtype=np.float32),
+  "tfgan": lambda a, b, ddof: frechet_variants.tfgan(a, b, ddof=ddof),
+  "tfgan_float32": lambda a, b, ddof: frechet_variants.tfgan(
+    a, b, ddof=ddof, dtype=np.float32
+  ),
 }
 _LINE_LEAST = 20  # Fewest videos from which FVD is extrapolated.
 _KERNEL_MAX = 1000  # Most videos for which KVD takes all pairs, again for each error.

@@ -2,14 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tqdm
 from etils import epath
 
-from vdm_jax import key_values, sampling
+from vdm_jax import key_values, run_data, sampling
 from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import protocol, samples
@@ -88,11 +88,9 @@ def of(settings: EnsembleProtocol) -> Ensembles:
   """
   if bool(settings.workdir) == bool(settings.samples):
     raise UserError("expected `workdir=RUN` or `samples=DIR`, one of them")
-  for field, least in (("members", 1), ("num_context", 1), ("num_clips", 0)):
-    if getattr(settings, field) < least:
-      raise UserError(
-        f"`{field}`: expected >= {least}, found {getattr(settings, field)}"
-      )
+  protocol.check_least(
+    settings, members=1, num_context=1, num_clips=0, num_frames=0, batch_size=1, step=0
+  )
   return from_folders(settings) if settings.samples else from_run(settings)
 
 
@@ -164,7 +162,8 @@ def from_folders(settings: EnsembleProtocol) -> Ensembles:
   """Opens continuations that were sampled before, one folder per member.
 
   Raises:
-    UserError: the folders do not continue the same true frames, or repeat a sample.
+    UserError: the folders do not continue the same true frames, or repeat a sample; or
+      the data set does not hold those frames to their end.
   """
   found = [samples.load(folder) for folder in settings.samples]
   samples.check_alike(found)
@@ -196,9 +195,14 @@ def from_folders(settings: EnsembleProtocol) -> Ensembles:
   )
   source = _source(settings, first.record["config"])
   places = np.arange(first.videos.shape[1]) * first.stride
-  count = len(first.videos)
-  if settings.num_clips:
-    count = min(count, settings.num_clips)
+  for sample in found:
+    if len(sample.videos) != len(given["videos"]):
+      raise UserError(
+        f"`samples={sample.folder}`: expected {len(given['videos'])} videos, as many "
+        f"as its record says they go on from, found {len(sample.videos)}"
+      )
+  count = min(settings.num_clips or len(first.videos), len(first.videos))
+  _check_truth(first, source, given["videos"][:count], places[-1])
 
   def clip(number: int) -> Clip:
     truth = source.read(given["videos"][number], places)
@@ -243,10 +247,38 @@ def scored(
 
 
 def _source(settings: EnsembleProtocol, config) -> sources.VideoSource:
-  name = settings.data or config["data"]["name"]
-  data_dir = settings.data_dir or config["data"]["data_dir"] or None
-  sources.ensure_built(name, data_dir)
-  return sources.load(name, data_dir, settings.split)
+  return run_data.open_named(
+    config, settings.split, name=settings.data, data_dir=settings.data_dir
+  )
+
+
+def _check_truth(
+  sample: samples.Samples, source: sources.VideoSource, videos: Sequence[int], last: int
+) -> None:
+  """Raises UserError unless a data set holds the videos that samples go on from.
+
+  Args:
+    sample: samples of one of the folders.
+    source: data set with the true videos.
+    videos: numbers of those videos.
+    last: number of the last frame that is needed of each.
+  """
+  asked, where = f"`samples={sample.folder}`", f"{source.full_name} {source.split}"
+  shape = sample.videos.shape[2:]
+  if shape != tuple(source.frame_shape):
+    raise UserError(
+      f"{asked}: frames are {shape}, those of {where} {tuple(source.frame_shape)}"
+    )
+  for video in videos:
+    if not 0 <= video < source.num_videos:
+      raise UserError(
+        f"{asked}: go on from video {video}; {where} has {source.num_videos} videos"
+      )
+    if last >= source.lengths[video]:
+      raise UserError(
+        f"{asked}: expected true videos of {last + 1} frames or more, found "
+        f"{source.lengths[video]} in video {video} of {where}"
+      )
 
 
 def _fitting(source, length: int, count: int) -> np.ndarray:

@@ -76,15 +76,19 @@ class Fvd:
   dtype: str = setting(
     "float32", "dtype of I3D's convolutions; bfloat16 changes the numbers"
   )
-  ddof: int = setting(-1, "number d in covariances divided by n - d")
+  ddof: int = setting(-1, "number d in covariances divided by n - d: 0 or 1")
   root: str = setting(
     "", f"root of the product of covariances: {', '.join(distances.ROOTS)}"
   )
   inception_splits: int = setting(
     0, "number of parts of a for the Inception score (C3D)"
   )
-  fps: float = setting(0.0, "frames per second at which videos are read")
-  size: int = setting(0, "height and width to which videos are resized first")
+  fps: float = setting(
+    0.0, "frames per second at which frames of folders of videos are read"
+  )
+  size: int = setting(
+    0, "height and width to which frames of folders of videos are resized first"
+  )
   any_fps: bool = setting(
     False, "whether videos of different frame rates may be compared"
   )
@@ -107,6 +111,12 @@ class Fvd:
     # Frames of real videos that correspond to those given to the model.
     skipped = max(self.num_context, *(source.context for source in (*parts, b)))
     skipped = 0 if wanted["include_conditioning"] else skipped
+    for argument, source in (*(("a", part) for part in parts), ("b", b)):
+      if source.given > skipped and not wanted["include_conditioning"]:
+        raise UserError(
+          f"`{argument}={source.name}`: frames after the first {source.context} were "
+          "given, too, and cannot be left out: `include_conditioning=yes` counts them"
+        )
     shapes = {}
     if b.features is None:
       shapes = {source.name: source.first_shape() for source in (*parts, b)}
@@ -158,11 +168,7 @@ class Fvd:
 
   def _resolve(self, preset: presets.Preset) -> tuple[dict[str, Any], list[str]]:
     """Returns all settings, and names those that depart from the preset."""
-    for key, least in _LEAST.items():
-      if not getattr(self, key) >= least:
-        raise UserError(
-          f"`{key}`: expected {least} or more, found {getattr(self, key)}"
-        )
+    protocol.check_least(self, **_LEAST)
     wanted, departs = preset.settings(), []
     asked = {
       "num_frames": self.num_frames,
@@ -174,6 +180,8 @@ class Fvd:
       "inception_splits": self.inception_splits,
     }
     asked = {key: value for key, value in asked.items() if value}
+    if self.ddof > 1:
+      raise UserError(f"`ddof`: expected 0 or 1, found {self.ddof}")
     if self.ddof >= 0:
       asked["ddof"] = self.ddof
     if self.include_conditioning:
@@ -224,6 +232,16 @@ class Fvd:
     count = self.num_a or -(-wanted["num_a"] // max(len(self.a), 1))
     parts = [open_source("a", name, count) for name in self.a or [""]]
     b = open_source("b", self.b, wanted["num_b"])
+    kinds = {source.kind for source in (*parts, b)}
+    for key, kind, what in (
+      ("fps", "videos", "folders of videos"),
+      ("size", "videos", "folders of videos"),
+      ("sampling", "run", "runs"),
+    ):
+      if getattr(self, key) and kind not in kinds:
+        raise UserError(
+          f"`{key}`: is for {what}; `a` and `b` are of kind {', '.join(sorted(kinds))}"
+        )
     for a in parts:
       if (a.features is None) != (b.features is None):
         raise UserError(
@@ -233,7 +251,8 @@ class Fvd:
       if not same and not self.any_fps:
         raise UserError(
           f"`a`, `b`: {a.fps:g} and {b.fps:g} frames a second: other videos; "
-          "`fps=RATE` reads videos at one rate, `any_fps` compares them as they are"
+          + "`fps=RATE` reads folders of videos at one rate, " * ("videos" in kinds)
+          + "`any_fps` compares them as they are"
         )
     if len(set(self.a)) < len(self.a):
       raise UserError(f"`a={', '.join(self.a)}`: the same videos twice")

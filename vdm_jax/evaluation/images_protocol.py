@@ -10,6 +10,7 @@ do not count. Protocol `forecast` measures by lead time, with CRPS and baselines
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -59,11 +60,7 @@ class Images(ensembles.EnsembleProtocol):
     clips = list(ensembles.scored(job, out, head, score, desc=self.name))
     found = {}
     for key in clips[0]:
-      values = np.array([clip[key] for clip in clips], np.float64)
-      each = values.mean(1)
-      spread = np.std(each, ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.nan
-      best = image.best_of(values, least=key in LEAST)
-      found[key] = {"mean": each.mean(), "error": spread, "best": best._asdict()}
+      found[key] = _of_clips([clip[key] for clip in clips], least=key in LEAST)
     result = {
       **job.origin,
       "clips": len(clips),
@@ -74,6 +71,21 @@ class Images(ensembles.EnsembleProtocol):
       "measures": found,
     }
     return protocol.Outcome(result, _table(result, self.lpips))
+
+
+def _of_clips(values: Sequence[Sequence[float | None]], *, least: bool) -> dict:
+  """Computes statistics of a measure over clips, each of all its members.
+
+  A clip of which a member is exact in every frame has no finite PSNR and is left out.
+  """
+  array = np.array(values, np.float64)
+  each = array[np.isfinite(array).all(1)].mean(1)
+  return {
+    "mean": each.mean() if len(each) else np.nan,
+    "error": np.std(each, ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.nan,
+    "best": image.best_of(array, least=least)._asdict(),
+    "left_out": len(array) - len(each),
+  }
 
 
 def measure(
@@ -92,7 +104,8 @@ def measure(
 
   Returns:
     `mse`, `psnr`, and, if frames are large enough, `ssim` and `lpips`, [S] each.
-    Frames that are predicted exactly have no finite PSNR and are left out of its mean.
+    Frames that are predicted exactly have no finite PSNR and are left out of its mean,
+    which is NaN if all are.
 
   Raises:
     UserError: frames are too small for the network of LPIPS.
@@ -125,10 +138,15 @@ def _table(result: dict[str, Any], lpips: str) -> str:
     best = text_table.cell(of["best"]["mean"], of["best"]["half_width"] / _INTERVAL)
     rows.append([title, text_table.cell(of["mean"], of["error"]), best])
   rule = result["rule"]
-  missing = []
+  missing = [
+    f"{TITLES[key]}: without {of['left_out']} of {result['clips']} clips, of which a "
+    "member is exact in every frame"
+    for key, of in result["measures"].items()
+    if of["left_out"]
+  ]
   if "ssim" not in result["measures"]:
     least = image_rules.RULES[rule["name"]].least
-    missing = [f"no SSIM: its window wants frames of {least} pixels or more"]
+    missing += [f"no SSIM: its window wants frames of {least} pixels or more"]
   return "\n".join([
     f"{result['clips']} clips, {result['members']} members, {result['context']} given "
     "frames; ± one standard error over clips",

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from vdm_jax import systems, text_table
+from vdm_jax import run_data, systems, text_table
 from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import figures, protocol
@@ -86,10 +86,8 @@ def open_data(
   Raises:
     UserError: its frames or its map are not the regressor's, or it has no positions.
   """
-  data = reader.info["config"]["data"]
-  name, data_dir = name or data["name"], data_dir or data["data_dir"] or None
-  sources.ensure_built(name, data_dir)
-  source = sources.load(name, data_dir, split)
+  config = reader.info["config"]
+  source = run_data.open_named(config, split, name=name, data_dir=data_dir)
   source.check_extra(reader.system.extra)
   if tuple(source.frame_shape) != tuple(reader.system.frame_shape):
     raise UserError(
@@ -125,6 +123,7 @@ class Position:
 
   def run(self, out: epath.Path) -> protocol.Outcome:
     """Measures median error and cell accuracy; map.png shows walks, true and read."""
+    protocol.check_least(self, num_videos=0)
     reader = load(self.workdir, "workdir")
     source = open_data(reader, self.data, self.data_dir, self.split)
     count = min(self.num_videos or source.num_videos, source.num_videos)

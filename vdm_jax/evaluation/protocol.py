@@ -53,6 +53,19 @@ def setting(default: Any, help: str) -> Any:
   return dataclasses.field(default=default, metadata={"help": help})
 
 
+def check_least(protocol: EvaluationProtocol, **least: float) -> None:
+  """Raises UserError unless settings are numbers of at least some values.
+
+  Args:
+    protocol: the protocol with its settings.
+    **least: smallest allowed value of each setting.
+  """
+  for name, smallest in least.items():
+    value = getattr(protocol, name)
+    if not smallest <= value < math.inf:  # Neither infinite nor NaN.
+      raise UserError(f"`{name}`: expected >= {smallest:g}, found {value}")
+
+
 def evaluate(protocol: EvaluationProtocol, out: epath.PathLike) -> Outcome:
   """Runs a protocol and writes results.json and table.txt to `out`.
 

@@ -66,11 +66,9 @@ class WalkProtocol:
     """Measures all sets of walks and writes table and figures."""
     if not self.samples:
       raise UserError("`samples`: expected one folder of samples or more")
-    if self.outlier_speed < 0 or self.outlier_factor <= 0:
-      raise UserError(
-        "`outlier_speed` and `outlier_factor`: expected >= 0 and > 0, found "
-        f"{self.outlier_speed} and {self.outlier_factor}"
-      )
+    protocol.check_least(self, outlier_speed=0, outlier_factor=0)
+    if not self.outlier_factor:
+      raise UserError("`outlier_factor`: expected > 0, found 0")
     reader = positions.load(self.regressor, "regressor")
     found = [samples.load(folder) for folder in self.samples]
     samples.check_alike(found)

@@ -53,11 +53,12 @@ def tfgan(
   first: Float[np.ndarray, "n1 d"],
   second: Float[np.ndarray, "n2 d"],
   *,
+  ddof: int = 1,
   dtype: type = np.float64,
 ) -> float:
   """Takes symmetric roots by SVD, as TF-GAN does; VideoGPT and TATS use float32."""
-  mean1, cov1 = _moments(first.astype(dtype), 1, dtype)
-  mean2, cov2 = _moments(second.astype(dtype), 1, dtype)
+  mean1, cov1 = _moments(first.astype(dtype), ddof, dtype)
+  mean2, cov2 = _moments(second.astype(dtype), ddof, dtype)
 
   def root(matrix):
     u, s, vt = np.linalg.svd(matrix)

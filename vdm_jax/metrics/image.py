@@ -155,10 +155,19 @@ def best_of(
 ) -> OfBest:
   """Takes the best prediction of each clip, chosen for this measure alone (MCVD).
 
+  Clips of which a value is not finite are left out, like the PSNR of a prediction that
+  is exact.
+
   Args:
     values: the measure, of each prediction of each clip.
     least: whether the smallest value is best.
+
+  Returns:
+    The statistics; NaN if no clip is left.
   """
+  values = values[np.isfinite(values).all(1)]
+  if not len(values):
+    return OfBest(float("nan"), float("nan"), float("nan"))
   best = values.min(1) if least else values.max(1)
   half = float("nan")
   if len(best) > 1:

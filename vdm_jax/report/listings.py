@@ -1,5 +1,6 @@
 """Parts of the page for configs, results and commands of runs."""
 
+import contextlib
 import html
 import json
 import re
@@ -9,6 +10,7 @@ from typing import Any
 
 from flax import traverse_util
 
+from vdm_jax import run_data
 from vdm_jax.report import document, pictures
 from vdm_jax.report.contents import Evaluation, Run
 
@@ -97,17 +99,8 @@ def commands(run: Run, name: str) -> str:
         "CONFIG is the config file that the run was started with, and after it come "
         "the same --config.section.field=value; the run does not say which."
       )
-  if run.field("diffusion"):  # Not for classifiers and regressors, which do not sample.
-    given = run.field("task.num_context") or run.field("task.num_obs")
-    options = [
-      "--label=0" * bool(run.field("model.num_labels")),
-      "--caption='a caption'" * bool(run.field("model.token_dim")),
-      f"--num_obs={given}" if given else "",
-    ]
-    lines.append(
-      " ".join(filter(None, [f"vdm-jax sample --workdir={folder}", *options]))
-      + f" --num_videos=8 --out={shlex.quote(plain + '/films')}"
-    )
+  if sample := _sampling(run):
+    lines.append(sample)
   if not exported:
     lines.append(f"vdm-jax status {folder}")
     lines.append(
@@ -120,6 +113,30 @@ def commands(run: Run, name: str) -> str:
     f'{heading}<pre tabindex="0" role="region" aria-label="{html.escape(title)}">'
     f"<code>{inner}</code></pre>" + (document.paragraph(note, "note") if note else "")
   )
+
+
+def _sampling(run: Run) -> str:
+  """Returns the command that samples a run as `train` prints it; '' if none can.
+
+  Where the system or the data cannot be opened, it is guessed from the config.
+  """
+  # A page is made of runs of others, too: no code that they name is run for it.
+  task = run.field("task")
+  texts = flat(task).values() if isinstance(task, Mapping) else ()
+  if not any(":" in text for text in (str(run.field("system", "")), *texts)):
+    with contextlib.suppress(KeyError, ValueError, TypeError, AttributeError, OSError):
+      return run_data.sampling_command(run.config, run.workdir)
+  if not run.field("diffusion"):  # A classifier or regressor, which does not sample.
+    return ""
+  given = run.field("task.num_context") or run.field("task.num_obs")
+  options = [
+    "--label=0" * bool(run.field("model.num_labels")),
+    "--caption='a caption'" * bool(run.field("model.token_dim")),
+    f"--num_obs={given}" if given else "",
+  ]
+  start = f"vdm-jax sample --workdir={shlex.quote(run.workdir)}"
+  out = shlex.quote(run.workdir.rstrip("/") + "/films")
+  return " ".join(filter(None, [start, *options, f"--num_videos=8 --out={out}"]))
 
 
 def names(runs: Sequence[Run]) -> list[str]:

@@ -18,6 +18,7 @@ import numpy as np
 from etils import epath
 
 from vdm_jax import pixels, processes
+from vdm_jax.data import video
 from vdm_jax.errors import UserError
 from vdm_jax.sampling import save
 from vdm_jax.sampling.model import Model, digest
@@ -174,10 +175,11 @@ def run(
     uint8 [N, T, H, W, C], the videos of the last model.
 
   Raises:
-    UserError: the models do not chain or do not take the arguments, `out` holds samples
-      already, or a finished stage was made with other arguments.
+    UserError: the models do not chain or do not take the arguments, `fps` is no rate,
+      `out` holds samples already, or a finished stage was made with other arguments.
   """
   save.check_free(out)
+  video.check_rate(fps)
   later, told = dict(later or {}), dict(told or {})
   signals = [dict(given) for given in signals] or [{} for _ in models]
   settings = {key: first[key] for key in first.keys() - set(_ARGUMENTS)}

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from vdm_jax.data import arrays, folder, records
+from vdm_jax.data import arrays, folder, records, tables
 from vdm_jax.data.decode import Unreadable
 from vdm_jax.errors import UserError
 from vdm_jax.interop import torch_file
@@ -81,7 +81,7 @@ def _listed(root: epath.Path, file: str) -> list[str]:
   path = root / file
   if not path.exists():
     raise folder.missing(path, "a list of videos")
-  matches = map(_LISTED.search, path.read_text().splitlines())
+  matches = map(_LISTED.search, tables.read_text(path).splitlines())
   names = [match[1] for match in matches if match]
   if not names:
     raise folder.missing(path, "lines that end in the name of a .pt file")

@@ -17,7 +17,7 @@ from typing import ClassVar, NamedTuple
 from etils import epath
 
 from vdm_jax import errors
-from vdm_jax.data import decode, folder, records
+from vdm_jax.data import decode, folder, records, tables
 
 _COLUMNS = ("youtube_id", "time_start", "time_end", "split")
 _SPLITS = {
@@ -89,11 +89,12 @@ def _read_lists(directory: epath.Path) -> dict[str, _Line]:
   """Reads {name of a video: its line} from every CSV file that has the columns.
 
   Raises:
-    UserError: there is no such file, a split is unknown, or a time is not a number.
+    UserError: there is no such file or it is not UTF-8, a split is unknown, or a time
+      is not a number.
   """
   lines: dict[str, _Line] = {}
   for path in folder.find(directory, [".csv"]):
-    reader = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig")))
+    reader = csv.DictReader(io.StringIO(tables.read_text(path)))
     if not set(_COLUMNS) <= set(reader.fieldnames or []):
       continue
     for row in reader:

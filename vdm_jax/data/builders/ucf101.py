@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from etils import epath
 
-from vdm_jax.data import decode, folder, records
+from vdm_jax.data import decode, folder, records, tables
 
 
 @dataclasses.dataclass(eq=False)
@@ -79,7 +79,7 @@ class Ucf101(folder.FolderBuilder):
 
 def _read_classes(path: epath.Path) -> list[str]:
   """Reads class names by number, from lines such as "1 ApplyEyeMakeup"."""
-  lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
+  lines = [line.split() for line in tables.read_text(path).splitlines() if line.strip()]
   for number, line in enumerate(lines, start=1):
     if len(line) != 2 or line[0] != str(number):
       raise folder.missing(path, f"a line '{number} NAME'", " ".join(line))
@@ -88,5 +88,5 @@ def _read_classes(path: epath.Path) -> list[str]:
 
 def _read_list(path: epath.Path) -> list[str]:
   """Reads names of videos, from lines such as "Archery/v_Archery_g08_c01.avi 3"."""
-  lines = filter(None, map(str.split, path.read_text().splitlines()))
+  lines = filter(None, map(str.split, tables.read_text(path).splitlines()))
   return [line[0].rpartition("/")[2].removesuffix(".avi") for line in lines]

@@ -18,6 +18,7 @@ moves none to another split.
 import collections
 import dataclasses
 import hashlib
+import math
 import os
 import unicodedata
 from collections.abc import Iterator
@@ -64,7 +65,12 @@ class VideoFolderConfig(records.ChunkConfig):
       raise UserError(f"video_folder name: expected no slash, found {self.name!r}")
     if self.channels not in (1, 3):
       raise UserError(f"video_folder channels: expected 1 or 3, found {self.channels}")
-    if min(self.validation, self.test) < 0 or self.validation + self.test >= 1:
+    for field in ("fps", "min_frames", "max_frames"):
+      value = getattr(self, field)
+      if not 0 <= value < math.inf:
+        raise UserError(f"video_folder {field}: expected a number >= 0, found {value}")
+    least, both = min(self.validation, self.test), self.validation + self.test
+    if not (least >= 0 and both < 1):
       raise UserError(
         "video_folder validation, test: expected fractions that leave some for"
         f" training, found {self.validation} and {self.test}"
