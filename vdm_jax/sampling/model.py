@@ -208,11 +208,35 @@ class Model:
       **overrides: as the settings of `sample`.
 
     Raises:
-      UserError: a field is unknown or its value is invalid.
+      UserError: a field is unknown, its value is invalid, or the model's schedule has
+        no such steps.
     """
     if not signals and overrides.get("guidance") is None:
       overrides["guidance"] = 0.0
-    return SamplerSettings.from_config(self.info["config"]["sampling"], **overrides)
+    config = self.info["config"]["sampling"]
+    settings = SamplerSettings.from_config(config, **overrides)
+    settings.grid(self.system.schedule)
+    return settings
+
+  def check_plan(self, length: int, given_frames: Sequence[int]) -> None:
+    """Checks that the system's plan makes videos of a length out of given frames.
+
+    Args:
+      length: frames of each video.
+      given_frames: places of the given frames.
+
+    Raises:
+      UserError: the plan cannot, or the model cannot take one of its stages.
+    """
+    name, options = self._plan(None, None)
+    plan = plans.build(
+      name,
+      length=length,
+      given=tuple(given_frames),
+      window=self.system.window,
+      **options,
+    )
+    self._check_plan(plan, whole=False)
 
   def _plan(self, name, options):
     """Returns name and options of the plan, by default the system's."""
