@@ -47,6 +47,11 @@ def test_a_later_model_puts_frames_in_between(base, videos):
   assert np.abs(out[:, 1] - out[:, 0]).max() > 0.05
 
 
+def test_the_last_seed_has_later_stages(base, videos):
+  out = cascade.enlarge(model(8, 1), base.system, videos, 1, seed=2**32 - 1)
+  np.testing.assert_array_equal(out[:, ::2], videos)
+
+
 def test_a_larger_model_makes_videos_that_average_to_those_below(base, videos):
   """Longer and larger at once, window after window, as the paper's 9x128x128."""
   large = model(16, 1, frames=5, steps=16)

@@ -36,6 +36,14 @@ def test_a_video_depends_on_its_seed_and_number_alone():
   assert np.abs(model().sample(1, seed=4, label=2) - many[:1]).max() > 0.1
 
 
+def test_every_seed_of_a_key_is_one():
+  """Above 2**31, where default integers of JAX end, too; draws take the same ones."""
+  last, large = (model().sample(2, seed=seed) for seed in (2**32 - 1, 2**31))
+  assert np.abs(last - large).max() > 0.1
+  drawn = model().sample(2, draws=[(2**32 - 1, 1), (2**31, 0)])
+  np.testing.assert_array_equal(drawn, np.stack([last[1], large[0]]))
+
+
 def test_one_device_samples_the_same(monkeypatch):
   many = model().sample(3, seed=1, label=5)
   one = sharding.make_mesh(devices=jax.devices()[:1])
@@ -118,6 +126,10 @@ def test_every_sampler_runs_and_differs_from_the_default(options):
 @pytest.mark.parametrize(
   "arguments, message",
   [
+    ({"seed": -1}, "`seed=-1`: expected a whole number from 0 to 4294967295"),
+    ({"seed": 2**32}, "`seed=4294967296`: expected a whole number"),
+    ({"seed": 0.5}, "`seed=0.5`: expected a whole number"),
+    ({"draws": [(2**32, 0)]}, "`seed=4294967296`: expected a whole number"),
     ({"label": 10}, "`label=10`: expected 0 to 9"),
     ({"label": [1, 2]}, "`label`: expected one, or one for each of 1 videos"),
     ({"guidance": 2.0}, "`guidance`: needs a label"),

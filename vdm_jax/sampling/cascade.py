@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from vdm_jax import pixels, processes
+from vdm_jax import pixels, processes, seeds
 from vdm_jax.errors import UserError
 from vdm_jax.sampling import inputs, save
 from vdm_jax.sampling.model import Model, digest
@@ -99,7 +99,7 @@ def enlarge(
   known = {"given": videos, "given_frames": places}
   if _grows(model, below):
     known = {"low_res": videos, "low_res_frames": places}
-  seed = options.pop("seed", 0) + _SEEDS * stage
+  seed = seeds.later(options.pop("seed", 0), _SEEDS * stage)
   return model.sample(len(videos), seed=seed, length=frames, **known, **options)
 
 
