@@ -104,7 +104,7 @@ def jump(
   """
 
   def at(config):
-    longest = config["train"]["max_seconds"]
+    longest = config["train"].get("max_seconds", 0.0)  # Older runs lack it.
     progress = min(seconds / longest, 1.0) if longest > 0 else 0.0
     rate = rate_of_update(config["optimizer"], config["train"]["num_steps"])
     return float(rate(step, progress))
@@ -114,7 +114,7 @@ def jump(
     return ""
   field = "max_seconds" if by_time(new["optimizer"]) else "num_steps"
   return (
-    f"config.train.{field} changed from {old['train'][field]} to "
+    f"config.train.{field} changed from {old['train'].get(field, 0.0)} to "
     f"{new['train'][field]}: the learning rate of step {step} is {after:.3g} instead "
     f"of {before:.3g}"
   )
