@@ -221,6 +221,11 @@ def test_gradients_are_clipped_by_their_global_norm():
     ({"train": {"batch_size": 0}}, "^`train.batch_size=0`: expected >= 1"),
     ({"train": {"accumulate": 0}}, "^`train.accumulate=0`: expected >= 1"),
     ({"optimizer": {"name": "adma"}}, "Did you mean 'adam'"),
+    ({"optimizer": {"weight_decay": 0.1}}, "^`optimizer.weight_decay=0.1`: expected 0"),
+    (
+      {"optimizer": {"name": "muon", "weight_decay": 0.1}},
+      "'muon' has no weight decay",
+    ),
     ({"optimizer": {"decay": "cosin"}}, "Did you mean 'cosine'"),
   ],
 )
