@@ -93,10 +93,12 @@ def base() -> ConfigDict:
       b1=0.9,
       b2=0.99,
       eps=1e-8,
-      weight_decay=0.0,  # Applied to kernels only.
+      # Of 'adamw' alone; acts on what has more than one axis: kernels, tables of
+      # embeddings and relative positions, the query of a pool.
+      weight_decay=0.0,
       warmup_steps=1000,  # Linear; our choice.
-      # After warm-up: 'constant', 'cosine', 'linear'; our choice. 'exponential' has
-      # fields of its own, see common_rvd.py.
+      # After warm-up: 'constant', 'cosine', 'linear'; our choice. 'exponential' has the
+      # three fields below.
       decay="constant",
       # Of 'exponential': steps before it begins, factor of a step, share that is left.
       decay_begin=0,
@@ -117,14 +119,16 @@ def base() -> ConfigDict:
       accumulate=1,  # Micro-batches per step.
       ema=(0.9999,),  # Rates of the averages; sampling uses the first.
       log_every=100,
-      eval_every=5000,  # Steps between losses on held-out videos; 0 for never.
-      eval_batches=8,
+      # Steps between losses on held-out videos; 0 for one when the run is finished.
+      eval_every=5000,
+      eval_batches=8,  # Batches of a loss on held-out videos; 0 for no such losses.
       # Steps between FVDs of samples (preset tfhub), 0 for never; and clips for each.
       eval_fvd_every=0,
       eval_fvd_clips=64,
       best_by="loss",  # Which checkpoint is best: by 'loss' or 'fvd' of these.
-      sample_every=5000,  # Steps between sample grids; 0 for never.
-      num_samples=8,
+      # Steps between sample grids; 0 for one when the run is finished.
+      sample_every=5000,
+      num_samples=8,  # Videos of a grid; 0 for no grids at all.
       checkpoint_every=1000,
       keep_last=3,  # Number of newest checkpoints to keep.
       keep_every=0,  # Steps between checkpoints that are kept for good; 0 for none.

@@ -12,8 +12,8 @@ Data, from the files as released (docs/data.md):
 
     vdm-jax data build bair PATH/softmotion30_44k
 
-Our choice, where the paper is silent: weight decay is AdamW's (decoupled, kernels
-only); warm-up, gradient clipping, no decay of the learning rate, bfloat16.
+Our choice, where the paper is silent: weight decay is AdamW's (decoupled, not on
+biases and norms); warm-up, gradient clipping, no decay of the learning rate, bfloat16.
 """
 
 from ml_collections import ConfigDict

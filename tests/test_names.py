@@ -1,6 +1,8 @@
 """What is registered by name."""
 
 import functools
+import json
+import sys
 from typing import Protocol
 
 import pytest
@@ -68,3 +70,34 @@ def test_code_of_the_users_own_only_where_it_is_asked_for():
     known.find("math:sqrt")
   with pytest.raises(UserError, match="attribute of 'math' .*Did you mean 'sqrt'"):
     known.find_or_import("math:sqrtt")
+
+
+OWN = """
+from __future__ import annotations
+
+import dataclasses
+import typing
+
+
+@dataclasses.dataclass
+class Size:
+  width: int
+  kind: typing.ClassVar[str] = "size"
+
+
+hints = typing.get_type_hints(Size)
+"""
+
+
+def test_a_file_may_define_what_looks_its_module_up(tmp_path):
+  known, path = Registry("thing"), tmp_path / "json.py"  # Also a module's name.
+  path.write_text(OWN)
+  size = known.find_or_import(f"{path}:Size")(3)
+  assert size.width == 3 and sys.modules[type(size).__module__].__file__ == str(path)
+  assert known.find_or_import(f"{path}:hints")["width"] is int
+  assert sys.modules["json"] is json
+
+  path.write_text(OWN + "raise RuntimeError('half')")
+  with pytest.raises(UserError, match=r"cannot import .*\(RuntimeError: half\)"):
+    known.find_or_import(f"{path}:Size")
+  assert type(size).__module__ not in sys.modules

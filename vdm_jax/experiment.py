@@ -11,7 +11,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 import vdm_jax
-from vdm_jax import processes, run_data, sharding, systems
+from vdm_jax import processes, run_data, seeds, sharding, systems
 from vdm_jax.data import device, pipeline
 from vdm_jax.data import source as sources
 from vdm_jax.pixels import to_float
@@ -57,6 +57,7 @@ def train(
     }
   )
   processes.check_shared(workdir)
+  seeds.check(config["seed"], "config.seed")
   system = systems.build(config)
   programs = program.Program(system, config)
   data = config["data"]

@@ -1,9 +1,11 @@
 """What a name stands for: one of ours, or a function or class of the user's."""
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
 import pathlib
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -129,7 +131,15 @@ def _load_file(name: str):
   path = pathlib.Path(name).absolute()
   if not path.is_file():
     raise FileNotFoundError(f"no such file: {path}")
-  spec = importlib.util.spec_from_file_location(path.stem, path)
+  # Not the stem alone, which may be the name of a module that is imported.
+  digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+  spec = importlib.util.spec_from_file_location(f"{path.stem}_{digest}", path)
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  # Dataclasses look their module up while it is still being executed.
+  sys.modules[spec.name] = module
+  try:
+    spec.loader.exec_module(module)
+  except BaseException:
+    sys.modules.pop(spec.name, None)
+    raise
   return module

@@ -40,10 +40,15 @@ def make_mesh(
   """Makes a (data, fsdp) mesh; -1 takes all remaining devices.
 
   Raises:
-    UserError: the product of the axes is not the number of devices.
+    UserError: an axis has no devices, or their product is not the number of devices.
   """
   devices = list(jax.devices() if devices is None else devices)
   shape = {"data": data, "fsdp": fsdp}
+  for axis, size in shape.items():
+    if size < 1 and size != -1:
+      raise UserError(
+        f"`mesh.{axis}={size}`: expected >= 1, or -1 for all remaining devices"
+      )
   free = [axis for axis, size in shape.items() if size == -1]
   if len(free) > 1:
     raise UserError("config.mesh: only one of data and fsdp can be -1")

@@ -27,6 +27,18 @@ def sized(length, given, window, size):
   return backwards(length, given, window, size)
 
 
+def narrow(length, given):
+  yield [], [0]
+
+
+def by_place(length, given, window, /):
+  yield [], [0]
+
+
+def pairs(length, given, window):
+  return [([0], [1])]
+
+
 class Short(Autoreg):
   name = "short"
 
@@ -62,6 +74,11 @@ def test_a_generator_function_in_a_file_is_a_plan(mine):
   assert stages[1].index[0][stages[1].observed[0]].tolist() == [0, 1, 7, 8]
   (*_, last) = plans.stages(build(f"{mine}:backwards", pair=3))
   assert last.index[0][last.latent[0]].tolist() == [2]
+
+
+def test_a_function_may_return_a_generator(mine):
+  stages = list(plans.stages(build(f"{mine}:sized", size=3)))
+  assert stages[0].index[0][stages[0].latent[0]].tolist() == [6, 7, 8]
 
 
 def test_the_plan_of_the_documentation_works(tmp_path):
@@ -100,6 +117,10 @@ def test_an_embedding_of_ones_own(mine):
     ("MINE:backward", {}, "Did you mean 'backwards'"),
     ("MINE:backwards", {"par": 1}, "Did you mean 'pair'"),
     ("MINE:sized", {}, "^plan '.*mine.py:sized': option size: missing$"),
+    ("MINE:narrow", {}, "expected a function of length, given, window .* no window$"),
+    ("MINE:by_place", {}, "found one that takes no length$"),
+    ("MINE:pairs", {}, "found a list without length, given, start, next$"),
+    ("MINE:nothing", {}, "expected a function or class, found a NoneType$"),
     ("autoreg", {"length": 3, "given": (0, 1, 2, 3)}, "given frame 3: expected 0 to 2"),
     ("adaptive-autoreg", {"embedding": "pixel"}, "Did you mean 'pixels'"),
     ("adaptive-autoreg", {"embedding": "MINE:nothing"}, "expected a function"),

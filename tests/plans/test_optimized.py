@@ -84,6 +84,32 @@ def test_nearby_frames_are_observed_in_any_case(tmp_path):
   assert behind
 
 
+OWN = """
+def by_threes(length, given, window):
+  exists = list(given)
+  while len(exists) < length:
+    latent = list(range(len(exists), min(len(exists) + 3, length)))
+    yield exists[-(window - 3):], latent
+    exists += latent
+
+
+def in_steps(length, given, window, max_frames, step_size=3):
+  assert window == max_frames and step_size == 3
+  return by_threes(length, given, window)
+"""
+
+
+@pytest.mark.parametrize(("name", "step_size"), [("by_threes", None), ("in_steps", 3)])
+def test_a_plan_of_ones_own_is_optimized(tmp_path, name, step_size):
+  (tmp_path / "own.py").write_text(OWN)
+  path = tmp_path / "x.json"
+  found = search(path, name=f"{tmp_path}/own.py:{name}", step_size=step_size)
+  assert found.plan["step_size"] == step_size
+  assert found.stages == search(tmp_path / "autoreg.json").stages
+  assert len(list(plans.stages(build(path)))) == 5
+  assert search(path, name=f"{tmp_path}/own.py:{name}", step_size=step_size) == found
+
+
 def test_where_all_frames_fit_nothing_is_asked(tmp_path):
   def metric(*_):
     raise AssertionError("asked")

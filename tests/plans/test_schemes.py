@@ -160,3 +160,16 @@ def test_given_frames_must_be_the_first_ones():
     plans.build("autoreg", length=20, given=(0, 2), window=8)
   # In any order.
   plans.build("autoreg", length=20, given=(1, 0), window=8)
+
+
+def test_the_smallest_window_that_fills_a_gap():
+  for length, num_obs, window in itertools.product(LENGTHS, NUM_OBS, (6, 7, 9, 12)):
+    if num_obs < length:
+      for step in range(1, window):
+        list(plans.stages(build("like-google", length, num_obs, window, step)))
+  for window in (2, 5):
+    message = f"plan like-google: `max_frames={window}`: expected 6 or more"
+    with pytest.raises(UserError, match=message):
+      build("like-google", 20, 2, window)
+  # It has windows of its own, whatever is asked for.
+  assert list(plans.stages(build("google", 20, 2, 4)))

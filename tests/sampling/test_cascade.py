@@ -1,5 +1,8 @@
 """Cascades: models that chain, what they make of the videos below, and the command."""
 
+import dataclasses
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -42,6 +45,11 @@ def test_a_later_model_puts_frames_in_between(base, videos):
   assert out.shape == (3, 8, 8, 8, 1)
   np.testing.assert_array_equal(out[:, ::2], videos)
   assert np.abs(out[:, 1] - out[:, 0]).max() > 0.05
+
+
+def test_the_last_seed_has_later_stages(base, videos):
+  out = cascade.enlarge(model(8, 1), base.system, videos, 1, seed=2**32 - 1)
+  np.testing.assert_array_equal(out[:, ::2], videos)
 
 
 def test_a_larger_model_makes_videos_that_average_to_those_below(base, videos):
@@ -112,9 +120,63 @@ def test_a_cascade_is_checked_before_anything_is_sampled(base, tmp_path, monkeyp
     ([base, model(8, 1)], {"later": {"stepz": 4}}, "Did you mean 'steps'"),
     ([base], {"sampler": "dimm"}, "Did you mean 'ddim'"),
     ([base], {"fps": 0.0}, "`fps=0`: expected more than 0 frames per second"),
+    ([base], {"signals": [{"label": 3}]}, "`label`: this model was trained without"),
+    ([base], {"signals": [{}, {}]}, "`signals`: expected those of 1 models, found 2"),
   ):
     with pytest.raises(UserError, match=message):
       cascade.run(models, 2, tmp_path / "out", **args)
+  assert not (tmp_path / "out").exists()
+
+
+def planned(plan, **options):
+  """A later model of another default plan."""
+  slow = model(8, 1)
+  system = dataclasses.replace(slow.system, plan=plan, plan_options=options)
+  return sampling.Model(system, slow.params, slow.info)
+
+
+def labelled():
+  config = helpers.load_config(
+    data={"frame_shape": [8, 8, 1]}, task={"stride": 1},
+    model={"attention_resolutions": []},
+  )  # fmt: skip
+  system = systems.build(config)
+  params = jax.jit(system.init)(jax.random.key(0))
+  return sampling.Model(system, params, {"config": config, "step": 0})
+
+
+@pytest.mark.parametrize(
+  ("later", "args", "message"),
+  [
+    (model, {"guidance": 2.0}, "guidance: needs a label or a caption to guide"),
+    (model, {"steps": 0}, "steps=0 .*expected >= 1, as this model's time is cont"),
+    (model, {"respacing": "ddim4"}, "respacing=ddim4 .*is for discrete schedules"),
+    (model, {"percentile": 2.0}, "percentile=2.0 .*expected a fraction above 0"),
+    (functools.partial(planned, "autoreg"), {}, "expected the first frames of the vid"),
+    (functools.partial(planned, "autoregg"), {}, "Did you mean 'autoreg'"),
+  ],
+)
+def test_what_a_later_model_cannot_do_is_said_before_the_first_samples(
+  base, tmp_path, monkeypatch, later, args, message
+):
+  monkeypatch.setattr(base, "sample", None)
+  models = [base, later(8, 1) if later is model else later()]
+  with pytest.raises(UserError, match=f"^cascade, stage 1: .*{message}"):
+    cascade.run(models, 2, tmp_path / "out", later=args)
+  assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+  ("label", "message"),
+  [(10, "label=10: expected 0 to 9"), ([1, 2, 3], "one for each of 2 videos, found")],
+)
+def test_a_label_that_a_later_model_does_not_know(
+  base, tmp_path, monkeypatch, label, message
+):
+  monkeypatch.setattr(base, "sample", None)
+  signals = [{}, {"label": label}]
+  with pytest.raises(UserError, match=f"^cascade, stage 1: .*{message}"):
+    cascade.run([base, labelled()], 2, tmp_path / "out", signals=signals)
   assert not (tmp_path / "out").exists()
 
 

@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+import re
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from tests import helpers
 from vdm_jax import plans, sampling, sharding, systems
+from vdm_jax.diffusion.schedule import DiscreteSchedule
 from vdm_jax.errors import UserError
 from vdm_jax.sampling import save
 from vdm_jax.sampling.settings import SamplerSettings
@@ -32,6 +34,14 @@ def test_a_video_depends_on_its_seed_and_number_alone():
   np.testing.assert_array_equal(model().sample(11, seed=3, label=2, batch_size=8), many)
   assert np.abs(many[0] - many[1]).max() > 0.1
   assert np.abs(model().sample(1, seed=4, label=2) - many[:1]).max() > 0.1
+
+
+def test_every_seed_of_a_key_is_one():
+  """Above 2**31, where default integers of JAX end, too; draws take the same ones."""
+  last, large = (model().sample(2, seed=seed) for seed in (2**32 - 1, 2**31))
+  assert np.abs(last - large).max() > 0.1
+  drawn = model().sample(2, draws=[(2**32 - 1, 1), (2**31, 0)])
+  np.testing.assert_array_equal(drawn, np.stack([last[1], large[0]]))
 
 
 def test_one_device_samples_the_same(monkeypatch):
@@ -116,7 +126,12 @@ def test_every_sampler_runs_and_differs_from_the_default(options):
 @pytest.mark.parametrize(
   "arguments, message",
   [
+    ({"seed": -1}, "`seed=-1`: expected a whole number from 0 to 4294967295"),
+    ({"seed": 2**32}, "`seed=4294967296`: expected a whole number"),
+    ({"seed": 0.5}, "`seed=0.5`: expected a whole number"),
+    ({"draws": [(2**32, 0)]}, "`seed=4294967296`: expected a whole number"),
     ({"label": 10}, "`label=10`: expected 0 to 9"),
+    ({"label": [1, 2]}, "`label`: expected one, or one for each of 1 videos"),
     ({"guidance": 2.0}, "`guidance`: needs a label"),
     ({"sampler": "dimm"}, "Did you mean 'ddim'"),
     ({"treshold": "static"}, "Did you mean 'threshold'"),
@@ -141,6 +156,41 @@ def test_settings_take_overrides_and_leave_out_none():
   assert (settings.steps, settings.gamma) == (7, base["gamma"])
   with pytest.raises(UserError, match="Did you mean 'steps'"):
     SamplerSettings.from_config({**base, "step": 3})
+
+
+@pytest.mark.parametrize(
+  "name, value, expected",
+  [
+    ("percentile", 2.0, "a fraction above 0, at most 1"),
+    ("percentile", 0.0, "a fraction above 0, at most 1"),
+    ("gamma", 1.5, "0 to 1"),
+    ("eta", -0.5, "0 to 1"),
+    ("langevin_delta", 2.0, "0 to 1"),
+    ("guidance", float("nan"), ">= 0"),
+    ("resample", 0, ">= 1"),
+    ("steps", -1, ">= 0"),
+    ("steps", 4.5, "a whole number"),
+    ("steps", "many", "a whole number"),
+    ("resample", True, "a whole number"),
+    ("percentile", "high", "a number"),
+    ("restore_given", "no", "True or False"),
+    ("respacing", (10, 15), "text"),
+  ],
+)
+def test_a_setting_out_of_range_is_named(name, value, expected):
+  message = f"`{name}={value}` (sampling.{name}): expected {expected}"
+  with pytest.raises(UserError, match=re.escape(message) + "$"):
+    SamplerSettings.from_config({}, **{name: value})
+
+
+def test_a_model_refuses_steps_that_its_schedule_lacks():
+  with pytest.raises(UserError, match="`steps=0` .*this model's time is continuous"):
+    model().settings(False, steps=0)
+  discrete = DiscreteSchedule.linear(50)
+  assert SamplerSettings(steps=0).grid(discrete).logsnr.shape == (51,)
+  assert SamplerSettings(respacing=10).grid(discrete).logsnr.shape == (11,)
+  with pytest.raises(UserError, match="`steps=51` .*: expected at most the 50 of"):
+    SamplerSettings(steps=51).grid(discrete)
 
 
 def test_saved_samples_are_lossless_and_not_overwritten(tmp_path):

@@ -111,13 +111,16 @@ def test_an_export_of_an_export_is_the_same(file, tmp_path):
     assert info[key] == first[key], key
 
 
-def test_what_one_file_does_not_hold(file):
+def test_what_one_file_does_not_hold(file, run):
   with pytest.raises(UserError, match=r"no average of rate 0\.5, found 0\.9"):
     workdirs.read_weights(file, ema="0.5")
   with pytest.raises(UserError, match="of step 7 alone, .* asked for step 6"):
     workdirs.read_weights(file, step=6)
   with pytest.raises(UserError, match="asked for the best"):
     workdirs.read_weights(file, best=True)
+  for of in (file, run):
+    with pytest.raises(UserError, match="^`step=7` and `best=True`: expected one of"):
+      vdm.load(of, step=7, best=True)
   workdirs.read_weights(file, ema="0.9", step=7, best=False)
 
 

@@ -215,8 +215,17 @@ def test_gradients_are_clipped_by_their_global_norm():
   [
     ({"mesh": {"data": 3, "fsdp": 1}}, "data=3 x fsdp=1 does not fit 8 devices"),
     ({"mesh": {"data": -1, "fsdp": -1}}, "only one"),
+    ({"mesh": {"data": -1, "fsdp": 0}}, "^`mesh.fsdp=0`: expected >= 1, or -1 for"),
+    ({"mesh": {"data": 0}}, "^`mesh.data=0`: expected >= 1"),
     ({"train": {"batch_size": 12}}, "12 is not divisible by 8 devices"),
+    ({"train": {"batch_size": 0}}, "^`train.batch_size=0`: expected >= 1"),
+    ({"train": {"accumulate": 0}}, "^`train.accumulate=0`: expected >= 1"),
     ({"optimizer": {"name": "adma"}}, "Did you mean 'adam'"),
+    ({"optimizer": {"weight_decay": 0.1}}, "^`optimizer.weight_decay=0.1`: expected 0"),
+    (
+      {"optimizer": {"name": "muon", "weight_decay": 0.1}},
+      "'muon' has no weight decay",
+    ),
     ({"optimizer": {"decay": "cosin"}}, "Did you mean 'cosine'"),
   ],
 )

@@ -18,6 +18,7 @@ from vdm_jax.data import records
 from vdm_jax.data.builders import video_folder
 from vdm_jax.errors import UserError
 from vdm_jax.storage import checkpoint, exports, workdirs
+from vdm_jax.training import optimizer
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +180,44 @@ def test_another_config_is_refused_with_its_differing_keys(config, finished):
   assert "model.channels: 8 there, 16 here" in str(error.value)
   assert "optimizer.learning_rate" in str(error.value)
   assert "seed" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("field", "neutral", "other"),
+  [
+    ("model.patch", 1, 2),
+    ("model.padding_in_norm", True, False),
+    ("optimizer.decay_by", "steps", "time"),
+    ("optimizer.decay_rate", 0.9999, 0.5),
+    ("train.best_by", "loss", "fvd"),
+    ("diffusion.given_noise", 0.0, 0.1),
+  ],
+)
+def test_a_run_that_is_older_than_a_field_resumes(config, field, neutral, other):
+  section, name = field.split(".")
+
+  def meta(**fields):
+    made = config(**{section: fields})
+    if not fields:
+      made[section] = {k: v for k, v in made[section].items() if k != name}
+    return workdirs.describe(made, "none")
+
+  workdirs.check_same_run(meta(), meta(**{name: neutral}), "run")
+  with pytest.raises(UserError, match=f"Differing: {field}: '.absent.' there"):
+    workdirs.check_same_run(meta(), meta(**{name: other}), "run")
+
+
+def test_the_rate_of_a_run_without_a_time_limit_does_not_jump(config):
+  old, new = config(), config(train={"max_seconds": 60.0})
+  old["train"] = {k: v for k, v in old["train"].items() if k != "max_seconds"}
+  assert optimizer.jump(old, new, 3, 0.0) == ""
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_refused(config, tmp_path, seed):
+  with pytest.raises(UserError, match=f"^config.seed={seed}: expected a whole number"):
+    experiment.train({**config(), "seed": seed}, str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
 
 
 def test_a_checkpoint_that_lost_a_file_is_an_error_and_stays(

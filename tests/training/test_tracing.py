@@ -43,15 +43,24 @@ def test_a_run_that_is_stopped_writes_what_it_traced(tmp_path):
   assert traced_steps(tmp_path) == [4, 5]
 
 
-def test_a_range_outside_the_run_is_refused(tmp_path):
+def test_a_range_beyond_the_run_is_refused(tmp_path):
   with pytest.raises(UserError, match="`profile=3:13`: expected steps .* 1 to 12"):
     run(tmp_path, lambda step: 1.0, {}, profile=tracing.Range(3, 13))
   assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_run_that_resumes_traces_what_is_left(tmp_path, capsys):
+  """A job that is started again has the same command."""
   run(tmp_path, lambda step: 1.0, {"num_steps": 4})
-  with pytest.raises(UserError, match="`profile=4:6`: expected steps .* 5 to 12"):
-    run(tmp_path, lambda step: 1.0, {}, profile=tracing.Range(4, 6))
-  with pytest.raises(UserError, match="`profile=2:3`: .* all 4 are done"):
-    run(tmp_path, lambda step: 1.0, {"num_steps": 4}, profile=tracing.Range(2, 3))
+  run(tmp_path, lambda step: 1.0, {"num_steps": 8}, profile=tracing.Range(3, 6))
+  told = capsys.readouterr().err
+  assert "steps 3:6: the run is at step 4 already, 5:6 are traced" in told
+  assert traced_steps(tmp_path) == [5, 6]
+
+  lines = run(tmp_path, lambda step: 1.0, {}, profile=tracing.Range(3, 6))
+  told = capsys.readouterr().err
+  assert "steps 3:6: the run is at step 8 already, nothing is traced" in told
+  assert lines[-1]["step"] == 12 and traced_steps(tmp_path) == [5, 6]
 
 
 @pytest.mark.parametrize("text", ["", "5", "5:", "a:b", "0:3", "7:5", "-1:4", "1:2:3"])

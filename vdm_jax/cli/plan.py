@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import flags
 
-from vdm_jax import errors, key_values
+from vdm_jax import errors, key_values, seeds
 from vdm_jax.cli import common
 from vdm_jax.errors import UserError
 
@@ -78,7 +78,13 @@ _BATCH_SIZE = flags.DEFINE_integer(
   "batch_size", 10, "optimize: number of videos at a time.", lower_bound=1
 )
 _JSON = common.define_json()
-_SEED = flags.DEFINE_integer("seed", 0, "optimize: seed of videos and noise.")
+_SEED = flags.DEFINE_integer(
+  "seed",
+  0,
+  "optimize: seed of videos and noise.",
+  lower_bound=0,
+  upper_bound=seeds.COUNT - 1,
+)
 
 
 def main(argv: list[str]) -> None:

@@ -177,7 +177,7 @@ def main(argv: list[str]) -> None:
       "--then_sampling: is for the models of --then, of which there is none"
     )
   later = key_values.parse(_THEN_SAMPLING.value, "then_sampling")
-  cascade.check(models, signals, settings, later, _LENGTH.value)
+  cascade.check(models, num_videos, signals, settings, later, _LENGTH.value)
   _check_fit(models, signals, settings, later, num_videos, bool(places))
   cascade.run(
     models,

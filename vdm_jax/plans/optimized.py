@@ -30,7 +30,8 @@ class Search:
 
   Attributes:
     path: path of the JSON file.
-    plan: the plan of the schedule: name, length, num_obs, max_frames, step_size.
+    plan: the plan of the schedule: name, length, num_obs, max_frames, step_size (None
+      for a plan without one).
     nearby: whether a stage starts from the existing frames next to its latent ones.
     metric: settings of the metric, which a resumed search must share.
     num_stages: number of stages of the plan.
@@ -90,7 +91,7 @@ def search(
     length: frames of the finished video.
     num_obs: number of given frames, at the start.
     max_frames: frames of a full window.
-    step_size: step size of the plan.
+    step_size: step size of the plan, if it has one; None for its default.
     metric: value of an observed set, to be minimised; ties go to the earliest frame.
     path: path of the file. The search of an unfinished one is resumed.
     nearby: whether to start from the last existing frame before the latent ones and the
@@ -103,13 +104,15 @@ def search(
     UserError: the plan depends on the video, the metric is not finite, or the file is
       that of another search.
   """
+  # A plan of one's own need not have an option that says what `window` does.
+  sized = {"max_frames": max_frames} if plan_lib.takes(name, "max_frames") else {}
   plan = plan_lib.build(
     name,
     length=length,
     given=tuple(range(num_obs)),
     window=max_frames,
-    max_frames=max_frames,
     step_size=step_size,
+    **sized,
   )
   outline = outline_lib.summary(plan)
   if outline.looks_at_video:
@@ -121,7 +124,7 @@ def search(
       "length": length,
       "num_obs": num_obs,
       "max_frames": max_frames,
-      "step_size": plan.step_size,
+      "step_size": getattr(plan, "step_size", step_size),
     },
     nearby=nearby,
     metric=json.loads(json.dumps(dict(settings or {}))),

@@ -80,6 +80,8 @@ class KeysFirst(Scheme):
   """
 
   name = "like-google"
+  # A gap and its two keys are five frames, and `fill` is one more.
+  least_frames = _STRIDE + 2
 
   @property
   def keys(self) -> list[int]:

@@ -57,7 +57,8 @@ def register(name: str, make: Callable[..., Plan]) -> None:
 
   Args:
     name: name of the plan.
-    make: function of length, given, window and the plan's options that makes it.
+    make: function of length, given, window (by name) and the plan's options that makes
+      it.
   """
   _REGISTRY.register(name, make)
 
@@ -82,10 +83,10 @@ def build(
     **options: options of the plan; None stands for an option's default.
 
   Raises:
-    UserError: the name or an option is unknown, an option is missing, or the plan
-      cannot work.
+    UserError: the name or an option is unknown, an option is missing, what is named
+      makes no plan, or the plan cannot work.
   """
-  make = _REGISTRY.find_or_import(name)
+  make = _find(name)
   for index in given:
     if not 0 <= index < length:
       raise UserError(f"given frame {index}: expected 0 to {length - 1}")
@@ -100,10 +101,50 @@ def build(
     prefix=f"plan {name!r}: option ",
     always=arguments,
   )
-  arguments |= options
-  if inspect.isgeneratorfunction(make):
-    return Listed(length, tuple(given), tuple(make(**arguments)))
-  return make(**arguments)
+  for argument in arguments:
+    if not _takes(make, argument):
+      raise UserError(
+        f"plan {name!r}: expected a function of {', '.join(arguments)} and the plan's "
+        f"options, found one that takes no {argument}"
+      )
+  plan = make(**arguments, **options)
+  if inspect.isgenerator(plan):
+    return Listed(length, tuple(given), tuple(plan))
+  if missing := names.missing(Plan, plan):
+    raise UserError(
+      f"plan {name!r}: expected a generator of (observed, latent) or a plan, found a "
+      f"{type(plan).__name__} without {', '.join(missing)}"
+    )
+  return plan
+
+
+def takes(name: str, option: str) -> bool:
+  """Tells whether a plan has an option; the name is as for `build`.
+
+  Raises:
+    UserError: the name is unknown.
+  """
+  return _takes(_find(name), option)
+
+
+def _find(name: str) -> Callable[..., Any]:
+  make = _REGISTRY.find_or_import(name)
+  if not callable(make):
+    raise UserError(
+      f"plan {name!r}: expected a function or class, found a {type(make).__name__}"
+    )
+  return make
+
+
+def _takes(make: Callable[..., Any], argument: str) -> bool:
+  parameters = inspect.signature(make).parameters
+  if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+    return True
+  found = parameters.get(argument)
+  return found is not None and found.kind in (
+    found.POSITIONAL_OR_KEYWORD,
+    found.KEYWORD_ONLY,
+  )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from vdm_jax import pixels, processes
+from vdm_jax import pixels, processes, seeds
 from vdm_jax.data import video
 from vdm_jax.errors import UserError
-from vdm_jax.sampling import save
+from vdm_jax.sampling import inputs, save
 from vdm_jax.sampling.model import Model, digest
 from vdm_jax.storage import checkpoint
 from vdm_jax.systems import SamplingSystem
@@ -95,18 +95,18 @@ def enlarge(
   Raises:
     UserError: the models do not chain, or the videos are shorter than a window.
   """
-  time, space = factors(below, model.system)
   frames = length(model, below, videos.shape[1])
-  places = range(0, frames, time)
+  places = _places(model, below, frames)
   known = {"given": videos, "given_frames": places}
-  if space > 1:
+  if _grows(model, below):
     known = {"low_res": videos, "low_res_frames": places}
-  seed = options.pop("seed", 0) + _SEEDS * stage
+  seed = seeds.later(options.pop("seed", 0), _SEEDS * stage)
   return model.sample(len(videos), seed=seed, length=frames, **known, **options)
 
 
 def check(
   models: Sequence[Model],
+  num_videos: int,
   signals: Sequence[Mapping[str, Any]],
   settings: Mapping[str, Any],
   later: Mapping[str, Any],
@@ -116,20 +116,36 @@ def check(
 
   Args:
     models: models of the stages.
+    num_videos: number of videos.
     signals: `label`, `tokens` and `negative_tokens` of each model.
     settings: settings of the first model that replace its config's.
     later: settings of the others that replace their configs'.
     frames: frames of the first model's videos; default its window.
 
   Raises:
-    UserError: the models do not chain, or a setting is unknown or invalid.
+    UserError: the models do not chain; a setting is unknown or invalid; a model does
+      not take its signals; or a later one's plan cannot make its videos.
   """
-  models[0].settings(_named(signals[0]), **settings)
+  if num_videos < 1:
+    raise UserError(f"`num_videos={num_videos}`: expected >= 1")
+  if len(signals) != len(models):
+    raise UserError(
+      f"`signals`: expected those of {len(models)} models, found {len(signals)}"
+    )
+  _check_signals(models[0], num_videos, signals[0], settings)
   frames = frames or models[0].system.window
-  pairs = zip(itertools.pairwise(models), signals[1:], strict=True)
-  for (below, above), given in pairs:
-    frames = length(above, below.system, frames)
-    above.settings(_named(given), **later)
+  for number, (below, model) in enumerate(itertools.pairwise(models), start=1):
+    frames = length(model, below.system, frames)
+    places = _places(model, below.system, frames)
+    try:
+      given = _later_signals(model, signals[number], later)
+      _check_signals(model, num_videos, given, later)
+      model.check_plan(frames, () if _grows(model, below.system) else places)
+    except UserError as error:
+      # What it names are not arguments of the caller's, and its flags neither.
+      raise UserError(
+        f"cascade, stage {number}: {str(error).replace('`', '')}"
+      ) from None
 
 
 def run(
@@ -183,10 +199,11 @@ def run(
   later, told = dict(later or {}), dict(told or {})
   signals = [dict(given) for given in signals] or [{} for _ in models]
   settings = {key: first[key] for key in first.keys() - set(_ARGUMENTS)}
-  check(models, signals, settings, later, first.get("length"))
-  for model, given in zip(models[1:], signals[1:], strict=True):
-    if not model.settings(_named(given), **later).guidance:
-      given.pop("negative_tokens", None)
+  check(models, num_videos, signals, settings, later, first.get("length"))
+  signals[1:] = [
+    _later_signals(model, given, later)
+    for model, given in zip(models[1:], signals[1:], strict=True)
+  ]
   videos, places = None, first.get("given_frames") or ()
   for number, (model, given) in enumerate(zip(models, signals, strict=True)):
     final = number == len(models) - 1
@@ -227,6 +244,37 @@ def run(
     processes.wait(f"{folder} is written")
     videos = pixels.to_uint8(sampled)
   return videos
+
+
+def _places(model, below, frames) -> range:
+  """Returns where the frames of the videos below are in a video of `frames`."""
+  return range(0, frames, factors(below, model.system)[0])
+
+
+def _grows(model, below) -> bool:
+  """Tells whether the model's frames are larger than those below."""
+  return factors(below, model.system)[1] > 1
+
+
+def _later_signals(model, signals, later) -> dict[str, Any]:
+  """Returns the signals that a later model takes: only guidance moves away from any."""
+  kept = dict(signals)
+  if not model.settings(_named(signals), **later).guidance:
+    kept.pop("negative_tokens", None)
+  return kept
+
+
+def _check_signals(model, num_videos, signals, settings) -> None:
+  """Checks the settings of a model, and its signals by them."""
+  used = model.settings(_named(signals), **settings)
+  inputs.cond(
+    model.system,
+    num_videos,
+    signals.get("label"),
+    signals.get("tokens"),
+    used.guidance,
+    signals.get("negative_tokens"),
+  )
 
 
 def _named(signals: Mapping[str, Any]) -> bool:

@@ -107,7 +107,13 @@ def cond(
   if label is not None:
     if not spec.num_labels:
       raise UserError("`label`: this model was trained without labels")
-    labels = np.broadcast_to(np.asarray(label, np.int32), num_videos)
+    labels = np.asarray(label, np.int32)
+    if labels.shape not in ((), (1,), (num_videos,)):
+      raise UserError(
+        f"`label`: expected one, or one for each of {num_videos} videos, found an "
+        f"array of shape {labels.shape}"
+      )
+    labels = np.broadcast_to(labels, num_videos)
     for value in labels:
       if not -1 <= value < spec.num_labels:
         raise UserError(

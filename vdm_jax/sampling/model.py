@@ -11,7 +11,7 @@ import numpy as np
 import tqdm
 from etils import epath
 
-from vdm_jax import plans, processes, sharding, systems
+from vdm_jax import plans, processes, seeds, sharding, systems
 from vdm_jax.errors import UserError
 from vdm_jax.sampling import inputs, rollout_scan, window
 from vdm_jax.sampling.sampled_batch import SampledBatch
@@ -75,7 +75,7 @@ class Model:
 
     Args:
       num_videos: number of videos N.
-      seed: seed of the noise.
+      seed: seed of the noise, from 0 to 2**32 - 1.
       draws: seed and number of each video [N], as if they came from separate jobs;
         default (seed, 0) to (seed, N - 1).
       length: frames of each video; default the model's window.
@@ -114,6 +114,8 @@ class Model:
     for name, value in (("num_videos", num_videos), ("batch_size", batch_size)):
       if value < 1:
         raise UserError(f"`{name}={value}`: expected >= 1")
+    for one in [seed] if draws is None else [first for first, _ in draws]:
+      seeds.check(one)
     settings = self.settings(label is not None or tokens is not None, **settings)
     length = length or self.system.window
     given, given_frames = inputs.given_frames(
@@ -183,12 +185,12 @@ class Model:
         # The last batch is filled up with videos that are then discarded, so that one
         # compiled shape serves all batches.
         numbers = np.arange(start, start + batch_size)
-        rows, seeds = np.minimum(numbers, num_videos - 1), seed
+        rows, seed_of = np.minimum(numbers, num_videos - 1), seed
         if draws is not None:
-          seeds, numbers = np.asarray(draws, np.int32)[rows].T
+          seed_of, numbers = np.asarray(draws, np.int64)[rows].T
         signals, small = _rows((cond, low_res), rows)
         sampled = SampledBatch(
-          self, settings, make_plan(), seeds, numbers, signals, small
+          self, settings, make_plan(), seed_of, numbers, signals, small
         )
         run = sampled.run_whole if whole else sampled.run
         made.append(run(videos[rows], batch, store, bar))
@@ -207,11 +209,35 @@ class Model:
       **overrides: as the settings of `sample`.
 
     Raises:
-      UserError: a field is unknown or its value is invalid.
+      UserError: a field is unknown, its value is invalid, or the model's schedule has
+        no such steps.
     """
     if not signals and overrides.get("guidance") is None:
       overrides["guidance"] = 0.0
-    return SamplerSettings.from_config(self.info["config"]["sampling"], **overrides)
+    config = self.info["config"]["sampling"]
+    settings = SamplerSettings.from_config(config, **overrides)
+    settings.grid(self.system.schedule)
+    return settings
+
+  def check_plan(self, length: int, given_frames: Sequence[int]) -> None:
+    """Checks that the system's plan makes videos of a length out of given frames.
+
+    Args:
+      length: frames of each video.
+      given_frames: places of the given frames.
+
+    Raises:
+      UserError: the plan cannot, or the model cannot take one of its stages.
+    """
+    name, options = self._plan(None, None)
+    plan = plans.build(
+      name,
+      length=length,
+      given=tuple(given_frames),
+      window=self.system.window,
+      **options,
+    )
+    self._check_plan(plan, whole=False)
 
   def _plan(self, name, options):
     """Returns name and options of the plan, by default the system's."""
@@ -281,11 +307,11 @@ def load(
     workdir: a folder, or a file that ends with .safetensors; local or gs://.
     ema: rate of the average of the weights to take; default the config's first.
     step: of the checkpoint; default the newest.
-    best: take the best checkpoint, by `train.best_by`.
+    best: take the best checkpoint, by `train.best_by`; then there is no `step`.
 
   Raises:
-    UserError: there is no such checkpoint, it cannot be read, or its system does not
-      sample.
+    UserError: there is no such checkpoint, both `step` and `best` are given, it cannot
+      be read, or its system does not sample.
   """
   params, info = workdirs.read_weights(workdir, ema=ema, step=step, best=best)
   system = systems.build(info["config"])

@@ -16,8 +16,9 @@ class SampledBatch:
     self.model = model
     self.settings = settings
     self.plan = plan
-    self.seed = seed
-    self.numbers = jnp.asarray(numbers)
+    # Seeds have 32 bits, of which JAX's default integer would leave no room for a sign.
+    self.seed = np.asarray(seed, np.uint32)
+    self.numbers = jnp.asarray(numbers, jnp.int32)
     self.cond = cond
     self.low_res = low_res
 

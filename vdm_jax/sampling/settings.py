@@ -1,6 +1,8 @@
 """Settings of sampling, which are the fields of `config.sampling`."""
 
 import dataclasses
+import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +15,25 @@ from vdm_jax.diffusion.schedule import DiscreteSchedule, Level
 from vdm_jax.errors import UserError
 
 METHODS = ("", "replacement", "reconstruction")
+_THRESHOLDS = ("none", "static", "dynamic")
+# What a field's value must be, by the type of its default, and in words.
+_TYPES = {
+  bool: (bool, "True or False"),
+  int: (numbers.Integral, "a whole number"),
+  float: (numbers.Real, "a number"),
+  str: (str, "text"),
+}
+# The least and the largest value of a field.
+_RANGES = {
+  "steps": (0, math.inf),
+  "gamma": (0, 1),
+  "eta": (0, 1),
+  "langevin_delta": (0, 1),
+  "guidance": (0, math.inf),
+  "reconstruction_weight": (0, math.inf),
+  "super_resolution_weight": (0, math.inf),
+  "resample": (1, math.inf),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,26 +82,40 @@ class SamplerSettings:
   restore_given: bool = True
 
   def __post_init__(self):
-    self.make_sampler()
-    thresholds = ("none", "static", "dynamic")
-    if self.threshold not in thresholds:
+    for field in dataclasses.fields(self):
+      self._check_type(field)
+    for name, (low, high) in _RANGES.items():
+      # Written so that NaN is refused, too.
+      if not low <= getattr(self, name) <= high:
+        raise self._wrong(name, f">= {low}" if high == math.inf else f"{low} to {high}")
+    if not 0 < self.percentile <= 1:
+      raise self._wrong("percentile", "a fraction above 0, at most 1")
+    if self.threshold not in _THRESHOLDS:
       raise errors.unknown(
-        "`threshold` (sampling.threshold)", self.threshold, thresholds
+        "`threshold` (sampling.threshold)", self.threshold, _THRESHOLDS
       )
-    if self.steps < 0:
-      raise UserError(f"`steps={self.steps}` (sampling.steps): expected >= 0")
     if self.method not in METHODS:
       raise errors.unknown("`method` (sampling.method)", self.method, METHODS)
-    for field in ("guidance", "reconstruction_weight", "super_resolution_weight"):
-      if getattr(self, field) < 0:
-        raise UserError(
-          f"`{field}={getattr(self, field)}` (sampling.{field}): expected >= 0"
-        )
     if self.method == "reconstruction" and not self.reconstruction_weight:
       raise UserError(
         "`method=reconstruction` (sampling.method): wants a `reconstruction_weight` "
         "above 0 (the paper: 9 to 50 where few frames are given)"
       )
+    self.make_sampler()
+
+  def _check_type(self, field):
+    kind, words = _TYPES[type(field.default)]
+    value = getattr(self, field.name)
+    # To Python, True is a whole number.
+    truth = isinstance(value, bool) and kind is not bool
+    # 'respacing=50' of a command line is read as a number.
+    count = field.name == "respacing" and isinstance(value, numbers.Integral)
+    if truth or not (count or isinstance(value, kind)):
+      raise self._wrong(field.name, words)
+
+  def _wrong(self, name, expected):
+    value = getattr(self, name)
+    return UserError(f"`{name}={value}` (sampling.{name}): expected {expected}")
 
   @property
   def towards_given(self) -> float:
@@ -120,14 +155,23 @@ class SamplerSettings:
     return sampler
 
   def grid(self, schedule: Any) -> Level:
-    """Lists the levels [N + 1] at which a schedule is sampled."""
+    """Lists the levels [N + 1] at which a schedule is sampled.
+
+    Raises:
+      UserError: the schedule has no such steps.
+    """
+    discrete = isinstance(schedule, DiscreteSchedule)
     if self.respacing:
-      if not isinstance(schedule, DiscreteSchedule):
+      if not discrete:
         raise UserError(
           f"`respacing={self.respacing}` (sampling.respacing): is for discrete "
           "schedules; this model's time is continuous, set `steps`"
         )
       return schedule.grid(self.respacing)
+    if not self.steps and not discrete:
+      raise self._wrong("steps", ">= 1, as this model's time is continuous")
+    if discrete and self.steps > schedule.num_steps:
+      raise self._wrong("steps", f"at most the {schedule.num_steps} of this model")
     return schedule.grid(self.steps or None)
 
   def clip(

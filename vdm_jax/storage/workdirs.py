@@ -47,6 +47,17 @@ FREE = (
   "train.sample_every",
 )
 
+# Fields that were added since the first runs and are off at another value than a falsy
+# one: that by which a config without them is read.
+_NEUTRAL = {
+  "model.padding_in_norm": True,
+  "model.patch": 1,
+  "model.residual_scale": 1.0,
+  "optimizer.decay_by": "steps",
+  "optimizer.decay_rate": 0.9999,  # Of 'exponential', which has it from the start.
+  "train.best_by": "loss",
+}
+
 
 def describe(
   config: Mapping[str, Any],
@@ -105,15 +116,23 @@ def check_same_run(
     )
 
 
-def _with_fields_off(old: Any, new: Any) -> Any:
+def _with_fields_off(old: Any, new: Any, prefix: str = "") -> Any:
   """Adds to an old config the fields that only the new one has and that are off.
 
   A field that was added since then, and is off, changes nothing.
   """
   if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
     return old
-  added = {key: value for key, value in new.items() if key not in old and not value}
-  known = {key: _with_fields_off(value, new.get(key)) for key, value in old.items()}
+
+  def is_off(key, value):
+    path = f"{prefix}{key}"
+    return value == _NEUTRAL[path] if path in _NEUTRAL else not value
+
+  added = {k: v for k, v in new.items() if k not in old and is_off(k, v)}
+  known = {
+    key: _with_fields_off(value, new.get(key), f"{prefix}{key}.")
+    for key, value in old.items()
+  }
   return {**added, **known}
 
 
@@ -166,14 +185,20 @@ def read_weights(
     ema: rate of the average to take; default the first one, or the raw parameters if
       the run has none.
     step: of the checkpoint; default the newest.
-    best: take the best checkpoint, by `train.best_by`.
+    best: take the best checkpoint, by `train.best_by`; then there is no `step`.
 
   Returns:
     (params, info), where info has `config`, `step`, `ema` and the other metadata.
 
   Raises:
-    UserError: there is nothing to load, or no average of this rate.
+    UserError: there is nothing to load, no average of this rate, or both `step` and
+      `best` are given.
   """
+  if best and step is not None:
+    raise UserError(
+      f"`step={step}` and `best={best}`: expected one of them, as there is one best "
+      "checkpoint"
+    )
   if weights_file.is_one(workdir):
     return _read_file(workdir, ema, step, best)
   root = epath.Path(workdir)
@@ -295,7 +320,7 @@ def status(workdir: str) -> dict[str, Any]:
 
 
 def read_metrics(workdir: str) -> list[dict[str, Any]]:
-  """Reads the lines of a workdir's metrics.jsonl, without an incomplete last one."""
+  """Reads the lines of a workdir's metrics.jsonl, without damaged ones."""
   return scan_metrics(workdir)[0]
 
 

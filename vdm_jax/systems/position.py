@@ -143,7 +143,7 @@ def build(config: Mapping[str, Any]) -> PositionRegressor:
   """Builds the system of a config with `config.system = 'position_regressor'`.
 
   Raises:
-    UserError: a field's value is invalid, or the network does not take the frame.
+    UserError: a field's value is invalid.
   """
   model = dict(config["model"])
   own = {name: sections.take(model, name, "config.model") for name in _OWN}

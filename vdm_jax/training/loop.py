@@ -93,12 +93,13 @@ def train(
       checkpoints and compared with existing ones.
     hooks: validation and samples.
     init_from: workdir whose averaged weights a *new* run starts from.
-    profile: steps to trace into `profile/` of the workdir, by the first process.
+    profile: steps to trace into `profile/` of the workdir, by the first process; those
+      that an existing run has done are left out.
 
   Raises:
     UserError: another run trains in the workdir, the workdir belongs to another config,
       a checkpoint is damaged or cannot be written, too many steps in a row were not
-      finite, or `profile` is outside the remaining steps.
+      finite, or the run ends before `profile` does.
   """
   main = processes.is_first()
   with workdirs.locked(workdir) if main else contextlib.nullcontext():
@@ -133,9 +134,10 @@ def _train(programs, batches, workdir, meta, hooks, init_from, profile) -> Resul
     state, changed = programs.init(jax.random.fold_in(jax.random.key(seed), 0)), None
     if init_from:
       state = workdirs.warm_start(state, init_from)
-  first_step = int(state.step)
+  first_step, behind = int(state.step), ""
   if profile:
-    tracing.check(profile, first_step, num_steps)
+    tracing.check(profile, num_steps)
+    profile, behind = tracing.remaining(profile, first_step)
   if main:
     workdirs.write_description(workdir, meta)
   log = progress.Report(
@@ -153,6 +155,8 @@ def _train(programs, batches, workdir, meta, hooks, init_from, profile) -> Resul
     log.say(f"resuming {workdir} from step {first_step}")
     if jump := optimizer.jump(*changed, first_step, spent):
       log.say(jump)
+  if behind:
+    log.say(behind)
 
   # Replicated from the start, so that it is not moved to all devices at every step.
   whole = sharding.replicated(programs.mesh)

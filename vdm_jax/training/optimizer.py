@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from vdm_jax import errors
+from vdm_jax.errors import UserError
 from vdm_jax.training import muon
 
 # Decays as functions of the elapsed fraction of a run, for `decay_by = 'time'`.
@@ -104,7 +105,7 @@ def jump(
   """
 
   def at(config):
-    longest = config["train"]["max_seconds"]
+    longest = config["train"].get("max_seconds", 0.0)  # Older runs lack it.
     progress = min(seconds / longest, 1.0) if longest > 0 else 0.0
     rate = rate_of_update(config["optimizer"], config["train"]["num_steps"])
     return float(rate(step, progress))
@@ -114,7 +115,7 @@ def jump(
     return ""
   field = "max_seconds" if by_time(new["optimizer"]) else "num_steps"
   return (
-    f"config.train.{field} changed from {old['train'][field]} to "
+    f"config.train.{field} changed from {old['train'].get(field, 0.0)} to "
     f"{new['train'][field]}: the learning rate of step {step} is {after:.3g} instead "
     f"of {before:.3g}"
   )
@@ -123,14 +124,15 @@ def jump(
 def build(config: Mapping[str, Any], num_steps: int) -> optax.GradientTransformation:
   """Builds the optimizer: global-norm clipping, then Adam, AdamW or Muon.
 
-  Weight decay (AdamW) acts only on matrices and kernels, not on biases and norms. Muon
-  acts on kernels and Adam on everything else; Muon's updates are scaled to the size of
-  Adam's, so that learning rates are comparable. With `config.decay_by = 'time'` the
-  decay does not depend on the step: `update` then takes `progress`, the elapsed
-  fraction of the run, in [0, 1].
+  Weight decay (AdamW) acts on arrays of more than one axis, such as kernels and tables
+  of embeddings, not on biases and norms. Muon acts on kernels and Adam on everything
+  else; Muon's updates are scaled to the size of Adam's, so that learning rates are
+  comparable. With `config.decay_by = 'time'` the decay does not depend on the step:
+  `update` then takes `progress`, the elapsed fraction of the run, in [0, 1].
 
   Raises:
-    UserError: `config.name`, `config.decay` or `config.decay_by` is unknown.
+    UserError: `config.name`, `config.decay` or `config.decay_by` is unknown, or the
+      optimizer has no weight decay and `config.weight_decay` is not 0.
   """
   timed = by_time(config)
   rate = learning_rate({**config, "decay": "constant"} if timed else config, num_steps)
@@ -153,6 +155,11 @@ def build(config: Mapping[str, Any], num_steps: int) -> optax.GradientTransforma
   }
   if config["name"] not in optimizers:
     raise errors.unknown("config.optimizer.name", config["name"], optimizers)
+  if config.get("weight_decay") and config["name"] != "adamw":
+    raise UserError(
+      f"`optimizer.weight_decay={config['weight_decay']}`: expected 0, as "
+      f"{config['name']!r} has no weight decay; 'adamw' has"
+    )
   chain = [optimizers[config["name"]]()]
   if config["clip_norm"]:
     chain.insert(0, optax.clip_by_global_norm(config["clip_norm"]))

@@ -94,13 +94,17 @@ class Program:
       devices: devices to run on; default all of this run.
 
     Raises:
-      UserError: the mesh does not fit the devices, or the batch does not fit the mesh.
+      UserError: the mesh does not fit the devices, the batch does not fit the mesh, or
+        one of them is empty.
     """
     self.trainable = trainable
     self.config = config
     self.mesh = sharding.of_config(config["mesh"], devices)
     self._gathers = sharding.gathers_once(config["mesh"], self.mesh)
     train = config["train"]
+    for field in ("batch_size", "accumulate"):
+      if train[field] < 1:
+        raise UserError(f"`train.{field}={train[field]}`: expected >= 1")
     self._tx = optimizer.build(config["optimizer"], train["num_steps"])
     self._rate = optimizer.rate_of_update(config["optimizer"], train["num_steps"])
     self.by_time = optimizer.by_time(config["optimizer"])

@@ -38,19 +38,35 @@ def parse(text: str) -> Range:
   return steps
 
 
-def check(steps: Range, first_step: int, num_steps: int) -> None:
-  """Checks a range against a run that has done `first_step` of `num_steps` steps.
+def check(steps: Range, num_steps: int) -> None:
+  """Checks a range against the number of steps of a run.
 
   Raises:
-    UserError: the range is not among the remaining steps.
+    UserError: the run ends before the range does.
   """
-  if first_step < steps.first and steps.last <= num_steps:
-    return
-  left = f"{first_step + 1} to {num_steps}"
-  raise UserError(
-    f"`profile={steps}`: expected steps that this run has still to do, "
-    + (left if first_step < num_steps else f"and all {num_steps} are done")
-  )
+  if steps.last > num_steps:
+    raise UserError(
+      f"`profile={steps}`: expected steps of this run, which are 1 to {num_steps}"
+    )
+
+
+def remaining(steps: Range, first_step: int) -> tuple[Range | None, str]:
+  """Finds what is left of a range after `first_step` steps.
+
+  A job that is started again by the same command must resume, with the range behind it,
+  too.
+
+  Returns:
+    The steps left, None for none; and a sentence about those that are not, '' if all
+    are.
+  """
+  if first_step < steps.first:
+    return steps, ""
+  where = f"steps {steps}: the run is at step {first_step} already"
+  if first_step >= steps.last:
+    return None, f"{where}, nothing is traced"
+  left = Range(first_step + 1, steps.last)
+  return left, f"{where}, {left} are traced"
 
 
 class Profile:
