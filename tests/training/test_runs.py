@@ -66,6 +66,20 @@ def test_a_resumed_run_ends_bit_equal(config, finished, tmp_path):
   assert [line["loss"] for line in resumed] == [line["loss"] for line in straight]
 
 
+@pytest.mark.parametrize(
+  ("sections", "message"),
+  [
+    ({"sampling": {"sampler": "dimm"}}, "Did you mean 'ddim'"),
+    ({"plan": {"name": "nope"}}, "plan 'nope'"),
+  ],
+)
+def test_a_run_that_could_not_sample_does_not_train(
+  config, tmp_path, sections, message
+):
+  with pytest.raises(UserError, match=message):
+    experiment.train(config(train={"num_samples": 1}, **sections), str(tmp_path / "r"))
+
+
 @pytest.mark.integration
 def test_two_runs_at_once_in_one_workdir_are_refused(config, tmp_path):
   workdir = str(tmp_path / "run")

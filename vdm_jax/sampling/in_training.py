@@ -29,11 +29,17 @@ def sampler(
   Returns:
     A function that maps parameters to videos, uint8 [N, T, H, W, C], and their labels
     [N] (None for a model without labels).
+
+  Raises:
+    UserError: the config's sampling or plan cannot make such videos.
   """
   model = Model(system, None, {"config": config})
   labels = None
   if system.cond.num_labels:
     labels = np.arange(count) % system.cond.num_labels
+  # Now, not at the first sample after hours of training.
+  model.settings(labels is not None, guidance=0.0)
+  model.check_plan(length, range(0 if given is None else given.shape[1]))
 
   def sample(params):
     # With one process nothing is copied, as the state is on the same mesh.
