@@ -13,6 +13,7 @@ def test_values_are_pythons_or_text():
     "a": "b=c",
   }  # fmt: skip
   assert key_values.parse(["steps=1", "steps=2"], "sampling") == {"steps": 2}
+  assert key_values.parse(["a={[1]: 2}"], "sampling") == {"a": "{[1]: 2}"}
 
 
 @pytest.mark.parametrize("text", ["steps", "=50", ""])

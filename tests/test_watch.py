@@ -25,6 +25,12 @@ from vdm_jax.cli import distributed, main
 def job(argv):
   jax.distributed.initialize(f"localhost:{port}", count, number)
   jax.devices()
+  listen = watch._listen
+  def told():
+    listener = listen()
+    print("PORT", listener.getsockname()[1], flush=True)
+    return listener
+  watch._listen = told
   if what == "closed":
     watch._listen = lambda: __import__("socket").create_server(("127.0.0.1", 0))
     address = "127.0.0.2"
@@ -37,7 +43,7 @@ def job(argv):
     raise errors.UserError("no space left")
   if what == "bug":
     raise RuntimeError("a fault")
-  time.sleep(0.5 if what == "end" else 1000)
+  time.sleep({"end": 0.5, "late end": 5}.get(what, 1000))
 main._checked(job)(None)
 """
 
@@ -150,6 +156,18 @@ def test_all_end_well_together(tmp_path):
     for number in range(3):
       status, said, _ = job.end(number)
       assert status == 0 and not gone(said), said
+
+
+def test_a_stranger_ends_nothing(tmp_path):
+  with Job(tmp_path, "late end", "late end") as job:
+    port = int(re.search(r"PORT (\d+)", job.said(0))[1])
+    for words in (b'{"gone": "nobody"}\n', b'{"failed": "nothing"}\n', b"[]\n"):
+      with socket.create_connection(("localhost", port), 10) as stranger:
+        stranger.sendall(words)
+        assert not stranger.recv(1)  # It is sent away.
+    for number in (0, 1):
+      status, said, _ = job.end(number)
+      assert status == 0 and "error" not in said
 
 
 def test_a_network_that_lets_no_connection_through_is_told_and_the_job_runs(tmp_path):

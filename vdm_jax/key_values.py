@@ -45,6 +45,6 @@ def parse(texts: Iterable[str], argument: str) -> dict[str, Any]:
   for text in texts:
     key, value = split(text, f"`{argument}`")
     found[key] = value
-    with contextlib.suppress(ValueError, SyntaxError):
+    with contextlib.suppress(ValueError, SyntaxError, TypeError, RecursionError):
       found[key] = ast.literal_eval(value)
   return found

@@ -30,6 +30,11 @@ def share(parts: Sequence[T]) -> Sequence[T]:
   return parts[jax.process_index() :: jax.process_count()]
 
 
+def largest_share(count: int) -> int:
+  """Returns how many of so many parts the process with the most of them has."""
+  return -(-count // jax.process_count())
+
+
 def wait(name: str) -> None:
   """Waits until all processes have called this; errors quote `name`."""
   if jax.process_count() > 1:

@@ -100,7 +100,7 @@ class Watch:
     threading.Thread(target=self._run, name="watch", daemon=True).start()
 
   def done(self) -> None:
-    """Tells the others that this process is done; they may still be working."""
+    """Expects the others to leave from now on; they may still be working."""
     self._leaving = True
 
   def failed(self, reason: str) -> None:
@@ -177,6 +177,9 @@ class Watch:
         token, peer.number, peer.host = message["hello"]
         if token != self._token:
           peer.number = None
+      if peer.number is None:  # Not of this job: what it says means nothing.
+        self._drop(peer)
+        return False
       if "failed" in message:
         peer.words = str(message["failed"])
         self._judge(self._about(peer, ""), _SAME_FAULT)
@@ -184,9 +187,9 @@ class Watch:
         self._judge(str(message["gone"]), 0.0)
     except (ValueError, TypeError, KeyError):
       peer.number = None
-    if peer.number is None:
       self._drop(peer)
-    return peer.number is not None
+      return False
+    return True
 
   def _gone(self, peer, why):
     self._drop(peer)

@@ -86,7 +86,8 @@ def compile_row(config: str, what: str, topology: str, path: pathlib.Path) -> bo
     return False
   atomic.write(path, done.stdout)
   found = json.loads(done.stdout)
-  print(f"{config}: compiled in {found['seconds']['compile']:.0f} s", flush=True)
+  fits = {True: "fits", False: "does not fit", None: "unknown"}[found["fits"]]
+  print(f"{config}: {fits}, compiled in {found['seconds']['compile']} s", flush=True)
   return True
 
 

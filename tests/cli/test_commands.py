@@ -139,6 +139,7 @@ SAMPLE = ["sample", "--workdir=nowhere", "--out=x"]
     (["report"], "expected one workdir or two"),
     (["report", "nowhere"], "no run here"),
     (SAMPLE, "no such workdir"),
+    (["weights", "list", "i3d"], "weights list takes no arguments, found 'i3d'"),
   ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(arguments, message, tmp_path):

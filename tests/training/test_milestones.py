@@ -88,3 +88,10 @@ def test_a_run_resumes_from_its_best_checkpoint_if_there_is_no_other(tmp_path):
 def test_a_run_keeps_a_checkpoint(tmp_path):
   with pytest.raises(UserError, match="keep_last: expected >= 1, found 0"):
     run(tmp_path, constant, {"keep_last": 0})
+
+
+def test_a_workdir_that_cannot_be_is_named(tmp_path):
+  (tmp_path / "file").touch()
+  for workdir in (tmp_path / "file", tmp_path / "file" / "run"):
+    with pytest.raises(UserError, match=f"`workdir={workdir}`: expected a folder that"):
+      run(workdir, constant, {})

@@ -136,10 +136,14 @@ def start_jax(devices: bool = True, programs: str = "") -> None:
   try:
     found = jax.devices()
   except RuntimeError as error:
-    raise UserError(
-      f"--platform={PLATFORM.value}: no such device here. Install the matching extra "
-      f"(vdm_jax[cuda] or vdm_jax[tpu]) or leave the flag out ({error})"
-    ) from error
+    if PLATFORM.value:
+      raise UserError(
+        f"--platform={PLATFORM.value}: no such device here. Install the matching extra "
+        f"(vdm_jax[cuda] or vdm_jax[tpu]) or leave the flag out ({error})"
+      ) from error
+    asked = os.environ.get("JAX_PLATFORMS", "")
+    asked = f", as JAX_PLATFORMS={asked} asks for it" if asked else ""
+    raise UserError(f"JAX cannot use a device{asked}: {error}") from error
   if found[0].platform == "cpu":
     _keep_freed_memory()
   kinds = sorted({device.device_kind for device in found})

@@ -9,6 +9,8 @@ third writes a PyTorch checkpoint for the code of the paper's authors (FDM, RaMV
 into DIR, or names the fields that it does not support.
 """
 
+import shlex
+
 from absl import flags
 
 from vdm_jax.cli import common
@@ -45,7 +47,8 @@ def main(argv: list[str]) -> None:
 
   write = {"workdir": exports.folder, "safetensors": exports.file}[_FORMAT.value]
   write(_WORKDIR.value, _OUT.value, **pick)
-  print(f"exported to {_OUT.value}; vdm-jax sample --workdir={_OUT.value} loads it")
+  out = shlex.quote(_OUT.value)
+  print(f"exported to {_OUT.value}; vdm-jax sample --workdir={out} loads it")
 
 
 def _export_pytorch(pick) -> None:

@@ -6,6 +6,7 @@ nothing unless all do. No code of the file is run. `vdm-jax sample --workdir=DIR
 """
 
 import pathlib
+import shlex
 
 from absl import flags
 
@@ -56,7 +57,7 @@ def main(argv: list[str]) -> None:
     print("dry run: nothing written")
     return
   workdir.write(examined, _OUT.value)
-  out = _OUT.value
+  out = shlex.quote(_OUT.value)
   given = " --given=CLIP --num_obs=4" if _SYSTEM.value == "rvd" else ""
   print(
     f"written to {out}\n"

@@ -32,7 +32,10 @@ _MODULES = {"import": "import_weights"}
 
 
 def run(argv: list[str] | None = None) -> None:
-  """Runs the console command; exits 0, 2 for a user's mistake, 1 for anything else."""
+  """Runs the console command; exits 0, 2 for a user's mistake, 1 for anything else.
+
+  Of several processes all exit 2 if one fails, and 75 if one is lost (`watch`).
+  """
   argv = sys.argv[1:] if argv is None else argv
   if not argv or argv[0] in ("-h", "--help", "help"):
     print(

@@ -217,6 +217,7 @@ def _check_fit(models, signals, settings, later, num_videos, given):
   """Raises for batches that cannot fit, before anything is compiled."""
   import jax
 
+  from vdm_jax import processes
   from vdm_jax.preflight import estimate
 
   for number, (model, named) in enumerate(zip(models, signals, strict=True)):
@@ -229,7 +230,7 @@ def _check_fit(models, signals, settings, later, num_videos, given):
       {**config, "sampling": {**config["sampling"], **sampling}},
       "enlarge" if number else "sample",
       jax.local_devices(),
-      min(_BATCH_SIZE.value, num_videos),
+      min(_BATCH_SIZE.value, processes.largest_share(num_videos)),
     )
 
 
@@ -317,6 +318,8 @@ def _given(model, places, num_videos):
   from vdm_jax.pixels import to_float
 
   if not places:
+    if origin := _GIVEN.value or _SPLIT.value:
+      raise UserError(f"--num_obs, --given_frames: none of {origin}'s frames are given")
     return None, None
   if _GIVEN.value:
     if _SPLIT.value:

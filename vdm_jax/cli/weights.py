@@ -33,7 +33,9 @@ def main(argv: list[str]) -> None:
   from vdm_jax.metrics import weights
 
   what = argv[1] if len(argv) > 1 else "list"
-  if what == "list" and len(argv) <= 2:
+  if what == "list":
+    if len(argv) > 2:
+      raise UserError(f"weights list takes no arguments, found {argv[2]!r}")
     found = weights.installed()
     if _JSON.value:
       print(json.dumps(found, indent=2))

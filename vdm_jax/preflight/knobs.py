@@ -89,7 +89,7 @@ def preflight(
       say(f"preflight: fits: {_memory(other)}")
       found["settings"] = settings
       break
-    say(f"preflight: {_memory(other) if 'hbm' in other else other['error']}")
+    say(f"preflight: {other['error'] if other['fits'] is None else _memory(other)}")
   return found
 
 

@@ -147,7 +147,7 @@ class Model:
       self.system, num_videos, label, tokens, settings.guidance, negative_tokens
     )
     devices = self._mesh.size
-    batch_size = min(batch_size, -(-num_videos // jax.process_count()))
+    batch_size = min(batch_size, processes.largest_share(num_videos))
     batch_size = -(-batch_size // devices) * devices
     videos = np.zeros((num_videos, length, *self.system.frame_shape), np.float32)
     if given is not None:

@@ -7,14 +7,14 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 import jax
 import numpy as np
 from etils import epath
 
 import vdm_jax
-from vdm_jax import atomic, processes
+from vdm_jax import atomic, errors, processes
 from vdm_jax.errors import UserError
 from vdm_jax.storage import checkpoint, weights_file
 
@@ -136,6 +136,18 @@ def _with_fields_off(old: Any, new: Any, prefix: str = "") -> Any:
   return {**added, **known}
 
 
+def _lock_file(workdir: str) -> IO[str]:
+  path = epath.Path(workdir)
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    return open(path / ".lock", "a+")
+  except OSError as error:
+    raise UserError(
+      f"`workdir={workdir}`: expected a folder that can be written, found: "
+      f"{errors.reason(error)}"
+    ) from error
+
+
 @contextlib.contextmanager
 def locked(workdir: str) -> Iterator[None]:
   """Locks a workdir against a second run, for the life of this process at most.
@@ -143,14 +155,12 @@ def locked(workdir: str) -> Iterator[None]:
   A workdir in a bucket, or on a file system without locks, is not locked.
 
   Raises:
-    UserError: another run holds the lock.
+    UserError: another run holds the lock, or the workdir cannot be written.
   """
   if "://" in str(workdir):
     yield
     return
-  path = epath.Path(workdir)
-  path.mkdir(parents=True, exist_ok=True)
-  with open(path / ".lock", "a+") as file:
+  with _lock_file(workdir) as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
