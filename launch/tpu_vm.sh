@@ -62,28 +62,42 @@ state() {
   tpu describe "$TPU_NAME" --format='value(state)' 2>/dev/null || echo NONE
 }
 
+# The state of the request in the queue.
+request() {
+  queued describe "$TPU_NAME" --format='value(state.state)' 2>/dev/null || echo NONE
+}
+
 up() {
-  if [[ "$(state)" == READY ]]; then
-    return
-  fi
-  if [[ "$(state)" != NONE ]]; then
-    down # Preempted or broken: a slice cannot be revived.
-  fi
   local flags=(--node-id="$TPU_NAME" --accelerator-type="$accelerator"
     --runtime-version="$runtime")
   [[ "${SPOT:-0}" != 1 ]] || flags+=(--spot)
-  # A request that stands in the queue already is waited for.
-  if ! queued describe "$TPU_NAME" >/dev/null 2>&1; then
-    queued create "$TPU_NAME" "${flags[@]}" --async
-  fi
-  until [[ "$(state)" == READY ]]; do
-    local request
-    request="$(queued describe "$TPU_NAME" --format='value(state.state)')"
-    if [[ -z "$request" || "$request" == FAILED || "$request" == SUSPENDED ]]; then
-      echo "tpu_vm.sh: the request for $accelerator in $ZONE is ${request:-unknown}" >&2
-      return 1
-    fi
-    echo "tpu_vm.sh: $TPU_NAME is $request; asking again in 30 s" >&2
+  # What is left of an earlier slice is replaced; what was waited for is not asked for
+  # again if it fails, or if somebody deletes it.
+  local slice request waited=0
+  while slice="$(state)" && [[ "$slice" != READY ]]; do
+    request="$(request)"
+    case "$slice $request" in
+      *\ SUSPENDING | *\ DELETING | DELETING\ *) ;; # Too early to delete or to make it.
+      NONE\ NONE | *\ FAILED)
+        if ((waited)); then
+          request="${request/NONE/gone}"
+          echo "tpu_vm.sh: the request for $accelerator in $ZONE is $request" >&2
+          return 1
+        elif [[ "$request" == FAILED ]]; then
+          down || return
+          continue
+        fi
+        queued create "$TPU_NAME" "${flags[@]}" --async || return
+        waited=1 request="asked for"
+        ;;
+      *\ SUSPENDED | PREEMPTED\ * | TERMINATED\ * | STOPPED\ * | HIDDEN\ * | UNKNOWN\ *)
+        down || return # It cannot be revived.
+        waited=0
+        continue
+        ;;
+      *) waited=1 ;; # In the queue, or being made or repaired.
+    esac
+    echo "tpu_vm.sh: $TPU_NAME is ${slice/NONE/$request}; asking again in 30 s" >&2
     sleep 30
   done
 }
