@@ -260,7 +260,7 @@ def test_down_of_a_slice_without_a_request(tpu_vm, here):
   assert not (here / "slice").exists()
 
 
-@pytest.mark.parametrize("status", [0, 75])
+@pytest.mark.parametrize("status", [0, 3])
 def test_all_ends_as_training_ends(tpu_vm, here, status):
   said = tpu_vm(
     "all", "c.py", "gs://b/r", status=status, STATUS=str(status), TENTHS="1"
@@ -274,6 +274,42 @@ def test_all_starts_over_when_the_slice_is_taken_away(tpu_vm, here):
   assert "t does not answer (PREEMPTED); starting over" in said
   assert "training ended with exit status 0" in said
   assert len([line for line in calls(here) if " create " in line]) == 2
+
+
+def test_all_starts_over_when_a_worker_is_lost(tpu_vm, here):
+  (here / "loses").touch()
+  said = tpu_vm("all", "c.py", "gs://b/r", TENTHS="1")
+  assert said.count("worker 0 lost another one; starting over") == 1
+  assert "training ended with exit status 0" in said
+  assert training(here) == 4
+  assert len([line for line in calls(here) if " create " in line]) == 1
+
+
+def test_all_gives_up_if_a_worker_is_lost_again_and_again(tpu_vm, here):
+  said = tpu_vm("all", "c.py", "gs://b/r", status=75, STATUS="75", TENTHS="0")
+  assert said.count("worker 0 lost another one; starting over") == 4
+  assert "training ended with exit status 75" in said
+
+
+@pytest.mark.parametrize("what", ["tpu-vm scp", "make --silent venv", "train.lock"])
+def test_all_ends_if_training_cannot_be_started(tpu_vm, here, what):
+  (here / "broken").write_text(what)
+  said = tpu_vm("all", "c.py", "gs://b/r", status=1)
+  assert "training could not be started; t is still there" in said
+  assert training(here) == 0
+  assert bool([line for line in calls(here) if " ssh " in line]) == ("scp" not in what)
+
+
+def test_all_starts_over_when_the_slice_is_taken_away_in_setup(tpu_vm, here):
+  (here / "taken_by_scp").touch()
+  said = tpu_vm("all", "c.py", "gs://b/r", TENTHS="1")
+  assert "t does not answer (PREEMPTED); starting over" in said
+  assert "training ended with exit status 0" in said
+
+
+def test_all_asks_for_nothing_if_its_arguments_are_missing(tpu_vm, here):
+  assert "Trains on a Cloud TPU slice" in tpu_vm("all", "c.py", status=2)
+  assert not (here / "calls").exists()
 
 
 def test_what_is_missing_is_named(tpu_vm):
