@@ -10,6 +10,7 @@
 #   launch/tpu_vm.sh down                              delete the slice
 #   launch/tpu_vm.sh all CONFIG WORKDIR [flags]        up, setup, train, wait; again
 #                                                      from `up` if the slice is taken away
+#                                                      or a worker is lost
 #
 # Environment (those without a default must be set):
 #   TPU_NAME, ZONE         of the slice
@@ -24,7 +25,7 @@
 set -euo pipefail
 
 usage() {
-  sed -n '2,24s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,25s/^# \{0,1\}//p' "$0" >&2
   exit 2
 }
 
@@ -62,28 +63,42 @@ state() {
   tpu describe "$TPU_NAME" --format='value(state)' 2>/dev/null || echo NONE
 }
 
+# The state of the request in the queue.
+request() {
+  queued describe "$TPU_NAME" --format='value(state.state)' 2>/dev/null || echo NONE
+}
+
 up() {
-  if [[ "$(state)" == READY ]]; then
-    return
-  fi
-  if [[ "$(state)" != NONE ]]; then
-    down # Preempted or broken: a slice cannot be revived.
-  fi
   local flags=(--node-id="$TPU_NAME" --accelerator-type="$accelerator"
     --runtime-version="$runtime")
   [[ "${SPOT:-0}" != 1 ]] || flags+=(--spot)
-  # A request that stands in the queue already is waited for.
-  if ! queued describe "$TPU_NAME" >/dev/null 2>&1; then
-    queued create "$TPU_NAME" "${flags[@]}" --async
-  fi
-  until [[ "$(state)" == READY ]]; do
-    local request
-    request="$(queued describe "$TPU_NAME" --format='value(state.state)')"
-    if [[ -z "$request" || "$request" == FAILED || "$request" == SUSPENDED ]]; then
-      echo "tpu_vm.sh: the request for $accelerator in $ZONE is ${request:-unknown}" >&2
-      return 1
-    fi
-    echo "tpu_vm.sh: $TPU_NAME is $request; asking again in 30 s" >&2
+  # What is left of an earlier slice is replaced; what was waited for is not asked for
+  # again if it fails, or if somebody deletes it.
+  local slice request waited=0
+  while slice="$(state)" && [[ "$slice" != READY ]]; do
+    request="$(request)"
+    case "$slice $request" in
+      *\ SUSPENDING | *\ DELETING | DELETING\ *) ;; # Too early to delete or to make it.
+      NONE\ NONE | *\ FAILED)
+        if ((waited)); then
+          request="${request/NONE/gone}"
+          echo "tpu_vm.sh: the request for $accelerator in $ZONE is $request" >&2
+          return 1
+        elif [[ "$request" == FAILED ]]; then
+          down || return
+          continue
+        fi
+        queued create "$TPU_NAME" "${flags[@]}" --async || return
+        waited=1 request="asked for"
+        ;;
+      *\ SUSPENDED | PREEMPTED\ * | TERMINATED\ * | STOPPED\ * | HIDDEN\ * | UNKNOWN\ *)
+        down || return # It cannot be revived.
+        waited=0
+        continue
+        ;;
+      *) waited=1 ;; # In the queue, or being made or repaired.
+    esac
+    echo "tpu_vm.sh: $TPU_NAME is ${slice/NONE/$request}; asking again in 30 s" >&2
     sleep 30
   done
 }
@@ -93,16 +108,17 @@ down() {
     tpu delete "$TPU_NAME" --quiet
 }
 
+# Joined by &&, as `all` asks whether it succeeds: that switches `set -e` off.
 setup() {
-  local archive
-  archive="$(mktemp -d)/vdm_jax.tgz"
+  local folder
   # What git would commit: no environment, no data, no runs.
-  (cd "$root" && git ls-files -z --cached --others --exclude-standard |
-    tar --null --files-from=- -czf "$archive")
-  tpu scp "$archive" "$TPU_NAME:vdm_jax.tgz" --worker=all
-  rm -r "$(dirname "$archive")"
-  on all "set -e; mkdir -p ~/vdm_jax; tar -xzf ~/vdm_jax.tgz -C ~/vdm_jax;
-    cd ~/vdm_jax; make --silent venv PYTHON='$python' EXTRAS=tpu,gcs,video"
+  folder="$(mktemp -d)" &&
+    (cd "$root" && git ls-files -z --cached --others --exclude-standard |
+      tar --null --files-from=- -czf "$folder/vdm_jax.tgz") &&
+    tpu scp "$folder/vdm_jax.tgz" "$TPU_NAME:vdm_jax.tgz" --worker=all &&
+    rm -r "$folder" &&
+    on all "set -e; mkdir -p ~/vdm_jax; tar -xzf ~/vdm_jax.tgz -C ~/vdm_jax;
+      cd ~/vdm_jax; make --silent venv PYTHON='$python' EXTRAS=tpu,gcs,video"
 }
 
 data() {
@@ -138,24 +154,37 @@ stop() {
 }
 
 all() {
+  (($# >= 2)) || usage
+  local lost=0
   while true; do
     up || exit
-    # If the slice goes away meanwhile, the questions below find out.
-    if setup; then train "$@" || true; fi
-    local answer=running misses=0
-    while [[ "$answer" == running ]] && ((misses < 3)); do
-      sleep 60
-      if answer="$(status)"; then
-        misses=0
-      else
-        answer=running misses=$((misses + 1))
+    local answer=running misses=0 since=$SECONDS
+    if setup && train "$@"; then
+      while [[ "$answer" == running ]] && ((misses < 3)); do
+        sleep 60
+        if answer="$(status)"; then
+          misses=0
+        else
+          answer=running misses=$((misses + 1))
+        fi
+      done
+    else
+      sleep 60 # A slice that is being taken away is READY a little longer.
+      if [[ "$(state)" == READY ]]; then
+        echo "tpu_vm.sh: training could not be started; $TPU_NAME is still there" >&2
+        exit 1
       fi
-    done
-    if [[ "$answer" != running ]]; then
+    fi
+    ((SECONDS - since < 3600)) || lost=0
+    if [[ "$answer" == running ]]; then
+      echo "tpu_vm.sh: $TPU_NAME does not answer ($(state)); starting over" >&2
+    elif [[ "$answer" == 75 ]] && ((++lost < 5)); then # vdm_jax.watch.GONE
+      echo "tpu_vm.sh: worker 0 lost another one; starting over in 60 s" >&2
+      sleep 60 # The others need 40 s to notice, and hold the lock until then.
+    else
       echo "tpu_vm.sh: training ended with exit status $answer" >&2
       exit "$answer"
     fi
-    echo "tpu_vm.sh: $TPU_NAME does not answer ($(state)); starting over" >&2
   done
 }
 

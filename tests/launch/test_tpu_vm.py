@@ -10,29 +10,38 @@ import time
 
 import pytest
 
-# A slice is a file with its state, a request in the queue another one. Every call is
-# noted. READY after so many looks as WAITS says; ssh and scp run here.
+# A slice is a file with its state, a request in the queue another one (empty: it is
+# met); of several lines, every look takes one. Every call is noted. READY after so many
+# looks as WAITS says; ssh and scp run here. What has the text in BROKEN fails; with
+# TAKEN_BY_SCP the slice is taken away meanwhile, once.
 _GCLOUD = r"""#!/usr/bin/env bash
 cd "$HERE"
 echo "$*" >>calls
+[[ ! -e broken || "$*" != *"$(cat broken)"* ]] || exit 255
+look() {
+  head -n 1 "$1"
+  (($(wc -l <"$1") < 2)) || sed -i 1d "$1"
+}
 read -r _ _ _ group verb <<<"gcloud $1 $2 $3 $4"
 [[ "$*" == *" --zone=z"* ]] || exit 9
 case "$group $verb" in
   "tpu-vm describe")
     [[ -e slice ]] || exit 1
-    cat slice
+    look slice
     ;;
   "queued-resources describe")
     [[ -e request ]] || exit 1
     [[ "$*" == *--format=* ]] || exit 0
     left=$(cat waits 2>/dev/null || echo 0)
-    if [[ -e refused ]]; then
+    if [[ -s request ]]; then
+      look request
+    elif [[ -e refused ]]; then
       echo FAILED
     elif ((left > 0)); then
       echo $((left - 1)) >waits
       echo WAITING_FOR_RESOURCES
     else
-      echo READY >slice
+      [[ -e slice ]] || echo READY >slice
       echo ACTIVE
     fi
     ;;
@@ -46,6 +55,11 @@ case "$group $verb" in
     rm -f slice
     ;;
   "tpu-vm scp")
+    if [[ -e taken_by_scp ]]; then
+      rm taken_by_scp
+      echo PREEMPTED >slice
+      exit 255
+    fi
     mkdir -p worker_0 worker_1
     cp "$5" worker_0/vdm_jax.tgz
     cp "$5" worker_1/vdm_jax.tgz
@@ -80,6 +94,10 @@ if [[ -e "$HERE/taken" ]]; then # The slice is taken away while it trains, once.
   mv "$HERE/taken" "$HERE/was_taken"
   echo PREEMPTED >"$HERE/slice"
   exit 137
+fi
+if [[ -e "$HERE/loses" && ! -e "$HOME/lost" ]]; then # A peer is lost, once.
+  touch "$HOME/lost"
+  exit 75
 fi
 for ((i = 0; i < ${TENTHS:-300}; i++)); do /bin/sleep 0.1; done
 exit "${STATUS:-0}"
@@ -164,10 +182,42 @@ def test_a_slice_that_was_taken_away_is_made_anew(tpu_vm, here):
   assert (here / "slice").read_text() == "READY\n"
 
 
+@pytest.mark.parametrize("states", ["SUSPENDED", "FAILED", "SUSPENDING\nSUSPENDED"])
+def test_a_request_that_is_over_is_replaced(tpu_vm, here, states):
+  (here / "request").write_text(states + "\n")
+  said = tpu_vm("up")
+  assert said.count("t is SUSPENDING") == states.count("SUSPENDING")
+  verbs = [line.split()[3] for line in calls(here)]
+  assert (verbs.count("delete"), verbs.count("create")) == (1, 1)
+  assert verbs.index("delete") < verbs.index("create")
+  assert (here / "slice").read_text() == "READY\n"
+
+
+@pytest.mark.parametrize("state", ["CREATING", "STARTING", "RESTARTING", "REPAIRING"])
+@pytest.mark.parametrize("request_too", [True, False])
+def test_a_slice_that_is_being_made_is_waited_for(tpu_vm, here, state, request_too):
+  if request_too:
+    (here / "request").touch()
+  (here / "slice").write_text(f"{state}\n{state}\nREADY\n")
+  said = tpu_vm("up")
+  assert said.count(f"t is {state}; asking again") == 2
+  assert {line.split()[3] for line in calls(here)} == {"describe"}
+
+
 def test_a_request_that_fails_is_told(tpu_vm, here):
   (here / "refused").touch()
   said = tpu_vm("up", status=1, ACCELERATOR="v4-8")
   assert "the request for v4-8 in z is FAILED" in said
+  assert len([line for line in calls(here) if " create " in line]) == 1
+
+
+def test_a_request_that_somebody_deletes_is_not_made_again(tpu_vm, here):
+  (here / "slice").write_text("CREATING\n")
+  (here / "request").write_text("PROVISIONING\n")
+  sleep = here / "tools" / "sleep"
+  sleep.write_text('#!/bin/sh\nrm -f "$HERE/slice" "$HERE/request"\n')
+  assert "the request for v4-256 in z is gone" in tpu_vm("up", status=1)
+  assert not [line for line in calls(here) if " create " in line]
 
 
 def test_what_training_needs_reaches_all_workers(tpu_vm, here):
@@ -210,7 +260,7 @@ def test_down_of_a_slice_without_a_request(tpu_vm, here):
   assert not (here / "slice").exists()
 
 
-@pytest.mark.parametrize("status", [0, 75])
+@pytest.mark.parametrize("status", [0, 3])
 def test_all_ends_as_training_ends(tpu_vm, here, status):
   said = tpu_vm(
     "all", "c.py", "gs://b/r", status=status, STATUS=str(status), TENTHS="1"
@@ -224,6 +274,42 @@ def test_all_starts_over_when_the_slice_is_taken_away(tpu_vm, here):
   assert "t does not answer (PREEMPTED); starting over" in said
   assert "training ended with exit status 0" in said
   assert len([line for line in calls(here) if " create " in line]) == 2
+
+
+def test_all_starts_over_when_a_worker_is_lost(tpu_vm, here):
+  (here / "loses").touch()
+  said = tpu_vm("all", "c.py", "gs://b/r", TENTHS="1")
+  assert said.count("worker 0 lost another one; starting over") == 1
+  assert "training ended with exit status 0" in said
+  assert training(here) == 4
+  assert len([line for line in calls(here) if " create " in line]) == 1
+
+
+def test_all_gives_up_if_a_worker_is_lost_again_and_again(tpu_vm, here):
+  said = tpu_vm("all", "c.py", "gs://b/r", status=75, STATUS="75", TENTHS="0")
+  assert said.count("worker 0 lost another one; starting over") == 4
+  assert "training ended with exit status 75" in said
+
+
+@pytest.mark.parametrize("what", ["tpu-vm scp", "make --silent venv", "train.lock"])
+def test_all_ends_if_training_cannot_be_started(tpu_vm, here, what):
+  (here / "broken").write_text(what)
+  said = tpu_vm("all", "c.py", "gs://b/r", status=1)
+  assert "training could not be started; t is still there" in said
+  assert training(here) == 0
+  assert bool([line for line in calls(here) if " ssh " in line]) == ("scp" not in what)
+
+
+def test_all_starts_over_when_the_slice_is_taken_away_in_setup(tpu_vm, here):
+  (here / "taken_by_scp").touch()
+  said = tpu_vm("all", "c.py", "gs://b/r", TENTHS="1")
+  assert "t does not answer (PREEMPTED); starting over" in said
+  assert "training ended with exit status 0" in said
+
+
+def test_all_asks_for_nothing_if_its_arguments_are_missing(tpu_vm, here):
+  assert "Trains on a Cloud TPU slice" in tpu_vm("all", "c.py", status=2)
+  assert not (here / "calls").exists()
 
 
 def test_what_is_missing_is_named(tpu_vm):
