@@ -338,8 +338,8 @@ def scan_metrics(workdir: str) -> tuple[list[dict[str, Any]], list[int]]:
   """Reads the lines of a workdir's metrics.jsonl, and finds the damaged ones.
 
   Returns:
-    The readable lines (none if there is no file), and the numbers, from 1, of those
-    that are not a JSON object with a step.
+    The readable lines (none if there is no file), those of one step as one; and the
+    numbers, from 1, of those that are not a JSON object with a step.
   """
   path = epath.Path(workdir) / "metrics.jsonl"
   if not path.exists():
@@ -350,8 +350,10 @@ def scan_metrics(workdir: str) -> tuple[list[dict[str, Any]], list[int]]:
       line = json.loads(text)
     except (ValueError, RecursionError):  # Not JSON, or not UTF-8.
       line = None
-    if isinstance(line, dict) and isinstance(line.get("step"), int):
-      lines.append(line)
-    else:
+    if not isinstance(line, dict) or not isinstance(line.get("step"), int):
       damaged.append(number)
+    elif lines and lines[-1]["step"] == line["step"]:
+      lines[-1] |= line
+    else:
+      lines.append(line)
   return lines, damaged

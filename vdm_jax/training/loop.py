@@ -260,19 +260,23 @@ class _Loop:
       self.log.log(step, self.means.take())
       return
     finished = reason is not None
+    validate = self.hooks.validation and (self.at("eval_every", step) or finished)
+    measure = self.hooks.measure and (self.at("eval_fvd_every", step) or finished)
+    if self.at("log_every", step) or validate or measure or finished:
+      # Before the step is saved: a resumed run does not log it again.
+      self.log.log(step, self.means.take())
     if finished or self.at("checkpoint_every", step):
-      # First, so that no failure of what follows costs these steps.
+      # Before what takes long or may fail, which must not cost these steps.
       self.save(state, step)
-    evaluate = self.at("eval_every", step) or finished
-    values = self.validate(state, step) if evaluate else {}
-    if self.at("eval_fvd_every", step) or finished:
+    values = self.validate(state, step) if validate else {}
+    if measure:
       values |= self.measure(state, step)
     best = values.get(BEST_BY[self.best_by])
     if best is not None:
       position = self.batches.get_state()
       self.checkpoints.save_best(step, best, state, position, self.described())
-    if self.at("log_every", step) or values or finished:
-      self.log.log(step, {**self.means.take(), **values})
+    if values:
+      self.log.held_out(step, values)
     if self.at("sample_every", step) or finished:
       self.sample(state, step)
 
@@ -342,8 +346,6 @@ class _Loop:
 
   def validate(self, state, step):
     """Computes means over the validation set, named `validation_...`."""
-    if self.hooks.validation is None:
-      return {}
     means = sums.Means()
     with self.log.paused():
       for i, batch in enumerate(self.hooks.validation()):
@@ -359,8 +361,6 @@ class _Loop:
 
   def measure(self, state, step):
     """Calls the hook that measures samples."""
-    if self.hooks.measure is None:
-      return {}
     with self.log.paused():
       values = self.hooks.measure(self.averaged(state))
     self.log.say(

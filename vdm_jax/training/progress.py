@@ -113,6 +113,12 @@ class Report:
     for writer in self._writers:
       writer.scalars(step, values)
 
+  def held_out(self, step: int, values: Mapping[str, float]) -> None:
+    """Logs what was found of held-out videos or samples, after the means of a step."""
+    if self._active:
+      for writer in self._writers:
+        writer.scalars(step, values)
+
   def gif(self, step: int, tag: str, encoded: bytes, shape: tuple[int, ...]) -> None:
     """Passes an encoded GIF of [T, H, W, C] frames to the writers."""
     if self._active:

@@ -32,8 +32,9 @@ class Writer(Protocol):
 
 
 class Jsonl:
-  """A writer of `metrics.jsonl`, with one JSON object per logged step.
+  """A writer of `metrics.jsonl`, with a JSON object per logged step.
 
+  What is found of held-out videos follows in an object of its own, of the same step.
   When a run resumes, the lines that it had logged beyond its last checkpoint are
   removed, since those steps happen again.
   """
