@@ -177,19 +177,17 @@ class Watch:
         token, peer.number, peer.host = message["hello"]
         if token != self._token:
           peer.number = None
-      if peer.number is None:  # Not of this job: what it says means nothing.
-        self._drop(peer)
-        return False
-      if "failed" in message:
+      known = peer.number is not None  # What others say means nothing.
+      if known and "failed" in message:
         peer.words = str(message["failed"])
         self._judge(self._about(peer, ""), _SAME_FAULT)
-      if "gone" in message:
+      if known and "gone" in message:
         self._judge(str(message["gone"]), 0.0)
     except (ValueError, TypeError, KeyError):
       peer.number = None
+    if peer.number is None:
       self._drop(peer)
-      return False
-    return True
+    return peer.number is not None
 
   def _gone(self, peer, why):
     self._drop(peer)

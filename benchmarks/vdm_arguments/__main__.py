@@ -71,6 +71,8 @@ def _shares(jobs: int) -> Callable[[], None]:
 
   Jobs that share processors wait for each other's threads.
   """
+  if not hasattr(os, "sched_setaffinity"):  # Of Linux alone.
+    return lambda: None
   processors = sorted(os.sched_getaffinity(0))
   shares = queue.Queue()
   for job in range(jobs):
