@@ -44,6 +44,7 @@ runtime="${VERSION:-$runtime}"
 python="${PYTHON:-python3}"
 where=(--zone="$ZONE")
 [[ -z "${PROJECT:-}" ]] || where+=(--project="$PROJECT")
+boot=/proc/sys/kernel/random/boot_id # On a worker: another one after every start of it.
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 tpu() {
@@ -134,14 +135,16 @@ train() {
     --workdir="$workdir" --distributed "$@")"
   script="$command & echo \$! >train.pid; wait \$!; echo \$? >train.status"
   # The lock: two runs must not write one workdir.
-  on all "cd ~/vdm_jax && rm -f train.status &&
+  on all "cd ~/vdm_jax && rm -f train.status && cat $boot >train.boot &&
     (nohup flock -n train.lock bash -c $(printf '%q' "$script") \
       >>train.log 2>&1 </dev/null &)"
 }
 
-# 'running', or the exit status of worker 0; fails if the slice is gone.
+# 'running', or the exit status of worker 0, which is vdm_jax.watch.GONE (75) if it was
+# booted meanwhile; fails if the slice is gone.
 status() {
-  on 0 'cat ~/vdm_jax/train.status 2>/dev/null || echo running' 2>/dev/null
+  on 0 "cd ~/vdm_jax; cat train.status 2>/dev/null ||
+    { cat $boot | cmp -s train.boot - && echo running || echo 75; }" 2>/dev/null
 }
 
 logs() {
@@ -178,8 +181,8 @@ all() {
     ((SECONDS - since < 3600)) || lost=0
     if [[ "$answer" == running ]]; then
       echo "tpu_vm.sh: $TPU_NAME does not answer ($(state)); starting over" >&2
-    elif [[ "$answer" == 75 ]] && ((++lost < 5)); then # vdm_jax.watch.GONE
-      echo "tpu_vm.sh: worker 0 lost another one; starting over in 60 s" >&2
+    elif [[ "$answer" == 75 ]] && ((++lost < 5)); then
+      echo "tpu_vm.sh: a worker was lost; starting over in 60 s" >&2
       sleep 60 # The others need 40 s to notice, and hold the lock until then.
     else
       echo "tpu_vm.sh: training ended with exit status $answer" >&2

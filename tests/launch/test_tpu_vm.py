@@ -99,6 +99,11 @@ if [[ -e "$HERE/loses" && ! -e "$HOME/lost" ]]; then # A peer is lost, once.
   touch "$HOME/lost"
   exit 75
 fi
+if [[ -e "$HERE/boots" && "$HOME" == *_0 ]]; then # Worker 0 is booted anew, once.
+  mv "$HERE/boots" train.boot
+  kill -KILL "$PPID"
+  exit
+fi
 for ((i = 0; i < ${TENTHS:-300}; i++)); do /bin/sleep 0.1; done
 exit "${STATUS:-0}"
 """
@@ -279,15 +284,22 @@ def test_all_starts_over_when_the_slice_is_taken_away(tpu_vm, here):
 def test_all_starts_over_when_a_worker_is_lost(tpu_vm, here):
   (here / "loses").touch()
   said = tpu_vm("all", "c.py", "gs://b/r", TENTHS="1")
-  assert said.count("worker 0 lost another one; starting over") == 1
+  assert said.count("a worker was lost; starting over") == 1
   assert "training ended with exit status 0" in said
   assert training(here) == 4
   assert len([line for line in calls(here) if " create " in line]) == 1
 
 
+def test_all_starts_over_when_worker_0_was_booted_anew(tpu_vm, here):
+  (here / "boots").write_text("another\n")
+  said = tpu_vm("all", "c.py", "gs://b/r", TENTHS="1")
+  assert said.count("a worker was lost; starting over") == 1
+  assert "training ended with exit status 0" in said
+
+
 def test_all_gives_up_if_a_worker_is_lost_again_and_again(tpu_vm, here):
   said = tpu_vm("all", "c.py", "gs://b/r", status=75, STATUS="75", TENTHS="0")
-  assert said.count("worker 0 lost another one; starting over") == 4
+  assert said.count("a worker was lost; starting over") == 4
   assert "training ended with exit status 75" in said
 
 
