@@ -56,6 +56,7 @@ def train(
       "jaxlib": jaxlib.__version__,
     }
   )
+  workdirs.check_writable(workdir)
   processes.check_shared(workdir)
   seeds.check(config["seed"], "config.seed")
   system = systems.build(config)

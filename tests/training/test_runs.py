@@ -80,6 +80,16 @@ def test_a_run_that_could_not_sample_does_not_train(
     experiment.train(config(train={"num_samples": 1}, **sections), str(tmp_path / "r"))
 
 
+def test_an_unusable_workdir_is_named_before_anything_is_built(config, tmp_path):
+  file = tmp_path / "file"
+  file.touch()
+  data = tmp_path / "data"
+  message = rf"workdir={file}/run`: expected a folder that can.*{file} is no folder"
+  with pytest.raises(UserError, match=message):
+    experiment.train(config(data={"data_dir": str(data)}), str(file / "run"))
+  assert not data.exists()
+
+
 @pytest.mark.integration
 def test_two_runs_at_once_in_one_workdir_are_refused(config, tmp_path):
   workdir = str(tmp_path / "run")

@@ -136,16 +136,36 @@ def _with_fields_off(old: Any, new: Any, prefix: str = "") -> Any:
   return {**added, **known}
 
 
+def check_writable(workdir: str) -> None:
+  """Checks, making nothing, that a workdir can be made or written.
+
+  Raises:
+    UserError: it is no folder, cannot be made where it is wanted, or not be written.
+  """
+  if "://" in str(workdir):
+    return
+  there = os.path.abspath(workdir)
+  while not os.path.exists(there):
+    there = os.path.dirname(there)
+  if not os.path.isdir(there):
+    raise _unusable(workdir, f"{there} is no folder")
+  if not os.access(there, os.W_OK | os.X_OK):
+    raise _unusable(workdir, f"{there} may not be written")
+
+
+def _unusable(workdir: str, why: str) -> UserError:
+  return UserError(
+    f"`workdir={workdir}`: expected a folder that can be written, found: {why}"
+  )
+
+
 def _lock_file(workdir: str) -> IO[str]:
   path = epath.Path(workdir)
   try:
     path.mkdir(parents=True, exist_ok=True)
     return open(path / ".lock", "a+")
   except OSError as error:
-    raise UserError(
-      f"`workdir={workdir}`: expected a folder that can be written, found: "
-      f"{errors.reason(error)}"
-    ) from error
+    raise _unusable(workdir, errors.reason(error)) from error
 
 
 @contextlib.contextmanager
