@@ -54,6 +54,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
   if arguments["chips"] == 8:  # Slower, but fits, see docs/results/preflight.md.
     config.mesh.update(dict(data=1, fsdp=8))
     config.model.remat = "convolutions"
-    config.train.accumulate = 16
+    config.train.accumulate = 8
     config.preflight.topology = "v5e:2x4"
   return config

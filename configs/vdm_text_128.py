@@ -55,7 +55,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     raise ValueError("config argument chips: expected 8 or 128")
   if arguments["chips"] == 8:  # Slower, but fits, see docs/results/preflight.md.
     config.mesh.update(dict(data=1, fsdp=8))
-    config.model.remat = "block"
-    config.train.accumulate = 16
+    config.model.remat = "convolutions"
+    config.train.accumulate = 8
     config.preflight.topology = "v5e:2x4"
   return config

@@ -451,6 +451,17 @@ def test_a_small_config_compiles_for_a_slice():
 
 @helpers.needs_compiler
 @pytest.mark.integration
+def test_each_host_samples_on_its_own_chips():
+  config = helpers.tiny_config(mesh={"data": 1, "fsdp": 8}, sampling={"steps": 2})
+  found = preflight.preflight(config, "v5e:2x4", what="sample", say=lambda line: None)
+  assert found["fits"], found
+  assert (found["chips"], found["processes"]) == (8, 2)
+  assert found["mesh"] == {"data": 1, "fsdp": 4}
+  assert "batch 16 of each of 2 hosts" in preflight.render(found)
+
+
+@helpers.needs_compiler
+@pytest.mark.integration
 def test_what_cannot_fit_is_a_result(checkout):
   """A table of labels of 100 GB: known from its arguments, nothing is compiled."""
   run = _command(

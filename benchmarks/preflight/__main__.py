@@ -32,7 +32,7 @@ _OTHERS = (
   "rvd_cityscapes",
   "rvd_simulation",
 )
-# Config, and step to compile, by the name of their row.
+# Config, step to compile and further flags, by the name of their row.
 ON_SLICES = {
   row: (config, "train")
   for name in _VDM
@@ -42,6 +42,11 @@ ON_SLICES = {
 ON_SLICES |= {
   "vdm_text_large-8-sample": ("vdm_text_large:chips=8", "sample"),
   "vdm_text_128-8-enlarge": ("vdm_text_128:chips=8", "enlarge"),
+}
+# As many micro-batches as these configs had in the rows of `before.json`.
+ON_SLICES |= {
+  f"{name}-8-halved": (f"{name}:chips=8", "train", f"--config.train.accumulate={count}")
+  for name, count in (("vdm_ucf101", 8), ("vdm_kinetics600", 16), ("vdm_text_large", 8))
 }
 ON_GPUS = {name: (f"{name}:chips=8", "train") for name in _VDM} | {
   name: (name, "train") for name in ("vdm_digits", "vdm_digits64", *_OTHERS)
@@ -65,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
 
   def make(row: str) -> bool:
     path = args.out / (f"gpu_{row}.json" if args.topology else f"{row}.json")
-    return path.exists() or compile_row(*known[row], args.topology, path)
+    return path.exists() or compile_row(known[row], args.topology, path)
 
   with futures.ThreadPoolExecutor(args.jobs) as pool:
     made = list(pool.map(make, args.rows or known))
@@ -74,10 +79,11 @@ def main(argv: list[str] | None = None) -> None:
     sys.exit("some rows could not be compiled")
 
 
-def compile_row(config: str, what: str, topology: str, path: pathlib.Path) -> bool:
+def compile_row(row: tuple[str, ...], topology: str, path: pathlib.Path) -> bool:
   """Runs one preflight in a process of its own; keeps its result if there is one."""
+  config, what, *further = row
   command = [sys.executable, "-m", "vdm_jax", "preflight", f"--config={config}"]
-  command += [f"--what={what}", "--json", "--notry_knobs"]
+  command += [f"--what={what}", "--json", "--notry_knobs", *further]
   if topology:
     command.append(f"--topology={topology}")
   done = subprocess.run(command, capture_output=True, text=True, check=False)

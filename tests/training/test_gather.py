@@ -1,5 +1,10 @@
 """Weights gathered once a step: which dtype each has, and that nothing else changes."""
 
+import json
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -172,3 +177,45 @@ def test_options_are_for_split_weights_on_a_tpu_alone():
   Mesh.shape = {"data": 8, "fsdp": 1}
   assert sharding.compiler_options(Mesh) is None
   assert sharding.compiler_options(sharding.make_mesh(1, 8)) is None
+
+
+_PERMUTES = """
+import functools, json
+import jax, jax.numpy as jnp
+from vdm_jax import sharding
+from vdm_jax.preflight import measure, topology
+
+jax.config.update("jax_enable_compilation_cache", False)
+mesh = sharding.make_mesh(1, 4, topology.devices(topology.parse("v5e:2x2")))
+x = jax.ShapeDtypeStruct((32, 32, 32, 512), jnp.bfloat16)
+kernel = jax.ShapeDtypeStruct((3, 3, 512, 512), jnp.bfloat16)
+rows, split = sharding.batch(mesh), sharding.state(mesh, kernel, [["", 2]])
+convolve = lambda x, kernel: jax.lax.conv_general_dilated(
+  x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+)
+found = {}
+ours = functools.partial(sharding.jit, mesh=mesh)
+for name, jit in {"jax": jax.jit, "ours": ours}.items():
+  step = jit(convolve, in_shardings=(rows, split), out_shardings=rows)
+  with measure._trying("O0"):
+    text = step.lower(x, kernel).compile().as_text()
+  found[name] = [text.count(" collective-permute"), text.count(" all-gather")]
+print(json.dumps(found))
+"""
+
+
+@helpers.needs_compiler
+@pytest.mark.integration
+def test_split_weights_are_gathered_not_sent_round_while_a_tpu_multiplies(checkout):
+  run = subprocess.run(
+    [sys.executable, "-c", _PERMUTES],
+    capture_output=True,
+    text=True,
+    cwd=checkout,
+    env={**os.environ, "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"},
+    check=False,
+  )
+  assert run.returncode == 0, run.stderr
+  found = json.loads(run.stdout.splitlines()[-1])
+  assert found["jax"][0] > 0  # What is avoided.
+  assert found["ours"][0] == 0 and found["ours"][1] > 0

@@ -357,10 +357,16 @@ class AttentionPool(nn.Module):
     kv = layers.Dense(2 * self.features, dtype=self.dtype, name="kv")(tokens)
     k, v = jnp.split(kv.reshape(*kv.shape[:-1], heads, 2 * dim), 2, axis=-1)
     query = self.param("query", nn.initializers.normal(1.0), (heads, dim))
-    scores = jnp.einsum("...lnd,nd->...nl", k, query.astype(self.dtype)) * dim**-0.5
+    # Summed in float32, as the logits of all attention here.
+    scores = jnp.einsum(
+      "...lnd,nd->...nl",
+      k,
+      query.astype(self.dtype),
+      preferred_element_type=jnp.float32,
+    )
     any_token = mask.any(-1)[..., None]
     keep = (mask | ~any_token)[..., None, :]
-    scores = jnp.where(keep, scores.astype(jnp.float32), -jnp.inf)
+    scores = jnp.where(keep, scores * dim**-0.5, -jnp.inf)
     weight = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
     pooled = jnp.einsum("...nl,...lnd->...nd", weight, v)
     pooled = pooled.reshape(*pooled.shape[:-2], self.features)

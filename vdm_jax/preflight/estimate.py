@@ -6,6 +6,7 @@ here, in seconds. As the compiler fuses and shares buffers, it needs somewhat le
 program is refused only if it would not fit with half of them.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -121,7 +122,7 @@ def sampling(
 ) -> float:
   """Estimates a lower bound of the bytes to sample a window on a device."""
   built = lowerable.build(config, what, devices, batch_size)
-  alive = peak(built.call, *built.args) / len(devices)
+  alive = peak(built.call, *built.args) / math.prod(built.mesh.values())
   return built.argument_bytes + _SURE * alive
 
 

@@ -1,7 +1,7 @@
 """The programs that preflight compiles: a training step, or a window's sampler."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -98,22 +98,25 @@ def _sampled(config, system, programs) -> int:
   samples = train["num_samples"] and train["sample_every"]
   if not system.can_sample or not (samples or train.get("eval_fvd_every", 0)):
     return 0
-  mesh = sharding.for_sampling(config, _of_a_process(programs.mesh))
+  mesh = sharding.for_sampling(config, _of_a_process(programs.mesh.devices.flat))
   if mesh == programs.mesh:
     return 0
   params = programs.state_shapes.params
   return _bytes(params, sharding.state(mesh, params, sharding.rules_of(config)))
 
 
-def _of_a_process(mesh) -> list[jax.Device]:
+def _of_a_process(devices: Iterable[jax.Device]) -> list[jax.Device]:
   """Lists the devices of one process; all processes have equally many."""
-  devices = list(mesh.devices.flat)
+  devices = list(devices)
   return [d for d in devices if d.process_index == devices[0].process_index]
 
 
 def _sampling(config, system, devices, batch_size, enlarges) -> Lowerable:
-  """Builds the program of `sampling.Model`, with its sharding of weights and videos."""
-  mesh = sharding.for_sampling(config, devices)
+  """Builds the program of `sampling.Model`, with its sharding of weights and videos.
+
+  Of several processes each samples videos of its own, on its own devices.
+  """
+  mesh = sharding.for_sampling(config, _of_a_process(devices))
   size = -(-batch_size // mesh.size) * mesh.size
   settings = SamplerSettings.from_config(config["sampling"])
   rows = sharding.batch(mesh)

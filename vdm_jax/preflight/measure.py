@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import math
 import os
 import pathlib
 import re
@@ -55,8 +56,8 @@ def measure(
 
   Returns:
     What `preflight` returns, without names and knobs. All figures are per chip, and
-    those of `sample` per sampler step. `fits` is None, with `error`, if the compiler
-    failed for another reason than memory.
+    those of `sample` per sampler step, while each of `processes` samples a batch.
+    `fits` is None, with `error`, if the compiler failed for another reason than memory.
 
   Raises:
     UserError: the config is invalid, or does not fit the number of devices.
@@ -66,6 +67,7 @@ def measure(
   found: dict[str, Any] = {
     "chips": len(devices) // per_chip,
     "devices": len(devices),
+    "processes": len(devices) // math.prod(built.mesh.values()),
     "parameters": built.parameters,
     "batch_size": built.batch_size,
     "mesh": built.mesh,
@@ -103,7 +105,8 @@ def measure(
       return found
 
   start = time.monotonic()
-  work = flops.count(built.call, *built.args) / found["chips"] / built.repeats
+  work = flops.count(built.call, *built.args) / built.repeats
+  work *= per_chip / math.prod(built.mesh.values())
   found["flops"] = work
   if chip:
     found["floor_ms"]["compute"] = 1e3 * work / chip.flops

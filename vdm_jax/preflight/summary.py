@@ -23,8 +23,8 @@ def render(found: Mapping[str, Any]) -> str:
     ("parameters", f"{found['parameters'] / 1e6:,.1f} M"),
     (
       "settings",
-      f"batch {found['batch_size']}, mesh {mesh}, remat {found['remat']}, "
-      f"micro-batches {found['accumulate']}",
+      f"batch {found['batch_size']}{_each(found['processes'])}, mesh {mesh}, "
+      f"remat {found['remat']}, micro-batches {found['accumulate']}",
     ),
     ("fits", _fits(found)),
     ("memory a chip", memory(found["hbm"])),
@@ -53,6 +53,10 @@ def render(found: Mapping[str, Any]) -> str:
     rows.append(("what would help", _help(found)))
   width = max(len(name) for name, _ in rows) + 2
   return "\n".join(f"{name:{width}}{text}" for name, text in rows)
+
+
+def _each(processes: int) -> str:
+  return f" of each of {processes} hosts" if processes > 1 else ""
 
 
 def memory(hbm: Mapping[str, Any]) -> str:
