@@ -133,9 +133,11 @@ train() {
   local command script
   command="$(printf '%q ' .venv/bin/vdm-jax train --config="$config" \
     --workdir="$workdir" --distributed "$@")"
-  script="$command & echo \$! >train.pid; wait \$!; echo \$? >train.status"
+  # What `stop` has asked for is no reason to start over.
+  script="$command & echo \$! >train.pid; wait \$!; ended=\$?
+    ((ended != 75)) || [[ ! -e train.stop ]] || ended=0; echo \$ended >train.status"
   # The lock: two runs must not write one workdir.
-  on all "cd ~/vdm_jax && rm -f train.status && cat $boot >train.boot &&
+  on all "cd ~/vdm_jax && rm -f train.status train.stop && cat $boot >train.boot &&
     (nohup flock -n train.lock bash -c $(printf '%q' "$script") \
       >>train.log 2>&1 </dev/null &)"
 }
@@ -153,7 +155,7 @@ logs() {
 
 stop() {
   # shellcheck disable=SC2016 # The workers expand it.
-  on all 'kill -TERM "$(cat ~/vdm_jax/train.pid)"'
+  on all 'cd ~/vdm_jax && touch train.stop && kill -TERM "$(cat train.pid)"'
 }
 
 all() {
@@ -162,7 +164,8 @@ all() {
   while true; do
     up || exit
     local answer=running misses=0 since=$SECONDS
-    if setup && train "$@"; then
+    # 75 also after a signal, which is how a slice that is taken away begins to end.
+    if setup && train "$@" --exit_on_signal=75; then
       while [[ "$answer" == running ]] && ((misses < 3)); do
         sleep 60
         if answer="$(status)"; then
@@ -182,7 +185,7 @@ all() {
     if [[ "$answer" == running ]]; then
       echo "tpu_vm.sh: $TPU_NAME does not answer ($(state)); starting over" >&2
     elif [[ "$answer" == 75 ]] && ((++lost < 5)); then
-      echo "tpu_vm.sh: a worker was lost; starting over in 60 s" >&2
+      echo "tpu_vm.sh: a worker was lost or asked to go; starting over in 60 s" >&2
       sleep 60 # The others need 40 s to notice, and hold the lock until then.
     else
       echo "tpu_vm.sh: training ended with exit status $answer" >&2

@@ -45,20 +45,27 @@ def agree(facts: Mapping[str, Any]) -> None:
   """Checks that facts are equal in all processes, before they wait for each other.
 
   Args:
-    facts: JSON-serialisable values by name, with the same names in every process.
+    facts: JSON-serialisable values by name.
 
   Raises:
     UserError: a fact differs in some process; raised in every process.
   """
   if jax.process_count() == 1:
     return
-  digests = [
-    hashlib.sha256(json.dumps(fact, sort_keys=True, default=str).encode()).digest()[:8]
-    for fact in facts.values()
-  ]
-  mine = np.frombuffer(b"".join(digests), np.int32).reshape(len(facts), 2)
-  everywhere = multihost_utils.process_allgather(mine)
-  for number, name in enumerate(facts):
+  # The names first, of one size: versions of this library may compare other facts.
+  _agree(["the installation"], _digest(sorted(facts))[None])
+  digests = np.stack([_digest(facts[name]) for name in sorted(facts)])
+  _agree(sorted(facts), digests)
+
+
+def _digest(fact) -> np.ndarray:
+  text = json.dumps(fact, sort_keys=True, default=str)
+  return np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], np.int32)
+
+
+def _agree(names, digests) -> None:
+  everywhere = multihost_utils.process_allgather(digests)
+  for number, name in enumerate(names):
     other = np.any(everywhere[:, number] != everywhere[0, number], axis=-1)
     if other.any():
       raise UserError(

@@ -89,7 +89,17 @@ cp "$HERE/vdm-jax" .venv/bin/vdm-jax
 _TRAIN = r"""#!/usr/bin/env bash
 echo "$HOME: $*" >>"$HERE/trained"
 [[ "$1" == train ]] || exit 0
-trap 'touch "$HOME/saved"; exit 0' TERM
+ends=0
+[[ "$*" != *" --exit_on_signal=75"* ]] || ends=75
+trap 'touch "$HOME/saved"; exit $ends' TERM
+if [[ -e "$HERE/asked" ]]; then # All workers are asked to go, once.
+  rm -f "$HERE/asked"
+  kill -TERM $(cat "$HERE"/worker_*/vdm_jax/train.pid) 2>/dev/null
+fi
+if [[ -e "$HERE/stops" ]]; then # Somebody stops it.
+  rm -f "$HERE/stops"
+  bash "$SCRIPT" stop &
+fi
 if [[ -e "$HERE/taken" ]]; then # The slice is taken away while it trains, once.
   mv "$HERE/taken" "$HERE/was_taken"
   echo PREEMPTED >"$HERE/slice"
@@ -126,7 +136,8 @@ def here(tmp_path):
 def tpu_vm(checkout, here):
   def tpu_vm(*arguments, status=0, **settings):
     env = {**os.environ, "PATH": f"{here / 'tools'}:{os.environ['PATH']}",
-           "HERE": str(here), "TPU_NAME": "t", "ZONE": "z", **settings}  # fmt: skip
+           "HERE": str(here), "TPU_NAME": "t", "ZONE": "z",
+           "SCRIPT": str(checkout / "launch" / "tpu_vm.sh"), **settings}  # fmt: skip
     done = subprocess.run(
       ["bash", checkout / "launch" / "tpu_vm.sh", *arguments],
       env=env,
@@ -284,7 +295,7 @@ def test_all_starts_over_when_the_slice_is_taken_away(tpu_vm, here):
 def test_all_starts_over_when_a_worker_is_lost(tpu_vm, here):
   (here / "loses").touch()
   said = tpu_vm("all", "c.py", "gs://b/r", TENTHS="1")
-  assert said.count("a worker was lost; starting over") == 1
+  assert said.count("a worker was lost or asked to go; starting over") == 1
   assert "training ended with exit status 0" in said
   assert training(here) == 4
   assert len([line for line in calls(here) if " create " in line]) == 1
@@ -293,13 +304,28 @@ def test_all_starts_over_when_a_worker_is_lost(tpu_vm, here):
 def test_all_starts_over_when_worker_0_was_booted_anew(tpu_vm, here):
   (here / "boots").write_text("another\n")
   said = tpu_vm("all", "c.py", "gs://b/r", TENTHS="1")
-  assert said.count("a worker was lost; starting over") == 1
+  assert said.count("a worker was lost or asked to go; starting over") == 1
   assert "training ended with exit status 0" in said
+
+
+def test_all_starts_over_when_training_was_asked_to_go(tpu_vm, here):
+  (here / "asked").touch()
+  said = tpu_vm("all", "c.py", "gs://b/r", TENTHS="20")
+  assert said.count("a worker was lost or asked to go; starting over") == 1
+  assert "training ended with exit status 0" in said
+
+
+def test_all_ends_when_somebody_stops_it(tpu_vm, here):
+  (here / "stops").touch()
+  said = tpu_vm("all", "c.py", "gs://b/r")
+  assert "starting over" not in said
+  assert "training ended with exit status 0" in said
+  assert (here / "worker_0" / "saved").exists()
 
 
 def test_all_gives_up_if_a_worker_is_lost_again_and_again(tpu_vm, here):
   said = tpu_vm("all", "c.py", "gs://b/r", status=75, STATUS="75", TENTHS="0")
-  assert said.count("a worker was lost; starting over") == 4
+  assert said.count("a worker was lost or asked to go; starting over") == 4
   assert "training ended with exit status 75" in said
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import socket
 import sys
 import threading
@@ -43,7 +44,9 @@ _KNOWN = 3.0
 _watch: watch.Watch | None = None
 
 
-def start(advice: Callable[[], str], programs: str | None = None) -> None:
+def start(
+  advice: Callable[[], str], programs: str | None = None, *, saves: bool = False
+) -> None:
   """Starts JAX, after joining the other processes with --distributed or --coordinator.
 
   From then on the processes watch each other: see `vdm_jax.watch`.
@@ -52,6 +55,7 @@ def start(advice: Callable[[], str], programs: str | None = None) -> None:
     advice: returns what to do when one of them is gone.
     programs: a folder that all of them see, below which several processes keep compiled
       programs.
+    saves: whether the command asks JAX for SIGTERM, and saves; others end at once.
 
   Raises:
     UserError: the coordinator does not answer, or as in `common.start_jax`.
@@ -84,6 +88,8 @@ def start(advice: Callable[[], str], programs: str | None = None) -> None:
       ) from error
     finally:
       limit.cancel()
+    if not saves:  # JAX has put a handler there that only takes note.
+      signal.signal(signal.SIGTERM, signal.SIG_DFL)
   elif _NUM_PROCESSES.value or _PROCESS_ID.value is not None:
     raise UserError("--num_processes, --process_id: expected --coordinator with them")
   common.start_jax(programs=programs)

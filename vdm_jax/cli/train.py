@@ -19,6 +19,13 @@ _PROFILE = flags.DEFINE_string(
   None,
   "Steps FIRST:LAST to trace into WORKDIR/profile, for TensorBoard and Perfetto.",
 )
+_EXIT_ON_SIGNAL = flags.DEFINE_integer(
+  "exit_on_signal",
+  0,
+  "Exit status after a signal; a cluster starts what does not end with 0 again.",
+  lower_bound=0,
+  upper_bound=255,
+)
 _WANDB = flags.DEFINE_string(
   "wandb",
   "",
@@ -27,7 +34,7 @@ _WANDB = flags.DEFINE_string(
 )
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
   """Trains to the end, the time limit or SIGTERM; prints what to do next."""
   if len(argv) > 1:
     raise UserError(f"train takes flags only, found {argv[1]!r}")
@@ -40,7 +47,9 @@ def main(argv: list[str]) -> None:
   profile = tracing.parse(_PROFILE.value) if _PROFILE.value is not None else None
   if _WANDB.value:
     writers.check_installed(_WANDB.value)
-  distributed.start(lambda: _advice(_WORKDIR.value), programs=_WORKDIR.value)
+  distributed.start(
+    lambda: _advice(_WORKDIR.value), programs=_WORKDIR.value, saves=True
+  )
 
   from vdm_jax import experiment, processes, run_data
   from vdm_jax.preflight import estimate
@@ -69,6 +78,7 @@ def main(argv: list[str]) -> None:
       print(
         f"next: vdm-jax report {shlex.quote(workdir)}" + f"; {sample}" * bool(sample)
       )
+  return _EXIT_ON_SIGNAL.value if result.reason == "signal" else 0
 
 
 def _advice(workdir: str) -> str:

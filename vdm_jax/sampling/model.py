@@ -313,7 +313,14 @@ def load(
     UserError: there is no such checkpoint, both `step` and `best` are given, it cannot
       be read, or its system does not sample.
   """
-  params, info = workdirs.read_weights(workdir, ema=ema, step=step, best=best)
+
+  def place(shapes, config):
+    mesh = sharding.for_sampling(config, jax.local_devices())
+    return sharding.state(mesh, shapes, sharding.rules_of(config))
+
+  params, info = workdirs.read_weights(
+    workdir, ema=ema, step=step, best=best, place=place
+  )
   system = systems.build(info["config"])
   if not system.can_sample:
     raise UserError(

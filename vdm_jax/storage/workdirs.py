@@ -6,11 +6,10 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 import jax
-import numpy as np
 from etils import epath
 
 import vdm_jax
@@ -190,7 +189,7 @@ def locked(workdir: str) -> Iterator[None]:
         "wait for it, stop it, or choose another `workdir`"
       ) from None
     except OSError as error:
-      if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+      if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
         raise
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
@@ -205,10 +204,19 @@ def write_description(workdir: str, meta: Mapping[str, Any]) -> None:
   atomic.write(path / "config.json", json.dumps(meta, indent=2) + "\n")
 
 
+# (shapes of the weights, config) -> their shardings.
+Place = Callable[[Any, Mapping[str, Any]], Any]
+
+
 def read_weights(
-  workdir: str, *, ema: str | None = None, step: int | None = None, best: bool = False
+  workdir: str,
+  *,
+  ema: str | None = None,
+  step: int | None = None,
+  best: bool = False,
+  place: Place | None = None,
 ) -> tuple[Any, dict]:
-  """Reads averaged weights of a run or an export, onto the host's first device.
+  """Reads averaged weights of a run or an export.
 
   Args:
     workdir: workdir of a run, or an export: a folder, or a .safetensors file.
@@ -216,6 +224,8 @@ def read_weights(
       the run has none.
     step: of the checkpoint; default the newest.
     best: take the best checkpoint, by `train.best_by`; then there is no `step`.
+    place: where they go, at once, so that no device holds more than its part; default
+      the host's first device.
 
   Returns:
     (params, info), where info has `config`, `step`, `ema` and the other metadata.
@@ -230,7 +240,7 @@ def read_weights(
       "checkpoint"
     )
   if weights_file.is_one(workdir):
-    return _read_file(workdir, ema, step, best)
+    return _read_file(workdir, ema, step, best, place or _on_first_device)
   root = epath.Path(workdir)
   if not root.exists():
     raise UserError(f"{workdir}: no such workdir")
@@ -245,16 +255,24 @@ def read_weights(
     raise UserError(f"{workdir}: no average of rate {ema}, found {rates or 'none'}")
   name = ema or (rates[0] if rates else None)
   shapes = checkpoints.shapes(step, best)
-  wanted = (
-    {"ema": {name: shapes["ema"][name]}} if name else {"params": shapes["params"]}
+  shapes = shapes["ema"][name] if name else shapes["params"]
+  where = (place or _on_first_device)(shapes, meta["config"])
+  wanted, sharding = (
+    {"ema": {name: tree}} if name else {"params": tree} for tree in (shapes, where)
   )
-  found, _ = checkpoints.restore(wanted, step=step, best=best)
+  found, _ = checkpoints.restore(wanted, sharding, step=step, best=best)
   params = found["ema"][name] if name else found["params"]
   return params, {**meta, "step": step, "ema": name}
 
 
+def _on_first_device(shapes: Any, config: Mapping[str, Any]) -> Any:
+  del config
+  one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  return jax.tree.map(lambda _: one, shapes)
+
+
 def _read_file(
-  path: str, ema: str | None, step: int | None, best: bool
+  path: str, ema: str | None, step: int | None, best: bool, place: Place
 ) -> tuple[Any, dict]:
   """Does `read_weights` for a file, which holds one step and one average."""
   params, info = weights_file.read(path)
@@ -267,7 +285,7 @@ def _read_file(
     raise UserError(
       f"{path}: no average of rate {ema}, found {info['ema'] or 'raw parameters'}"
     )
-  return jax.device_put(params, jax.local_devices()[0]), info
+  return jax.device_put(params, place(params, info["config"])), info
 
 
 def warm_start(state: Any, workdir: str) -> Any:
@@ -275,7 +293,19 @@ def warm_start(state: Any, workdir: str) -> Any:
 
   Prints what does not match; raises UserError if nothing does.
   """
-  params, _ = read_weights(workdir)
+  here = dict(jax.tree_util.tree_leaves_with_path(state.params))
+
+  def place(shapes, config):
+    """Puts what fits where it will be."""
+    one = _on_first_device(shapes, config)
+
+    def leaf(path, shape, first):
+      fits = path in here and here[path].shape == shape.shape
+      return here[path].sharding if fits else first
+
+    return jax.tree_util.tree_map_with_path(leaf, shapes, one)
+
+  params, _ = read_weights(workdir, place=place)
   old = dict(jax.tree_util.tree_leaves_with_path(params))
   missing, misshaped = [], []
 
@@ -288,9 +318,7 @@ def warm_start(state: Any, workdir: str) -> Any:
     if found.shape != leaf.shape:
       misshaped.append(f"{name} ({found.shape} there, {leaf.shape} here)")
       return leaf
-    host = np.asarray(found).astype(leaf.dtype)
-    # Works for any sharding, even over devices of several processes.
-    return jax.make_array_from_callback(leaf.shape, leaf.sharding, host.__getitem__)
+    return found.astype(leaf.dtype)
 
   taken = jax.tree_util.tree_map_with_path(take, state.params)
   unused = [jax.tree_util.keystr(p, simple=True, separator="/") for p in old]
