@@ -5,12 +5,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import jaxlib
 from etils import epath
 from ml_collections import ConfigDict
 
-import vdm_jax
 from vdm_jax import processes, run_data, seeds, sharding, systems
 from vdm_jax.data import device, pipeline
 from vdm_jax.data import source as sources
@@ -47,15 +44,7 @@ def train(
   if isinstance(config, ConfigDict):
     # The form in which a config is stored, where tuples are lists.
     config = json.loads(config.to_json_best_effort())
-  processes.agree(
-    {
-      "config": config,
-      "`profile`": profile,
-      "vdm_jax": vdm_jax.__version__,
-      "jax": jax.__version__,
-      "jaxlib": jaxlib.__version__,
-    }
-  )
+  processes.agree({"config": config, "`profile`": profile, **processes.installation()})
   workdirs.check_writable(workdir)
   processes.check_shared(workdir)
   seeds.check(config["seed"], "config.seed")

@@ -6,8 +6,10 @@ of them see. With a single process, nothing here waits.
 
 import hashlib
 import json
+import platform
 import uuid
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any, TypeVar
 
 import jax
@@ -15,7 +17,11 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
+import vdm_jax
 from vdm_jax.errors import UserError
+
+# What results, or the files that processes share, depend on.
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 T = TypeVar("T")
 
@@ -39,6 +45,20 @@ def wait(name: str) -> None:
   """Waits until all processes have called this; errors quote `name`."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
+
+
+def installation() -> dict[str, str | None]:
+  """Lists the versions of what must be the same in all processes."""
+  found: dict[str, str | None] = {
+    "vdm_jax": vdm_jax.__version__,
+    "Python": platform.python_version(),
+  }
+  for name in _PACKAGES:
+    try:
+      found[name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+      found[name] = None
+  return found
 
 
 def agree(facts: Mapping[str, Any]) -> None:

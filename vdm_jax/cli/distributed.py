@@ -128,16 +128,16 @@ def failed(error: BaseException, text: str) -> None:
 
 
 def check_same_command(out: str) -> None:
-  """Checks that all processes have the same command and see the folder of the results.
+  """Checks that all processes do the same and see the folder of the results.
 
   Raises:
-    UserError: commands differ, or a process does not see the folder.
+    UserError: commands or installations differ, or a process does not see the folder.
   """
   command, own = [], ("--process_id", "-process_id")
   for before, argument in itertools.pairwise(sys.argv):
     if before not in own and not argument.startswith(own):
       command.append(argument)
-  processes.agree({"the command": command})
+  processes.agree({"the command": command, **processes.installation()})
   processes.check_shared(out)
 
 

@@ -156,11 +156,13 @@ def main(argv: list[str]) -> None:
 
   from vdm_jax import sampling
   from vdm_jax.sampling import cascade
+  from vdm_jax.sampling import model as loaded
 
   model = sampling.load(
     _WORKDIR.value, ema=_EMA.value, step=_STEP.value, best=_BEST.value
   )
   models = [model, *(sampling.load(workdir) for workdir in _THEN.value)]
+  loaded.check_same(models)
   captions = _captions()
   num_videos = _NUM_VIDEOS.value or (len(captions) if _CAPTIONS.value else 8)
   captions = _of_videos(captions, num_videos)

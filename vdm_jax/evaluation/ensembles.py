@@ -9,11 +9,12 @@ import numpy as np
 import tqdm
 from etils import epath
 
-from vdm_jax import key_values, run_data, sampling
+from vdm_jax import key_values, processes, run_data, sampling
 from vdm_jax.data import source as sources
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import protocol, samples
 from vdm_jax.pixels import to_float, to_uint8
+from vdm_jax.sampling import model as loaded
 from vdm_jax.storage.unfinished import Unfinished
 
 
@@ -103,6 +104,7 @@ def from_run(settings: EnsembleProtocol) -> Ensembles:
   model = sampling.load(
     settings.workdir, ema=settings.ema or None, step=settings.step or None
   )
+  loaded.check_same([model])
   system, context = model.system, settings.num_context
   length = settings.num_frames or system.window
   if length <= context:
@@ -227,6 +229,9 @@ def scored(
 ) -> Iterator[Any]:
   """Reads the scores of clips from OUT/clips/ and computes the missing ones.
 
+  Several processes share the sampling of every clip, and all score it; the first one
+  writes.
+
   Args:
     job: ensembles whose clips are scored.
     out: folder of the results.
@@ -237,12 +242,22 @@ def scored(
   Raises:
     UserError: the folder holds scores of another job.
   """
+  names = [f"clip_{number:05d}.json" for number in range(job.count)]
+  first = processes.is_first()
+  if not first:  # The first one makes the folder.
+    processes.wait("folder of clips")
   done = Unfinished(out / "clips", json.loads(protocol.as_json(head)))
-  for number in tqdm.trange(job.count, desc=desc, unit="clip", disable=None):
-    name = f"clip_{number:05d}.json"
-    if (text := done.read(name)) is None:
+  if first:
+    processes.wait("folder of clips")
+  # Before the first one writes, so that all of them score the same clips.
+  found = [done.read(name) for name in names]
+  processes.wait("scores read")
+  bar = tqdm.trange(job.count, desc=desc, unit="clip", disable=None if first else True)
+  for number in bar:
+    if (text := found[number]) is None:
       text = protocol.as_json(score(number)).encode()
-      done.write(name, text)
+      if first:
+        done.write(names[number], text)
     yield json.loads(text)
 
 

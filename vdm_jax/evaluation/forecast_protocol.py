@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from etils import epath
 
-from vdm_jax import text_table
+from vdm_jax import processes, text_table
 from vdm_jax.data import sheet
 from vdm_jax.errors import UserError
 from vdm_jax.evaluation import ensembles, figures, forecast_scores, protocol
@@ -33,6 +33,7 @@ class Forecast(ensembles.EnsembleProtocol):
   """Measures CRPS, PSNR and SSIM by lead time, of a run or of folders of samples."""
 
   name: ClassVar[str] = "forecast"
+  several: ClassVar[bool] = True
 
   crps: str = protocol.setting("both", "estimator of the CRPS: plugin, fair or both")
   lpips: str = protocol.setting(
@@ -76,7 +77,8 @@ class Forecast(ensembles.EnsembleProtocol):
       "titles": {key: forecast_scores.TITLES[key] for key in keys},
       "sets": {name: {key: means[key] for key in keys} for name, means in sets.items()},
     }
-    _plot(out / "by_lead.png", sets, keys)
+    if processes.is_first():
+      _plot(out / "by_lead.png", sets, keys)
     head = f"{job.members} members, {job.context} given frames, {len(done)} clips"
     return protocol.Outcome(result, _table(sets, keys, head))
 
@@ -104,7 +106,7 @@ class Forecast(ensembles.EnsembleProtocol):
     }
     for name, made in forecast_scores.baselines(context, len(truth)).items():
       scores[name] = forecast_scores.score_point(made, truth, lpips)
-    if number == 0:
+    if number == 0 and processes.is_first():
       _picture(out / "clip.png", clip, job.context)
     return scores
 

@@ -32,6 +32,7 @@ class Images(ensembles.EnsembleProtocol):
   """Measures PSNR, SSIM and LPIPS of an ensemble by the rule of a paper's script."""
 
   name: ClassVar[str] = "images"
+  several: ClassVar[bool] = True
 
   rule: str = protocol.setting(
     "plain", f"rule by which frames are measured: {', '.join(image_rules.RULES)}"

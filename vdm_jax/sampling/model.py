@@ -330,6 +330,24 @@ def load(
   return Model(system, params, {**info, "workdir": str(workdir)})
 
 
+def check_same(models: Sequence[Model]) -> None:
+  """Checks that all processes have loaded the same checkpoints.
+
+  The newest one of a run that still trains may be another one for whoever comes later.
+
+  Raises:
+    UserError: they have not; raised in every process.
+  """
+  processes.agree(
+    {
+      f"the checkpoint of {model.info['workdir']}": [
+        model.info[key] for key in ("step", "ema", "config")
+      ]
+      for model in models
+    }
+  )
+
+
 def digest(arrays) -> str:
   """Computes a hash of arrays on the host."""
   total = hashlib.sha256()
