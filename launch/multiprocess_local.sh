@@ -7,8 +7,9 @@
 #
 # Process I writes its output to LOGS/process_I.log; process 0 is shown too. If one
 # process fails, the others end by themselves; those that do not within a minute are
-# killed. SIGTERM and Ctrl-C are passed on, and the processes save before they end; the
-# script ends when all of them have. Environment: VENV (.venv of the checkout),
+# killed. SIGTERM and Ctrl-C are passed on as SIGTERM: training saves before it ends,
+# sampling and evaluation keep what is finished. The script ends when all processes
+# have. Environment: VENV (.venv of the checkout),
 # PORT (a free one), DEVICES (1) CPU devices a process, LOGS (a new temporary
 # folder).
 set -euo pipefail

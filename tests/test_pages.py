@@ -61,7 +61,7 @@ NOT_RUN = {
   ("*", "pip install"): "installs; .ci/installed and make venv do so",
   ("*", "make"): "CI runs it",
   ("launch/README.md", ""): "clouds, clusters and GPUs; "
-  "tests/training/test_processes.py runs what each launcher ends in",
+  "tests/launch and tests/training/test_processes.py run what each launcher ends in",
   ("results/", ""): "how a figure was made, minutes to hours; tests run its parts",
   ("data.md", ""): "data that is not here; tests/data builds each format, small",
   ("own_videos.md", "vdm-jax sample --workdir=RUN --caption"): "a run on captions; "
