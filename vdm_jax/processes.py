@@ -7,6 +7,7 @@ of them see. With a single process, nothing here waits.
 import hashlib
 import json
 import platform
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -22,6 +23,8 @@ from vdm_jax.errors import UserError
 
 # What results, or the files that processes share, depend on.
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+# Seconds in which a file that another host has written must be seen.
+_LATE = 5.0
 
 T = TypeVar("T")
 
@@ -109,7 +112,11 @@ def check_shared(folder: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()
   wait("the folder is there")
-  seen = np.ravel(multihost_utils.process_allgather(np.array([file.exists()])))
+  # A network file system may remember for some seconds what was not there.
+  until = time.monotonic() + _LATE
+  while not (there := file.exists()) and time.monotonic() < until:
+    time.sleep(0.5)
+  seen = np.ravel(multihost_utils.process_allgather(np.array([there])))
   if is_first():
     file.unlink(missing_ok=True)
   if not seen.all():

@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 from tests import helpers
-from vdm_jax import experiment, run_data, sampling
+from vdm_jax import experiment, run_data, sampling, sharding
 from vdm_jax.data import records
 from vdm_jax.data.builders import video_folder
 from vdm_jax.errors import UserError
@@ -274,6 +274,34 @@ def test_a_failed_save_keeps_the_last_good_one(tmp_path, monkeypatch):
   restored, data = checkpoint.Checkpoints(tmp_path).restore(shapes)
   np.testing.assert_array_equal(restored["w"], np.arange(4.0))
   assert data == {"next": 1}
+
+
+@pytest.mark.integration
+def test_weights_are_read_onto_the_devices_that_keep_them(
+  config, finished, tmp_path, monkeypatch
+):
+  """No device holds more than its part, even for a moment."""
+  monkeypatch.setattr(sharding, "_MIN_SHARDED", 64)
+  split = config(mesh={"data": 1, "fsdp": 8}, train={"num_steps": 1})
+  run = str(tmp_path / "run")
+  experiment.train(split, run)
+  placed = []
+  restore = checkpoint.Checkpoints.restore
+
+  def spy(self, shapes, where=None, **kwargs):
+    placed.append(jax.tree.leaves(where))
+    return restore(self, shapes, where, **kwargs)
+
+  monkeypatch.setattr(checkpoint.Checkpoints, "restore", spy)
+  model = sampling.load(run)
+  experiment.train(split, str(tmp_path / "warm"), init_from=run)
+  assert len(placed) == 2
+  for where in placed:
+    assert all(len(one.device_set) == 8 for one in where)
+    assert any("fsdp" in one.spec for one in where)
+  for leaf in jax.tree.leaves(model.params):
+    parts = 8 if "fsdp" in leaf.sharding.spec else 1
+    assert leaf.addressable_shards[0].data.size * parts == leaf.size
 
 
 @pytest.mark.integration
