@@ -244,11 +244,11 @@ def scored(
   """
   names = [f"clip_{number:05d}.json" for number in range(job.count)]
   first = processes.is_first()
-  if not first:  # The first one makes the folder.
-    processes.wait("folder of clips")
-  done = Unfinished(out / "clips", json.loads(protocol.as_json(head)))
-  if first:
-    processes.wait("folder of clips")
+  description = json.loads(protocol.as_json(head))
+  if first:  # It makes the folder.
+    Unfinished(out / "clips", description)
+  processes.wait("folder of clips")
+  done = Unfinished(out / "clips", description)
   # Before the first one writes, so that all of them score the same clips.
   found = [done.read(name) for name in names]
   processes.wait("scores read")
