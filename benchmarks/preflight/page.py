@@ -38,7 +38,8 @@ numbers](preflight/)).
   reduced once a micro-batch.
 - Compiled with little effort (`O0`), as nothing runs it. What that does to memory was
   measured once, on six residual blocks: temporaries of 4.15 GB instead of 4.11.
-  Compile seconds are of that effort on a two-core machine, two rows at a time.
+  Compile seconds are of that effort on a two-core machine, two rows at a time and
+  tests beside.
 - **Before**: total memory, memory floor and collectives of the rows of 2026-11-22 to
   25, when the compiler sent weights round the chips piece by piece while it
   multiplied. Those floors leave the optimizer's update out (one read and write of the
