@@ -40,9 +40,8 @@ numbers](preflight/)).
   measured once, on six residual blocks: temporaries of 4.15 GB instead of 4.11.
   Compile seconds are of that effort on a two-core machine, two rows at a time and
   tests beside.
-- **Before**: total memory, memory floor and collectives of the rows of 2026-11-22 to
-  25, when the compiler sent weights round the chips piece by piece while it
-  multiplied. Those floors leave the optimizer's update out (one read and write of the
+- **Before**: total memory, memory floor and collectives of rows of 2026-11-22 to 27,
+  when the compiler sent weights round the chips piece by piece while it multiplied. Those floors leave the optimizer's update out (one read and write of the
   state a step). On v4 today's steps hold up to 2 GiB more: likely what attention over
   space keeps for its kernel, 128 lanes wide for heads of 64. Rows of `vdm_bair-8`,
   `vdm_text_small-8` and `vdm_text_128-8` count unrolled loops twice.
@@ -51,8 +50,9 @@ _GOALS = """
 ## Three large models on eight small chips
 
 The goal was a third of the collectives and 60 % of the traffic in less memory, in as
-many micro-batches as before; then fewer of them, where that fits. "Before" is the
-program of commit 869593f in all three, read as today (its floors leave the update out).
+many micro-batches as before; then fewer of them, where that fits. "Before" is read as
+today (but floors leave the update out): `vdm_ucf101-8` of 2026-11-22, the other two of
+commit 869593f, the last before weights were gathered once a step.
 """
 _GPUS = """
 ## GPUs
