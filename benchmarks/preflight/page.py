@@ -41,9 +41,10 @@ numbers](preflight/)).
   Compile seconds are of that effort on a two-core machine, two rows at a time and
   tests beside.
 - **Before**: total memory, memory floor and collectives of rows of 2026-11-22 to 27,
-  when the compiler sent weights round the chips piece by piece while it multiplied. Those floors leave the optimizer's update out (one read and write of the
-  state a step). On v4 today's steps hold up to 2 GiB more: likely what attention over
-  space keeps for its kernel, 128 lanes wide for heads of 64. Rows of `vdm_bair-8`,
+  when the compiler sent weights round the chips piece by piece while it multiplied.
+  Those floors leave the optimizer's update out (one read and write of the state a
+  step). On v4 today's steps hold up to 2 GiB more: likely what attention over space
+  keeps for its kernel, 128 lanes wide for heads of 64. Rows of `vdm_bair-8`,
   `vdm_text_small-8` and `vdm_text_128-8` count unrolled loops twice.
 """
 _GOALS = """
