@@ -64,6 +64,7 @@ after `make venv EXTRAS=test,cuda-preflight` and
 `pip install --no-deps nvidia-cudnn-cu12`; on a machine without a GPU, with effort `O0`
 and nothing tuned (`--xla_gpu_autotune_level=0`). Nothing here was run on a card.
 
+- Rows of VDM's paper are of `--config=NAME:chips=8`.
 - Memory is a lower bound: workspaces of cuDNN's convolutions read as empty, since they
   are chosen on a card. Usable is what JAX takes of a card by default, 75 %.
 - Attention over space in bfloat16 is cuDNN's kernel where that takes the heads.
