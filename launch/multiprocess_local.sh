@@ -9,9 +9,8 @@
 # process fails, the others end by themselves; those that do not within a minute are
 # killed. SIGTERM and Ctrl-C are passed on as SIGTERM: training saves before it ends,
 # sampling and evaluation keep what is finished. The script ends when all processes
-# have. Environment: VENV (.venv of the checkout),
-# PORT (a free one), DEVICES (1) CPU devices a process, LOGS (a new temporary
-# folder).
+# have. Environment: VENV (.venv of the checkout), PORT (a free one), DEVICES (1) CPU
+# devices a process, LOGS (a new temporary folder).
 set -euo pipefail
 
 if (($# < 2)) || [[ "$2" != train && "$2" != sample && "$2" != eval ]]; then
