@@ -1,6 +1,7 @@
 """Processes of a run are killed, and it resumes on other ones: nothing is lost."""
 
 import concurrent.futures
+import functools
 import random
 import re
 import signal
@@ -22,6 +23,12 @@ FLAGS = ["--config.train.eval_every=7", "--config.train.checkpoint_every=3"]
 def last_step(run):
   lines = workdirs.read_metrics(str(run))
   return lines[-1]["step"] if lines else 0
+
+
+def trained(run, since, step):
+  """Whether a run that was started at a time has trained, and to a step."""
+  file = run / "metrics.jsonl"
+  return file.exists() and file.stat().st_mtime > since and last_step(run) >= step
 
 
 def killed(running, victim, wait_for):
@@ -94,10 +101,11 @@ def test_ten_kills_of_one_of_two_processes_change_nothing(tmp_path):
   run, rng = tmp_path / "killed", random.Random(time.time_ns())
   for kill in range(10):
     victim = rng.randrange(2)
-    running = processes.start(run, data, **two)
+    since, running = time.time(), processes.start(run, data, **two)
     # The last ones leave steps to do.
     target = min(3 * kill + rng.randrange(1, 7), STEPS - 4)
-    said = killed(running, victim, lambda step=target: last_step(run) >= step)
+    # Not before all have joined: one that waits for the first does so for minutes.
+    said = killed(running, victim, functools.partial(trained, run, since, target))
     assert last_step(run) < STEPS
     named += f"process {victim} (" in said[1 - victim]
     # JAX itself ends a process without the first one: then it may be quicker.
@@ -128,10 +136,10 @@ def test_a_run_wanders_over_devices_and_processes_killed_on_the_way(tmp_path):
     {**one, "devices": 4, "processes": 2},
   ]
   for number, layout in enumerate(layouts):
-    running = processes.start(run, data, **layout)
+    since, running = time.time(), processes.start(run, data, **layout)
     target = 9 * number + rng.randrange(1, 9)
     victim = rng.randrange(len(running))
-    killed(running, victim, lambda step=target: last_step(run) >= step)
+    killed(running, victim, functools.partial(trained, run, since, target))
     assert last_step(run) < STEPS
   processes.train(run, data, **one)
   (straight, position), (again, same) = (
