@@ -38,6 +38,19 @@ def vdm_jax(*arguments, cwd, data_dir, check=True, **env):
   return found
 
 
+def compile_for_tpu(script):
+  """Runs a script that compiles for absent TPUs; what it prints last, as JSON."""
+  run = subprocess.run(
+    [sys.executable, "-c", script],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+    check=False,
+  )
+  assert run.returncode == 0, run.stderr
+  return json.loads(run.stdout.splitlines()[-1])
+
+
 def load_config(name: str = "debug", **sections: Any) -> dict[str, Any]:
   """A config of the checkout as plain dicts; sections are merged over it."""
   config = json.loads(configs.get(name).to_json_best_effort())

@@ -1,10 +1,5 @@
 """Weights gathered once a step: which dtype each has, and that nothing else changes."""
 
-import json
-import os
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -206,16 +201,7 @@ print(json.dumps(found))
 
 @helpers.needs_compiler
 @pytest.mark.integration
-def test_split_weights_are_gathered_not_sent_round_while_a_tpu_multiplies(checkout):
-  run = subprocess.run(
-    [sys.executable, "-c", _PERMUTES],
-    capture_output=True,
-    text=True,
-    cwd=checkout,
-    env={**os.environ, "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"},
-    check=False,
-  )
-  assert run.returncode == 0, run.stderr
-  found = json.loads(run.stdout.splitlines()[-1])
+def test_split_weights_are_gathered_not_sent_round_while_a_tpu_multiplies():
+  found = helpers.compile_for_tpu(_PERMUTES)
   assert found["jax"][0] > 0  # What is avoided.
   assert found["ours"][0] == 0 and found["ours"][1] > 0

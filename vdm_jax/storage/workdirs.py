@@ -240,7 +240,7 @@ def read_weights(
       "checkpoint"
     )
   if weights_file.is_one(workdir):
-    return _read_file(workdir, ema, step, best, place or _on_first_device)
+    return _read_file(workdir, ema, step, best, place)
   root = epath.Path(workdir)
   if not root.exists():
     raise UserError(f"{workdir}: no such workdir")
@@ -256,23 +256,20 @@ def read_weights(
   name = ema or (rates[0] if rates else None)
   shapes = checkpoints.shapes(step, best)
   shapes = shapes["ema"][name] if name else shapes["params"]
-  where = (place or _on_first_device)(shapes, meta["config"])
-  wanted, sharding = (
-    {"ema": {name: tree}} if name else {"params": tree} for tree in (shapes, where)
+  where = place(shapes, meta["config"]) if place else None
+
+  def part(tree):
+    return {"ema": {name: tree}} if name else {"params": tree}
+
+  found, _ = checkpoints.restore(
+    part(shapes), part(where) if place else None, step=step, best=best
   )
-  found, _ = checkpoints.restore(wanted, sharding, step=step, best=best)
   params = found["ema"][name] if name else found["params"]
   return params, {**meta, "step": step, "ema": name}
 
 
-def _on_first_device(shapes: Any, config: Mapping[str, Any]) -> Any:
-  del config
-  one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  return jax.tree.map(lambda _: one, shapes)
-
-
 def _read_file(
-  path: str, ema: str | None, step: int | None, best: bool, place: Place
+  path: str, ema: str | None, step: int | None, best: bool, place: Place | None
 ) -> tuple[Any, dict]:
   """Does `read_weights` for a file, which holds one step and one average."""
   params, info = weights_file.read(path)
@@ -285,7 +282,8 @@ def _read_file(
     raise UserError(
       f"{path}: no average of rate {ema}, found {info['ema'] or 'raw parameters'}"
     )
-  return jax.device_put(params, place(params, info["config"])), info
+  where = place(params, info["config"]) if place else jax.local_devices()[0]
+  return jax.device_put(params, where), info
 
 
 def warm_start(state: Any, workdir: str) -> Any:
@@ -295,15 +293,17 @@ def warm_start(state: Any, workdir: str) -> Any:
   """
   here = dict(jax.tree_util.tree_leaves_with_path(state.params))
 
+  elsewhere = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
   def place(shapes, config):
     """Puts what fits where it will be."""
-    one = _on_first_device(shapes, config)
+    del config
 
-    def leaf(path, shape, first):
+    def leaf(path, shape):
       fits = path in here and here[path].shape == shape.shape
-      return here[path].sharding if fits else first
+      return here[path].sharding if fits else elsewhere
 
-    return jax.tree_util.tree_map_with_path(leaf, shapes, one)
+    return jax.tree_util.tree_map_with_path(leaf, shapes)
 
   params, _ = read_weights(workdir, place=place)
   old = dict(jax.tree_util.tree_leaves_with_path(params))
