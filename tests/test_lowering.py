@@ -17,7 +17,7 @@ ACCELERATORS = ("tpu", "cuda")
 NAMES = sorted(
   path.stem
   for path in (pathlib.Path(__file__).resolve().parents[1] / "configs").glob("*.py")
-  if not path.stem.startswith("common")
+  if not path.stem.startswith(("common", "__"))
 )
 # Networks that take a few seconds; the papers' take up to half a minute each.
 QUICK = {
