@@ -134,8 +134,10 @@ train() {
   command="$(printf '%q ' .venv/bin/vdm-jax train --config="$config" \
     --workdir="$workdir" --distributed "$@")"
   # What `stop` has asked for is no reason to start over.
-  script="$command & echo \$! >train.pid; wait \$!; ended=\$?
-    ((ended != 75)) || [[ ! -e train.stop ]] || ended=0; echo \$ended >train.status"
+  # `status` may look at any time: the file is there with its text in it, or not yet.
+  script="(echo \$BASHPID >train.pid; exec $command) & wait \$!; ended=\$?
+    ((ended != 75)) || [[ ! -e train.stop ]] || ended=0
+    echo \$ended >train.ended && mv train.ended train.status"
   # The lock: two runs must not write one workdir.
   on all "cd ~/vdm_jax && rm -f train.status train.stop && cat $boot >train.boot &&
     (nohup flock -n train.lock bash -c $(printf '%q' "$script") \

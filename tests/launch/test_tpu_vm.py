@@ -18,6 +18,9 @@ _GCLOUD = r"""#!/usr/bin/env bash
 cd "$HERE"
 echo "$*" >>calls
 [[ ! -e broken || "$*" != *"$(cat broken)"* ]] || exit 255
+state() { # Whoever looks meanwhile finds one state or the other.
+  echo "$1" >state.new && mv state.new slice
+}
 look() {
   head -n 1 "$1"
   (($(wc -l <"$1") < 2)) || sed -i 1d "$1"
@@ -41,7 +44,7 @@ case "$group $verb" in
       echo $((left - 1)) >waits
       echo WAITING_FOR_RESOURCES
     else
-      [[ -e slice ]] || echo READY >slice
+      [[ -e slice ]] || state READY
       echo ACTIVE
     fi
     ;;
@@ -57,7 +60,7 @@ case "$group $verb" in
   "tpu-vm scp")
     if [[ -e taken_by_scp ]]; then
       rm taken_by_scp
-      echo PREEMPTED >slice
+      state PREEMPTED
       exit 255
     fi
     mkdir -p worker_0 worker_1
@@ -92,17 +95,21 @@ echo "$HOME: $*" >>"$HERE/trained"
 ends=0
 [[ "$*" != *" --exit_on_signal=75"* ]] || ends=75
 trap 'touch "$HOME/saved"; exit $ends' TERM
-if [[ -e "$HERE/asked" ]]; then # All workers are asked to go, once.
-  rm -f "$HERE/asked"
-  kill -TERM $(cat "$HERE"/worker_*/vdm_jax/train.pid) 2>/dev/null
+touch "$HOME/ready"
+once() { # Whether worker 0 is to do this; both workers can be stopped by then.
+  [[ -e "$HERE/$1" && "$HOME" == *_0 ]] || return 1
+  until [[ -e "$HERE/worker_1/ready" ]]; do /bin/sleep 0.05; done
+  rm "$HERE/$1"
+}
+if once asked; then # All workers are asked to go.
+  kill -TERM $(cat "$HERE"/worker_*/vdm_jax/train.pid)
 fi
-if [[ -e "$HERE/stops" ]]; then # Somebody stops it.
-  rm -f "$HERE/stops"
+if once stops; then # Somebody stops it.
   bash "$SCRIPT" stop &
 fi
 if [[ -e "$HERE/taken" ]]; then # The slice is taken away while it trains, once.
   mv "$HERE/taken" "$HERE/was_taken"
-  echo PREEMPTED >"$HERE/slice"
+  echo PREEMPTED >"$HERE/taken_away" && mv "$HERE/taken_away" "$HERE/slice"
   exit 137
 fi
 if [[ -e "$HERE/loses" && ! -e "$HOME/lost" ]]; then # A peer is lost, once.
@@ -155,10 +162,10 @@ def calls(here):
   return (here / "calls").read_text().splitlines()
 
 
-def training(here):
-  """How often the stand-in was told to train."""
+def training(here, worker):
+  """How often the stand-in was told to train on a worker."""
   file = here / "trained"
-  return file.read_text().count(": train --") if file.exists() else 0
+  return file.read_text().count(f"_{worker}: train --") if file.exists() else 0
 
 
 def wait_until(condition):
@@ -254,18 +261,20 @@ def test_train_runs_once_on_every_worker_and_stop_saves(tpu_vm, here):
   tpu_vm("up")
   tpu_vm("setup")
   tpu_vm("train", "c.py", "gs://b/r", "--config.x=a b")
-  wait_until(lambda: training(here) == 2)
+  for worker in (0, 1):
+    wait_until((here / f"worker_{worker}" / "ready").exists)
   assert "train --config=c.py --workdir=gs://b/r --distributed --config.x=a b" in (
     (here / "trained").read_text()
   )
   tpu_vm("train", "c.py", "gs://b/r")  # The lock: not a second time.
   time.sleep(0.5)
-  assert training(here) == 2
+  assert [training(here, worker) for worker in (0, 1)] == [1, 1]
   tpu_vm("stop")
   for worker in (0, 1):
     wait_until((here / f"worker_{worker}" / "saved").exists)
     status = here / f"worker_{worker}" / "vdm_jax" / "train.status"
-    wait_until(lambda status=status: status.exists() and status.read_text() == "0\n")
+    wait_until(status.exists)
+    assert status.read_text() == "0\n"
   tpu_vm("down")
   assert not (here / "slice").exists()
 
@@ -297,7 +306,7 @@ def test_all_starts_over_when_a_worker_is_lost(tpu_vm, here):
   said = tpu_vm("all", "c.py", "gs://b/r", TENTHS="1")
   assert said.count("a worker was lost or asked to go; starting over") == 1
   assert "training ended with exit status 0" in said
-  assert training(here) == 4
+  assert training(here, 0) == 2
   assert len([line for line in calls(here) if " create " in line]) == 1
 
 
@@ -334,7 +343,7 @@ def test_all_ends_if_training_cannot_be_started(tpu_vm, here, what):
   (here / "broken").write_text(what)
   said = tpu_vm("all", "c.py", "gs://b/r", status=1)
   assert "training could not be started; t is still there" in said
-  assert training(here) == 0
+  assert [training(here, worker) for worker in (0, 1)] == [0, 0]
   assert bool([line for line in calls(here) if " ssh " in line]) == ("scp" not in what)
 
 
