@@ -30,9 +30,10 @@ with socket.socket() as s:
   print(s.getsockname()[1])')}"
 
 export JAX_PLATFORMS=cpu
-pids=()
+pids=() stopped=
 # shellcheck disable=SC2317,SC2329 # Called by the trap.
 stop() {
+  stopped=1
   kill "${pids[@]}" 2>/dev/null || true
 }
 trap stop INT TERM
@@ -48,6 +49,7 @@ for ((i = 0; i < count; i++)); do
   fi
   pids+=($!)
 done
+[[ -z "$stopped" ]] || stop # Those that were started after the signal.
 echo "multiprocess_local.sh: $count processes at localhost:$port, logs in $logs" >&2
 
 running=("${pids[@]}") failed=0 patience=

@@ -16,8 +16,8 @@ _COMMAND = """#!/usr/bin/env bash
 for flag in "$@"; do
   [[ "$flag" != --process_id=* ]] || id="${flag#*=}"
 done
-echo "$JAX_PLATFORMS $*" >>"$HERE/called_${id:-}"
 trap 'sleep 1; touch "$HERE/saved_${id:-}"; exit 0' TERM
+echo "$JAX_PLATFORMS $*" >>"$HERE/called_${id:-}"
 if [[ "${FAILS:-none}" == "${id:-}" ]]; then
   sleep 0.5
   exit 3
@@ -75,7 +75,6 @@ def test_all_processes_run_and_end(start, tmp_path):
 def test_a_signal_is_passed_on_and_all_are_waited_for(start, tmp_path, number):
   script = start("multiprocess_local.sh", "2", "train", "--workdir=w")
   wait_until(lambda: len(list(tmp_path.glob("called_*"))) == 2)
-  time.sleep(0.3)  # The traps are set.
   script.send_signal(number)
   output = script.communicate(timeout=60)[0]
   assert script.returncode == 0, output
