@@ -4,6 +4,7 @@
 other files are whole.
 """
 
+import json
 import os
 import pathlib
 
@@ -118,6 +119,15 @@ def test_command_reports_what_it_does_not_support(tmp_path, capsys):
   path.write_text('{"kind": "no_such_kind"}')
   assert command.main([str(path)]) == 1
   assert '"unsupported": true' in capsys.readouterr().out
+
+
+def test_a_file_that_is_no_case_does_not_hide_the_others(tmp_path, capsys):
+  foreign = tmp_path / "README.md"
+  foreign.write_text("# Cases")
+  assert command.main([str(foreign), str(HERE / "rvd_schedule.npz")]) == 1
+  first, second = map(json.loads, capsys.readouterr().out.splitlines())
+  assert not first["ok"] and first["kind"] is None and "exception" in first
+  assert second["ok"]
 
 
 def test_nan_equals_nan_and_nothing_else():

@@ -23,11 +23,12 @@ KINDS = {
 
 def run(path: str | pathlib.Path) -> dict:
   """The report of one file: file, kind, ok, errors; or why it could not be run."""
-  case = case_lib.load(path)
-  report = {"file": str(path), "kind": case.kind, "ok": False, "errors": {}}
-  if case.kind not in KINDS:
-    return report | {"unsupported": True}
+  report = {"file": str(path), "kind": None, "ok": False, "errors": {}}
   try:
+    case = case_lib.load(path)
+    report["kind"] = case.kind
+    if case.kind not in KINDS:
+      return report | {"unsupported": True}
     with jax.default_matmul_precision("highest"):
       errors = KINDS[case.kind](case)
   except case_lib.Skipped as reason:
