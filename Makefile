@@ -71,8 +71,9 @@ forecast-demo: $(STAMP) ## Trains RVD on digits, with and without its residual.
 	@"$(BIN)/python" -m vdm_jax.cli.main forecast-demo --out="$(FORECAST_DEMO_OUT)" \
 	  $(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS)) $(DEMO_FLAGS)
 
+# Not --quiet: warnings that are not shown are not counted by --strict.
 docs: $(STAMP) $(VENV)/.docs ## Builds the documentation site into site/; warnings are errors.
-	@NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --strict
 	@echo "docs: open site/index.html"
 
 # What builds the site is an extra of its own.

@@ -13,8 +13,8 @@ the slice named, on a machine without a TPU. Nothing here was run on one.
 
     python -m benchmarks.preflight --out=docs/results/preflight
 
-compiles the rows that are missing and writes this page again ([all
-numbers](preflight/)).
+compiles the rows that are missing and writes this page again; all numbers are in
+`docs/results/preflight/`.
 
 - A row `NAME` is `--config=NAME` on that config's slice (VDM's: the paper's number of
   chips); `NAME-8`, of VDM alone, is `--config=NAME:chips=8`, the same training with
