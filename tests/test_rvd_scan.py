@@ -5,7 +5,7 @@ import pytest
 from benchmarks import rvd_scan
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_both_sides_have_the_same_loss_and_are_timed():
   found = rvd_scan.compare("nano", turns=1)
   levels, frames = found["levels"], found["frames"]

@@ -98,7 +98,7 @@ def test_shellcheck(checkout):
   checked("shellcheck", *scripts, checkout / ".ci" / "run")
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_its_steps_build_an_environment_in_a_plain_folder(checkout, tmp_path):
   """COPY, RUN and the command, with a folder for the image's root; CPU for TPU."""
   app, settings = tmp_path / "app", {"EXTRAS": "video", "USER_ID": "1000"}
@@ -116,7 +116,7 @@ def test_its_steps_build_an_environment_in_a_plain_folder(checkout, tmp_path):
       for file in files:
         to = app / (target if len(files) == 1 and "/" in target else file)
         to.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(checkout / file, to)
+        shutil.copy(checkout / file, to, follow_symlinks=False)
     elif name == "RUN" and "useradd" not in rest:
       subprocess.run(["sh", "-ec", rest], cwd=app, env={**env, **settings}, check=True)
   entry = app / ".venv" / "bin" / "vdm-jax"

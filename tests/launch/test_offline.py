@@ -84,7 +84,7 @@ def test_what_cannot_be_installed_is_named_and_leaves_nothing(small, tmp_path):
   assert "no bundle; `install` is run by the offline.sh in one" in install()
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_a_bundle_installs_and_trains_with_nothing_else_reachable(script, tmp_path):
   from vdm_jax.data import source
 

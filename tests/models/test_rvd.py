@@ -12,17 +12,22 @@ import pytest
 from tests import helpers
 from vdm_jax import frames as frames_lib
 from vdm_jax import systems
+from vdm_jax.configs import common_rvd
 from vdm_jax.diffusion import process
 from vdm_jax.errors import UserError
 from vdm_jax.models import rvd
 from vdm_jax.pixels import to_float
 
-# Minutes: many networks are compiled. The golden cases of RVD are in the fast suite.
-pytestmark = pytest.mark.slow
-
 BATCH, LENGTH, SIZE = 2, 5, 8
 IN_FRONT = re.compile("(block_0|down_0_0)/(depthwise|embedding|norm_0/scale)")
-MODEL = {"channels": 16, "channel_mults": (1, 2), "predictor_mults": (1, 2)}
+# The authors' settings, smaller: not those of our small configs, which may change.
+MODEL = {
+  **common_rvd.rvd_model(),
+  "channels": 16,
+  "channel_mults": (1, 2),
+  "predictor_mults": (1, 2),
+}
+DIFFUSION = {**common_rvd.rvd_diffusion(), "num_steps": 20}
 
 
 def config(model=(), diffusion=(), **task):
@@ -31,7 +36,7 @@ def config(model=(), diffusion=(), **task):
     data={"frame_shape": (SIZE, SIZE, 1)},
     task={"num_frames": LENGTH, **task},
     model={**MODEL, **dict(model)},
-    diffusion={"num_steps": 20, "regression_weight": 0.0, **dict(diffusion)},
+    diffusion={**DIFFUSION, **dict(diffusion)},
   )
 
 
@@ -52,7 +57,8 @@ def params_of(system):
   """A fresh network, a little moved: no weight is special."""
   settings = system.network.settings
   if settings not in _PARAMS:
-    fresh = jax.jit(system.init)(jax.random.key(0))
+    with jax.ensure_compile_time_eval():  # Also if what asks first is being traced.
+      fresh = jax.jit(system.init)(jax.random.key(0))
     _PARAMS[settings] = helpers.lively(fresh, scale=0.02)
   return jax.tree.map(lambda a: a, _PARAMS[settings])
 
@@ -90,6 +96,7 @@ def encode(system, video, state=None, last=1):
   )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
   "model, diffusion",
   [
@@ -183,6 +190,7 @@ def test_frames_are_read_clipped():
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("block", ["resnet", "convnext"])
 def test_every_parameter_matters_and_has_a_finite_gradient(block):
   # Trained by the noise alone: the predictor's only way is through the residual.
@@ -211,7 +219,7 @@ def largest(tree):
   return max(np.abs(leaf).max() for leaf in jax.tree.leaves(tree))
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_a_stopped_gradient_leaves_the_predictor_to_its_own_loss():
   video, _, _ = case()
   stopped = gradient(build(regression_weight=0.7, stop_gradient=True))
@@ -275,7 +283,7 @@ def test_the_loss_logs_how_much_of_the_prediction_is_clamped():
   assert found["mu_error"] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_rematerialisation_changes_neither_parameters_nor_gradients():
   plain, again = gradient(build()), gradient(build({"remat": "block"}))
   whole = largest(plain)
@@ -315,9 +323,12 @@ def test_bfloat16_keeps_parameters_states_and_prediction_in_float32():
       "recurrent_block.*Did you mean 'resnet'",
     ),
     ({"diffusion": {"regression_weight": -1.0}}, "regression_weight: expected >= 0"),
-    ({"diffusion": {"predict": "noise"}}, "prediction 'noise'. Known: eps, v, x"),
+    ({"diffusion": {"predict": "noise"}}, "prediction 'noise'. Known: eps, flow, v, x"),
     ({"diffusion": {"stop_gradient": True, "regression_weight": 0.0}}, "nothing would"),
-    ({"model": {"residual": False}}, "regression_weight: there is no prediction"),
+    (
+      {"model": {"residual": False}, "diffusion": {"regression_weight": 1.0}},
+      "regression_weight: there is no prediction",
+    ),
     ({"task": {"num_frames": 2}}, "2 frames leave none to score after the 2"),
     ({"task": {"num_context": 0}}, "num_context: expected >= 1, found 0"),
     (
@@ -327,11 +338,11 @@ def test_bfloat16_keeps_parameters_states_and_prediction_in_float32():
   ],
 )
 def test_impossible_configs_are_named(sections, message):
-  config = helpers.load_config("rvd_digits")
+  of_test = config({"channel_mults": (1, 2, 4), "predictor_mults": (1, 2, 4)})
   for name, values in sections.items():
-    config[name] = values if "name" in values else {**config[name], **values}
+    of_test[name] = values if "name" in values else {**of_test[name], **values}
   with pytest.raises(UserError, match=message):
-    system = systems.build(config)
+    system = systems.build(of_test)
     jax.eval_shape(system.init, jax.random.key(0))
 
 

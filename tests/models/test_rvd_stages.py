@@ -43,7 +43,7 @@ def largest(tree):
 
 
 @pytest.mark.parametrize(
-  "context_factor", [0.0, pytest.param(1.0, marks=pytest.mark.slow)]
+  "context_factor", [0.0, pytest.param(1.0, marks=pytest.mark.integration)]
 )
 def test_each_stage_trains_its_part_alone(context_factor):
   model = {"context_factor": context_factor}
@@ -62,7 +62,7 @@ def test_each_stage_trains_its_part_alone(context_factor):
     assert largest(grads["context"]) > 1e-5
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_a_fixed_predictor_is_not_scored():
   with_loss, _, _ = gradient(build(train_only="denoiser", regression_weight=1.0))
   without, _, _ = gradient(build(train_only="denoiser", regression_weight=0.0))

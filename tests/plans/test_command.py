@@ -130,7 +130,7 @@ def test_the_metric_needs_videos_that_are_long_enough():
     make(system, 0.1, source, length=20, num_videos=3, num_levels=3)
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_optimize_asks_a_model_and_its_file_is_a_plan(tmp_path):
   run(
     "train", f"--config={ROOT / 'configs' / 'debug.py'}", "--workdir=run",
