@@ -12,7 +12,6 @@ import pytest
 from tests import helpers
 from vdm_jax import frames as frames_lib
 from vdm_jax import systems
-from vdm_jax.configs import common_rvd
 from vdm_jax.diffusion import process
 from vdm_jax.errors import UserError
 from vdm_jax.models import rvd
@@ -20,23 +19,19 @@ from vdm_jax.pixels import to_float
 
 BATCH, LENGTH, SIZE = 2, 5, 8
 IN_FRONT = re.compile("(block_0|down_0_0)/(depthwise|embedding|norm_0/scale)")
-# The authors' settings, smaller: not those of our small configs, which may change.
-MODEL = {
-  **common_rvd.rvd_model(),
-  "channels": 16,
-  "channel_mults": (1, 2),
-  "predictor_mults": (1, 2),
-}
-DIFFUSION = {**common_rvd.rvd_diffusion(), "num_steps": 20}
+MODEL = {"channels": 16, "channel_mults": (1, 2), "predictor_mults": (1, 2)}
 
 
 def config(model=(), diffusion=(), **task):
+  """The authors' settings, smaller: our small configs have others, which may change."""
   return helpers.load_config(
-    "rvd_digits",
+    "rvd_bair",
+    dtype="float32",
     data={"frame_shape": (SIZE, SIZE, 1)},
     task={"num_frames": LENGTH, **task},
     model={**MODEL, **dict(model)},
-    diffusion={**DIFFUSION, **dict(diffusion)},
+    diffusion={"num_steps": 20, **dict(diffusion)},
+    sampling={"steps": 20},
   )
 
 
