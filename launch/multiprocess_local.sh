@@ -56,7 +56,12 @@ running=("${pids[@]}") failed=0 patience=
 while ((${#running[@]})); do
   status=0 ended=
   wait -n -p ended "${running[@]}" || status=$?
-  [[ -n "${ended:-}" ]] || continue # A signal came (bash unsets it), none has ended.
+  if [[ -z "${ended:-}" ]]; then      # Bash unsets it.
+    ((status == 127)) || continue # A signal came, none has ended.
+    # Those left ended while a signal was passed on: `wait -n` knows them no longer.
+    ended=${running[0]} status=0
+    wait "$ended" || status=$?
+  fi
   left=()
   for pid in "${running[@]}"; do
     [[ "$pid" == "$ended" ]] || left+=("$pid")

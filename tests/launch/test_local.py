@@ -18,6 +18,7 @@ for flag in "$@"; do
 done
 trap 'sleep 1; touch "$HERE/saved_${id:-}"; exit 0' TERM
 echo "$JAX_PLATFORMS $*" >>"$HERE/called_${id:-}"
+[[ -z "${QUICK:-}" ]] || { trap - TERM; exec sleep 100; }
 if [[ "${FAILS:-none}" == "${id:-}" ]]; then
   sleep 0.5
   exit 3
@@ -79,6 +80,23 @@ def test_a_signal_is_passed_on_and_all_are_waited_for(start, tmp_path, number):
   output = script.communicate(timeout=60)[0]
   assert script.returncode == 0, output
   assert len(list(tmp_path.glob("saved_*"))) == 2
+
+
+def test_processes_that_end_while_a_signal_is_passed_on_are_missed_by_none(
+  start, tmp_path
+):
+  for _ in range(10):  # It depends on who is quicker.
+    script = start("multiprocess_local.sh", "2", "sample", QUICK="1")
+    wait_until(lambda: len(list(tmp_path.glob("called_*"))) == 2)
+    time.sleep(0.05)
+    script.send_signal(signal.SIGTERM)
+    try:
+      output = script.communicate(timeout=30)[0]
+    finally:
+      script.kill()
+    assert script.returncode == 128 + signal.SIGTERM, output
+    for file in tmp_path.glob("called_*"):
+      file.unlink()
 
 
 def test_a_failure_is_told_and_the_others_are_waited_for(start, tmp_path):
